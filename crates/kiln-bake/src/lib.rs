@@ -1,0 +1,1 @@
+//! Recipe and lock to image.

@@ -1,0 +1,1 @@
+//! HCL text to a Stack, with diagnostics: bytes in, no I/O.

@@ -1,0 +1,242 @@
+//! What the core is told.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kiln_model::digest::Digest;
+use kiln_model::instance::{ExitStatus, InstanceSpec};
+use kiln_model::release::RevisionSpec;
+use kiln_model::rollout::ReplicaOwner;
+use kiln_model::route::Listener;
+use kiln_model::{
+    Actor, EnvKey, Fence, InstanceId, Millis, RevisionNumber, ServiceName, StackName, Timestamp,
+};
+
+/// One thing that the core is told, with all that it may not find out by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// max(last logged, wall clock).
+    pub now: Timestamp,
+    /// Fresh random bits: new instance ids derive from it.
+    pub seed: u64,
+    /// Who is behind it.
+    pub actor: Actor,
+    /// What it is.
+    pub kind: InputKind,
+}
+
+/// What the core is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InputKind {
+    /// Somebody asks for something.
+    Command(Command),
+    /// Something was seen.
+    Observation(Observation),
+    /// A deadline may have passed.
+    Tick,
+}
+
+/// What somebody asks for. Each is safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Move an environment to what was sealed. Equal to what runs: no rollout. One that is running is superseded: it goes
+    /// straight on to the new target from whatever exists.
+    Up {
+        /// The environment; created if it is new.
+        env: EnvKey,
+        /// Where the stack comes from: its folder or Git origin.
+        origin: String,
+        /// Whether a stack bound to another origin is taken over.
+        adopt: bool,
+        /// What the caller planned against; refused if the environment has moved on since. None skips the check.
+        base: Option<RevisionNumber>,
+        /// The digest of the release.
+        release: Digest,
+        /// The digest of the binding.
+        binding: Digest,
+        /// What runs.
+        spec: Arc<RevisionSpec>,
+    },
+    /// Go back to a retained revision.
+    Rollback {
+        /// The environment.
+        env: EnvKey,
+        /// The revision; none means the one that served before the current one.
+        to: Option<RevisionNumber>,
+        /// Take only this service back: composes a new revision.
+        service: Option<ServiceName>,
+    },
+    /// Change the number of replicas.
+    Scale {
+        /// The environment.
+        env: EnvKey,
+        /// The service.
+        service: ServiceName,
+        /// The number.
+        replicas: u32,
+        /// Who decides.
+        owner: ReplicaOwner,
+    },
+    /// Stop the rollout that is running and go back.
+    Abort {
+        /// The environment.
+        env: EnvKey,
+    },
+    /// Take everything of an environment down: traffic first, then instances; then forget it.
+    Down {
+        /// The environment.
+        env: EnvKey,
+    },
+    /// Boot an image as an unrouted instance and record whether it comes to be healthy.
+    Check {
+        /// The environment on whose behalf; it need not exist.
+        env: EnvKey,
+        /// The image's manifest.
+        image: Digest,
+        /// The test's name.
+        test: String,
+        /// What the instance sees; its health is what must come to hold.
+        spec: Arc<InstanceSpec>,
+        /// The digest of `spec`.
+        spec_digest: Digest,
+        /// How long it may take.
+        within: Millis,
+    },
+}
+
+/// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// A controller started; its term is one above the log's.
+    ControllerStarted,
+    /// The wall clock went ahead of the monotonic one by this much since the last input.
+    ClockJumped {
+        /// How far.
+        by: Millis,
+    },
+    /// An instance runs.
+    InstanceStarted {
+        /// Which.
+        id: InstanceId,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// An instance's probes turned.
+    InstanceHealth {
+        /// Which.
+        id: InstanceId,
+        /// To what.
+        healthy: bool,
+        /// What the probe saw, for people.
+        detail: String,
+    },
+    /// An instance's main process ended.
+    InstanceExited {
+        /// Which.
+        id: InstanceId,
+        /// How.
+        status: ExitStatus,
+    },
+    /// The provider can't create it, and another attempt would end the same way.
+    InstanceRefused {
+        /// Which.
+        id: InstanceId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// The provider has nothing left of it, or never had.
+    InstanceDestroyed {
+        /// Which.
+        id: InstanceId,
+    },
+    /// All that the provider has, at a moment after every action that it had acknowledged.
+    Listed {
+        /// The instances.
+        instances: Vec<InstanceSeen>,
+    },
+    /// The edge stored and serves this table.
+    TableAcknowledged {
+        /// The table's fence.
+        fence: Fence,
+    },
+    /// The edge has no request in flight to it and no pooled connection left, and does not route to it.
+    BackendIdle {
+        /// Which.
+        id: InstanceId,
+    },
+    /// A socket is open and the edge has it.
+    ListenerOpened {
+        /// Which.
+        listener: Listener,
+    },
+    /// A socket can't be opened.
+    ListenerFailed {
+        /// Which.
+        listener: Listener,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// One instance in a complete list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceSeen {
+    /// Which.
+    pub id: InstanceId,
+    /// Its address, once started.
+    pub address: Option<IpAddr>,
+    /// What its probes say; none before the first verdict.
+    pub healthy: Option<bool>,
+    /// How it ended, if it did.
+    pub exited: Option<ExitStatus>,
+}
+
+/// Why a command is refused; nothing changed. A value, not an error of Kiln's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The environment does not exist.
+    UnknownEnvironment(EnvKey),
+    /// The service does not exist in the current revision.
+    UnknownService(EnvKey, ServiceName),
+    /// The revision does not exist or is no longer retained.
+    UnknownRevision(EnvKey, RevisionNumber),
+    /// There is no revision to go back to.
+    NothingToRollBackTo(EnvKey),
+    /// No rollout is running.
+    NoRollout(EnvKey),
+    /// The stack belongs to another origin.
+    OtherOrigin {
+        /// The stack.
+        stack: StackName,
+        /// Whose it is.
+        origin: String,
+    },
+    /// The environment moved on since the plan was made.
+    StalePlan {
+        /// What the plan was made against.
+        base: RevisionNumber,
+        /// What is there now.
+        current: Option<RevisionNumber>,
+    },
+    /// Another stack's route answers for the same listener, host and path.
+    RouteTaken {
+        /// The route, as text.
+        route: String,
+        /// Whose it is.
+        owner: EnvKey,
+    },
+    /// This Kiln has as many environments as it can address.
+    TooManyEnvironments,
+    /// A required check has not passed.
+    CheckMissing {
+        /// The image's manifest.
+        image: Digest,
+        /// The test's name.
+        test: String,
+    },
+    /// The number is beyond what one service may have.
+    TooManyReplicas {
+        /// The limit.
+        max: u32,
+    },
+}

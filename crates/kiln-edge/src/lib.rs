@@ -1,0 +1,1 @@
+//! The reverse proxy that serves a RouteTable and outlives the controller.

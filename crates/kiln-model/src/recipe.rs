@@ -1,0 +1,117 @@
+//! How images are made.
+
+use std::collections::BTreeMap;
+
+use crate::image::ImageConfig;
+use crate::instance::Probe;
+use crate::name::{BaseName, ImageName};
+use crate::units::{ByteSize, Millis};
+
+/// A golden base image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaseRecipe {
+    /// A Debian system made from locked packages.
+    Debian(DebianBase),
+}
+
+/// A Debian system made from packages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DebianBase {
+    /// The suite, such as `bookworm`.
+    pub suite: String,
+    /// The archive's root; none means the one that the host's apt uses.
+    pub mirror: Option<String>,
+    /// The archive's components; `main` by default.
+    pub components: Vec<String>,
+    /// Packages beside what every system needs.
+    pub packages: Vec<String>,
+    /// How much of Debian is there beside `packages`.
+    pub variant: DebianVariant,
+}
+
+/// How much of Debian is always there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DebianVariant {
+    /// The listed packages, what they need, and Debian's Essential set, which every package may rely upon.
+    Essential,
+    /// `Essential` and apt: what mmdebstrap calls `minbase`.
+    MinBase,
+}
+
+/// A recipe for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageRecipe {
+    /// What it starts from.
+    pub from: ImageSource,
+    /// What is done to it, in order.
+    pub steps: Vec<RecipeStep>,
+    /// How it runs; laid over the source's.
+    pub config: ImageConfig,
+    /// What must hold before it can be released.
+    pub tests: Vec<ImageTest>,
+}
+
+/// What an image starts from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImageSource {
+    /// Nothing.
+    Scratch,
+    /// A base of the same stack.
+    Base(BaseName),
+    /// Another image of the same stack.
+    Image(ImageName),
+}
+
+/// One step of a recipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecipeStep {
+    /// Files of the stack folder into the image.
+    Copy(CopyStep),
+    /// A command in the sandbox.
+    Run(RunStep),
+}
+
+/// Files of the stack folder into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyStep {
+    /// A path or glob relative to the stack folder.
+    pub from: String,
+    /// An absolute path; a trailing `/` or several sources make it a folder.
+    pub to: String,
+    /// `user:group` by name or number, resolved against the image; empty means root.
+    pub owner: String,
+    /// The permission bits of the files; folders get the execute bits that go with them.
+    pub mode: Option<u32>,
+    /// Globs of what is left out, beside `.kilnignore`.
+    pub exclude: Vec<String>,
+}
+
+/// A command in the sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStep {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Environment variables for this step alone.
+    pub env: BTreeMap<String, String>,
+    /// The working folder; empty means the image's.
+    pub workdir: String,
+    /// The user; empty means root.
+    pub user: String,
+    /// Whether it may reach the network: what it fetches makes the image unproven.
+    pub network: bool,
+}
+
+/// A boot of the image as an unrouted instance that must come to answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageTest {
+    /// The test's name.
+    pub name: String,
+    /// What is asked.
+    pub probe: Probe,
+    /// How long it may take.
+    pub within: Millis,
+    /// Environment variables for the test alone.
+    pub env: BTreeMap<String, String>,
+    /// Memory for the test alone.
+    pub memory: Option<ByteSize>,
+}

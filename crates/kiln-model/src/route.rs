@@ -1,0 +1,121 @@
+//! The traffic side: what the edge serves.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use crate::id::{EnvKey, Fence, InstanceId, RevisionNumber};
+use crate::name::{RouteName, ServiceName};
+use crate::service::PortRef;
+use crate::units::Weight;
+
+/// A declared way in from outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Its name.
+    pub name: RouteName,
+    /// Where the edge listens.
+    pub listen: SocketAddr,
+    /// The host that it answers for, lower-case, without a port; none means any.
+    pub host: Option<String>,
+    /// The path prefix that it answers for; `/` means any. Matches whole segments.
+    pub path: String,
+    /// Where requests go.
+    pub to: PortRef,
+}
+
+/// Where the edge accepts connections. The host owns the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Listener {
+    /// An address of the machine, such as `0.0.0.0:8080`.
+    Public(SocketAddr),
+    /// Port 80 of an environment's own address on the instances' bridge, for `SERVICE.STACK.kiln`.
+    ///
+    /// The number is the environment's index: unique among the environments of one Kiln, given at its creation.
+    Internal(u8),
+}
+
+impl fmt::Display for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Public(address) => write!(f, "{address}"),
+            Self::Internal(index) => write!(f, "internal-{index}"),
+        }
+    }
+}
+
+impl FromStr for Listener {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let fail = || format!("`{text}` is not a listener");
+        match text.strip_prefix("internal-") {
+            Some(index) => index.parse().map(Self::Internal).map_err(|_| fail()),
+            None => text.parse().map(Self::Public).map_err(|_| fail()),
+        }
+    }
+}
+
+/// All that the edge serves, swapped as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RouteTable {
+    /// The table's version: an edge that has seen a higher one refuses this one.
+    pub fence: Fence,
+    /// What is served where.
+    pub rules: Vec<Rule>,
+    /// The backends by pool.
+    pub pools: BTreeMap<PoolKey, Arc<Pool>>,
+}
+
+/// One line of the table. The longest path among the rules of a listener that match the host wins; a rule with a host
+/// beats one without.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Where it holds.
+    pub listener: Listener,
+    /// The host, lower-case, without a port; none means any.
+    pub host: Option<String>,
+    /// The path prefix; matches whole segments.
+    pub path: String,
+    /// Where requests go.
+    pub pool: PoolKey,
+}
+
+/// A set of backends that share requests: one port of one service in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PoolKey {
+    /// The environment.
+    pub env: EnvKey,
+    /// The service.
+    pub service: ServiceName,
+    /// The port number.
+    pub port: u16,
+}
+
+impl fmt::Display for PoolKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.env, self.service, self.port)
+    }
+}
+
+/// The backends of a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pool {
+    /// An empty pool is answered with 503.
+    pub backends: Vec<Backend>,
+}
+
+/// One instance that requests may be sent to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Backend {
+    /// The instance.
+    pub instance: InstanceId,
+    /// Its revision, for the ledger and the access log.
+    pub revision: RevisionNumber,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its share relative to the other backends of the pool.
+    pub weight: Weight,
+}

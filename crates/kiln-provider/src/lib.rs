@@ -1,0 +1,1 @@
+//! Where instances run: the provider port and this host.

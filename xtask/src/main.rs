@@ -1,0 +1,3 @@
+//! `cargo xtask`: what CI runs, and the benches.
+
+fn main() {}
