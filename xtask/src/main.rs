@@ -1,3 +1,38 @@
 //! `cargo xtask`: what CI runs, and the benches.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-fn main() {}
+mod ci;
+mod deps;
+mod metadata;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
+  test      the tests alone
+  tidy      crate edges, file sizes, banned calls and words
+  deps      licences, duplicates, one TLS provider
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("ci") => ci::run(),
+        Some("test") => ci::test(&arguments[1..]),
+        Some("tidy") => tidy::run(),
+        Some("deps") => deps::run(),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
