@@ -8,6 +8,9 @@ use kiln_model::{EnvKey, Fence, InstanceId, Millis, ServiceName};
 
 /// An effect to carry out. Derived from the state alone, so that it is issued again after a restart; idempotent by its
 /// kind and subject, made harmless when late by its fence.
+///
+/// A fence is compared per subject (an instance, a listener, the table), because actions on different subjects overtake
+/// each other; an action of an older *term* than the highest seen is refused whatever its subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Action {
     /// The controller's term and the position of the intent.

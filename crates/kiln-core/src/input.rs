@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use kiln_model::digest::Digest;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
-use kiln_model::release::RevisionSpec;
+use kiln_model::release::{RequiredCheck, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Listener;
 use kiln_model::{
-    Actor, EnvKey, Fence, InstanceId, Millis, RevisionNumber, ServiceName, StackName, Timestamp,
+    Actor, EnvKey, Fence, InstanceId, Millis, Position, RevisionNumber, ServiceName, StackName, Timestamp,
 };
 
 /// One thing that the core is told, with all that it may not find out by itself.
@@ -56,6 +56,8 @@ pub enum Command {
         binding: Digest,
         /// What runs.
         spec: Arc<RevisionSpec>,
+        /// The checks that the release requires; each must have passed.
+        checks: Vec<RequiredCheck>,
     },
     /// Go back to a retained revision.
     Rollback {
@@ -121,7 +123,8 @@ pub enum Observation {
         /// Its address.
         address: IpAddr,
     },
-    /// An instance's probes turned.
+    /// An instance's probes turned. Ignored where the spec has no health check: such an instance is healthy once it has
+    /// run for a moment, which the core counts by itself.
     InstanceHealth {
         /// Which.
         id: InstanceId,
@@ -149,8 +152,10 @@ pub enum Observation {
         /// Which.
         id: InstanceId,
     },
-    /// All that the provider has, at a moment after every action that it had acknowledged.
+    /// All that the provider has.
     Listed {
+        /// The last position that was durable when the list was asked for: what started later is not judged by it.
+        as_of: Position,
         /// The instances.
         instances: Vec<InstanceSeen>,
     },
@@ -163,6 +168,8 @@ pub enum Observation {
     BackendIdle {
         /// Which.
         id: InstanceId,
+        /// The fence of the action that asked: an answer to an earlier question says nothing about a later one.
+        fence: Fence,
     },
     /// A socket is open and the edge has it.
     ListenerOpened {
@@ -175,6 +182,11 @@ pub enum Observation {
         listener: Listener,
         /// Why, for people.
         reason: String,
+    },
+    /// A socket is closed, or never was open.
+    ListenerClosed {
+        /// Which.
+        listener: Listener,
     },
 }
 
@@ -217,6 +229,18 @@ pub enum Refusal {
         base: RevisionNumber,
         /// What is there now.
         current: Option<RevisionNumber>,
+    },
+    /// Rolling one service back would leave a route without the port that it leads to.
+    RouteUnserved {
+        /// The route, as text.
+        route: String,
+        /// The service.
+        service: ServiceName,
+    },
+    /// A route or an instance needs something that the revision does not have.
+    InvalidRevision {
+        /// What, for people.
+        reason: String,
     },
     /// Another stack's route answers for the same listener, host and path.
     RouteTaken {

@@ -218,6 +218,8 @@ pub enum InstanceEvent {
     },
     /// The provider has nothing left of it; its address is free.
     Destroyed,
+    /// Intent: the provider has it though the log does not know it, or knows it as destroyed: it is to be destroyed.
+    Disowned,
 }
 
 /// About what the edge serves. The table's version is the position of the last of these but the acknowledgement.
@@ -257,6 +259,11 @@ pub enum TrafficEvent {
     },
     /// Intent: no route needs this socket any more.
     ListenerReleased {
+        /// Which.
+        listener: Listener,
+    },
+    /// The socket is closed.
+    ListenerClosed {
         /// Which.
         listener: Listener,
     },

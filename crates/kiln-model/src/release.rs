@@ -53,6 +53,18 @@ pub struct Revision {
     pub binding: Digest,
     /// What runs.
     pub spec: Arc<RevisionSpec>,
+    /// Set if it was made of two others: `release` and `binding` are those of the revision that it was made from, and
+    /// one service differs from what they say.
+    pub composed: Option<Composed>,
+}
+
+/// How a revision was made of two others, when one service was rolled back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Composed {
+    /// The service that was taken from another revision.
+    pub service: ServiceName,
+    /// That revision.
+    pub from: RevisionNumber,
 }
 
 /// What runs in an environment: a pure function of (release, binding).

@@ -113,6 +113,8 @@ pub enum Outcome {
     WentBack,
     /// It failed, and going back failed too: what still serves was left in place, and maintenance goes on.
     Stuck,
+    /// Another one took over from whatever existed at that moment.
+    Superseded,
 }
 
 /// Who decides about the number of replicas.
