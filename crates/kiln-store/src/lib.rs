@@ -1,1 +1,42 @@
 //! Sole owner of stored bytes: blobs, image trees, the event log, the sealed store.
+//!
+//! Everything in `STATE/store` is addressed by the sha256 of its bytes, is written under a temporary name, made durable
+//! and only then given its name; so what has a name is whole, and a crash leaves nothing but temporary files that the
+//! next [`Store::open`] removes. The crate is synchronous and starts no threads.
+//!
+//! **Architecture invariant:** nothing outside this crate knows how any of it is encoded, and nothing here decides
+//! anything: what is to be stored, collected or mounted is the caller's choice.
+
+pub mod blob;
+pub mod canonical;
+mod erofs;
+pub mod error;
+pub mod image;
+pub mod lease;
+pub mod log;
+pub mod object;
+mod process;
+pub mod release;
+pub mod sealed;
+mod shelf;
+pub mod skeleton;
+pub mod snapshot;
+mod store;
+mod sys;
+pub mod tree;
+pub mod trees;
+mod wire;
+
+pub use blob::{BlobReader, BlobWriter, Blobs};
+pub use error::{PutError, ReadError};
+pub use image::Images;
+pub use lease::{Lease, Leases};
+pub use log::EventLog;
+pub use object::Objects;
+pub use release::Releases;
+pub use sealed::Sealed;
+pub use shelf::{Batch, Stored};
+pub use snapshot::Snapshots;
+pub use store::{OpenStoreError, Store};
+pub use tree::{Entry, Kind, Meta, Mtime, Tree, TreePath};
+pub use trees::{Mounted, Strategy, Trees};

@@ -1,0 +1,96 @@
+//! File objects: the content of every regular file of every image, each distinct one once.
+//!
+//! They are the data layer of the overlay that an instance's root is, so each is a plain file of mode 0644 whose path is
+//! what the metadata of a tree redirects to: `/ab/<hex>`.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use kiln_model::Digest;
+
+use crate::error::{PutError, ReadError};
+use crate::shelf::{Batch, Shelf, Stored};
+
+/// The file objects of a store.
+#[derive(Debug, Clone)]
+pub struct Objects(Shelf);
+
+impl Objects {
+    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
+        Shelf::open(root, tmp).map(Self)
+    }
+
+    /// Stores bytes durably.
+    ///
+    /// # Errors
+    /// See [`PutError`]; nothing half-written is visible.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, PutError> {
+        self.0.put_bytes(bytes)
+    }
+
+    /// Stores what a reader yields, durably.
+    ///
+    /// # Errors
+    /// As [`Objects::put_bytes`].
+    pub fn put_reader(&self, reader: impl Read) -> Result<Stored, PutError> {
+        self.0.put_reader(reader)
+    }
+
+    /// Begins many objects that become durable together: what unpacking a package or a layer needs.
+    pub fn batch(&self) -> Batch {
+        self.0.batch()
+    }
+
+    /// Opens an object without verifying it.
+    ///
+    /// # Errors
+    /// `Missing` or `Io`.
+    pub fn open_file(&self, digest: &Digest) -> Result<File, ReadError> {
+        self.0.open_file(digest)
+    }
+
+    /// Reads and verifies a whole object of `limit` bytes at most.
+    ///
+    /// # Errors
+    /// `Corrupt` where the bytes are not those that were stored, `TooLarge` beyond `limit`.
+    pub fn read_verified(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ReadError> {
+        self.0.read(digest, limit)
+    }
+
+    /// Whether an object is there. Does not verify it.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.0.contains(digest)
+    }
+
+    /// Returns the size of an object that is there.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.0.size(digest)
+    }
+
+    /// Returns where an object is or would be.
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.0.path_of(digest)
+    }
+
+    /// Returns the folder of all objects: the data layer of the overlay.
+    pub fn root(&self) -> &Path {
+        self.0.root()
+    }
+
+    /// Removes an object; whether there was one.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove(&self, digest: &Digest) -> io::Result<bool> {
+        self.0.remove(digest)
+    }
+
+    /// Lists all objects in the order of their digests.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn list(&self) -> io::Result<Vec<Digest>> {
+        self.0.list()
+    }
+}

@@ -1,0 +1,389 @@
+//! Content-addressed files: written under a temporary name, made durable, then named by their digest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_model::Digest;
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{PutError, ReadError};
+use crate::process::ProcessId;
+
+/// Copies go through a buffer of this size: beyond 128 KiB sha256 and the page cache gain nothing.
+const COPY_BYTES: usize = 128 << 10;
+
+/// What was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The address of the bytes.
+    pub digest: Digest,
+    /// How many there are.
+    pub size: u64,
+}
+
+/// Returns the sha256 of `bytes`.
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
+    Digest::new(Sha256::digest(bytes).into())
+}
+
+/// A folder of content-addressed files, two levels deep so that no folder grows to hundreds of thousands of names.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    root: Arc<Path>,
+    tmp: Arc<Path>,
+}
+
+impl Shelf {
+    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
+        fs::create_dir_all(&root)?;
+        Ok(Self { root: root.into(), tmp: tmp.into() })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(crate) fn path_of(&self, digest: &Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.root.join(&hex[..2]).join(hex)
+    }
+
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.path_of(digest).is_file()
+    }
+
+    pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        fs::metadata(self.path_of(digest)).ok().map(|meta| meta.len())
+    }
+
+    pub(crate) fn open_file(&self, digest: &Digest) -> Result<File, ReadError> {
+        let path = self.path_of(digest);
+        File::open(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => ReadError::Missing(*digest),
+            _ => ReadError::at(path)(error),
+        })
+    }
+
+    /// Reads and verifies the whole file.
+    pub(crate) fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ReadError> {
+        let file = self.open_file(digest)?;
+        let path = self.path_of(digest);
+        let size = file.metadata().map_err(ReadError::at(&path))?.len();
+        if size > limit {
+            return Err(ReadError::TooLarge { digest: *digest, size, limit });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        // The file may grow under a hostile hand after its size was read: the limit holds all the same.
+        file.take(limit).read_to_end(&mut bytes).map_err(ReadError::at(path))?;
+        let found = sha256(&bytes);
+        if found != *digest {
+            return Err(ReadError::corrupt(digest, format!("its bytes hash to {found}")));
+        }
+        Ok(bytes)
+    }
+
+    pub(crate) fn stage(&self) -> Result<Staged, PutError> {
+        Staged::create(&self.tmp)
+    }
+
+    pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, PutError> {
+        let digest = sha256(bytes);
+        if self.size(&digest) == Some(bytes.len() as u64) {
+            return Ok(digest);
+        }
+        let mut staged = self.stage()?;
+        staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
+        self.finish(staged).map(|stored| stored.digest)
+    }
+
+    pub(crate) fn put_reader(&self, reader: impl Read) -> Result<Stored, PutError> {
+        let mut staged = self.stage()?;
+        staged.fill(reader)?;
+        self.finish(staged)
+    }
+
+    /// Makes a staged file durable and gives it its name.
+    pub(crate) fn finish(&self, staged: Staged) -> Result<Stored, PutError> {
+        let stored = staged.stored();
+        // A copy of another length is damaged: replacing it repairs it.
+        if self.size(&stored.digest) == Some(stored.size) {
+            return Ok(stored);
+        }
+        staged.file.sync_all().map_err(PutError::at(&staged.path))?;
+        let target = self.name(&staged, &stored.digest)?;
+        sync_folder(parent_of(&target)).map_err(PutError::at(&target))?;
+        Ok(stored)
+    }
+
+    fn name(&self, staged: &Staged, digest: &Digest) -> Result<PathBuf, PutError> {
+        let target = self.path_of(digest);
+        let renamed = fs::rename(&staged.path, &target).or_else(|error| {
+            if error.kind() != ErrorKind::NotFound {
+                return Err(error);
+            }
+            make_folder(parent_of(&target))?;
+            fs::rename(&staged.path, &target)
+        });
+        renamed.map_err(PutError::at(&target))?;
+        Ok(target)
+    }
+
+    pub(crate) fn batch(&self) -> Batch {
+        Batch { shelf: self.clone(), pending: Mutex::default() }
+    }
+
+    /// Removes a file; whether there was one.
+    pub(crate) fn remove(&self, digest: &Digest) -> io::Result<bool> {
+        match fs::remove_file(self.path_of(digest)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Lists all digests in order. Names that are not digests are ignored: they are not ours.
+    pub(crate) fn list(&self) -> io::Result<Vec<Digest>> {
+        let mut found = Vec::new();
+        for folder in fs::read_dir(&self.root)? {
+            let folder = folder?;
+            if !folder.file_type()?.is_dir() {
+                continue;
+            }
+            for file in fs::read_dir(folder.path())? {
+                let name = file?.file_name();
+                let digest: Option<Digest> =
+                    name.to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                found.extend(digest);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().expect("every path of a shelf has a folder")
+}
+
+/// Makes a folder whose name survives a power cut.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => path.parent().map_or(Ok(()), sync_folder),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Writes a small file so that after a crash either the old or the new content is there.
+pub(crate) fn replace_file(path: &Path, tmp: &Path, bytes: &[u8]) -> Result<(), PutError> {
+    let mut staged = Staged::create(tmp)?;
+    staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
+    staged.file.sync_all().map_err(PutError::at(&staged.path))?;
+    fs::rename(&staged.path, path).map_err(PutError::at(path))?;
+    sync_folder(parent_of(path)).map_err(PutError::at(path))
+}
+
+/// A file without its name yet; dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+    size: u64,
+}
+
+impl Staged {
+    fn create(tmp: &Path) -> Result<Self, PutError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = tmp.join(format!("{}.{number}", ProcessId::current()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
+        let file = file.map_err(PutError::at(&path))?;
+        let staged = Self { path, file, hash: Sha256::new(), size: 0 };
+        // The umask must not show in what is stored.
+        let mode = fs::Permissions::from_mode(0o644);
+        staged.file.set_permissions(mode).map_err(PutError::at(&staged.path))?;
+        Ok(staged)
+    }
+
+    pub(crate) fn fill(&mut self, mut reader: impl Read) -> Result<(), PutError> {
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(count) => self.write_all(&buffer[..count]).map_err(PutError::at(&self.path))?,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(PutError::Source(error)),
+            }
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn stored(&self) -> Stored {
+        Stored { digest: Digest::new(self.hash.clone().finalize().into()), size: self.size }
+    }
+}
+
+impl Write for Staged {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Gone already once it has its name. Otherwise the sweep at the next open would find it.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Removes what dead processes left in the folder for temporary files.
+pub(crate) fn sweep(tmp: &Path) -> io::Result<()> {
+    for file in fs::read_dir(tmp)? {
+        let file = file?;
+        let name = file.file_name();
+        let owner = name.to_str().and_then(|name| name.rsplit_once('.')).map(|(owner, _)| owner);
+        if owner.and_then(ProcessId::parse).is_some_and(ProcessId::is_alive) {
+            continue;
+        }
+        match fs::remove_file(file.path()) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Up to this many files are made durable one by one; beyond, one `syncfs` costs less than as many `fsync`s, though it
+/// also writes back what others left dirty.
+const SINGLE_SYNCS_MAX: usize = 8;
+
+/// Many files that become durable and visible together, for little more than the cost of writing them.
+///
+/// Nothing is visible before [`Batch::commit`]; dropping a batch forgets it. May be filled from several threads.
+#[derive(Debug)]
+pub struct Batch {
+    shelf: Shelf,
+    /// Closed files, so that a batch may hold more of them than a process may have open.
+    pending: Mutex<BTreeMap<Digest, ClosedStage>>,
+}
+
+#[derive(Debug)]
+struct ClosedStage {
+    path: PathBuf,
+}
+
+impl Drop for ClosedStage {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Batch {
+    /// Adds what a reader yields.
+    ///
+    /// # Errors
+    /// Nothing was added, and the rest of the batch is as it was.
+    pub fn put_reader(&self, reader: impl Read) -> Result<Stored, PutError> {
+        let mut staged = self.shelf.stage()?;
+        staged.fill(reader)?;
+        Ok(self.keep(staged))
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// As [`Batch::put_reader`].
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Stored, PutError> {
+        let stored = Stored { digest: sha256(bytes), size: bytes.len() as u64 };
+        if self.shelf.size(&stored.digest) == Some(stored.size) || self.lock().contains_key(&stored.digest) {
+            return Ok(stored);
+        }
+        self.put_reader(bytes)
+    }
+
+    /// Makes all of it durable, then visible. Each file becomes visible by itself, so after a crash some may be there and
+    /// others not; each that is there is whole.
+    ///
+    /// # Errors
+    /// Some of the files may have been stored; storing them again is harmless.
+    pub fn commit(self) -> Result<(), PutError> {
+        let pending = std::mem::take(&mut *self.lock());
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let few = pending.len() <= SINGLE_SYNCS_MAX;
+        if few {
+            for stage in pending.values() {
+                let synced = File::open(&stage.path).and_then(|file| file.sync_all());
+                synced.map_err(PutError::at(&stage.path))?;
+            }
+        } else {
+            self.sync_all()?;
+        }
+        let folders = self.name_all(pending)?;
+        if few {
+            for folder in folders {
+                sync_folder(&folder).map_err(PutError::at(&folder))?;
+            }
+            return Ok(());
+        }
+        self.sync_all()
+    }
+
+    fn name_all(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
+        let mut folders = BTreeSet::new();
+        for (digest, stage) in pending {
+            let target = self.shelf.path_of(&digest);
+            let folder = parent_of(&target).to_owned();
+            if !folders.contains(&folder) {
+                make_folder(&folder).map_err(PutError::at(&folder))?;
+                folders.insert(folder);
+            }
+            fs::rename(&stage.path, &target).map_err(PutError::at(&target))?;
+        }
+        Ok(folders)
+    }
+
+    fn sync_all(&self) -> Result<(), PutError> {
+        let root = self.shelf.root();
+        let folder = File::open(root).map_err(PutError::at(root))?;
+        rustix::fs::syncfs(folder).map_err(io::Error::from).map_err(PutError::at(root))
+    }
+
+    fn keep(&self, mut staged: Staged) -> Stored {
+        let stored = staged.stored();
+        if self.shelf.size(&stored.digest) == Some(stored.size) {
+            return stored;
+        }
+        // The path moves on to the batch: an empty one makes the drop of `staged` remove nothing.
+        let path = std::mem::take(&mut staged.path);
+        self.lock().entry(stored.digest).or_insert(ClosedStage { path });
+        stored
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, ClosedStage>> {
+        // A panic elsewhere can't leave the map half-changed: every use of it is one call.
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

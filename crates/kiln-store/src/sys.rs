@@ -1,0 +1,1 @@
+//! Loop devices: the system calls that rustix has no safe form of.

@@ -1,0 +1,1 @@
+//! The wire structs of everything that is stored as JSON.
