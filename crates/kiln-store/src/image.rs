@@ -1,24 +1,40 @@
 //! Records of baked images: which tree and config belong to a manifest, and which names point at it.
 
-use std::io;
+use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_model::Digest;
 use kiln_model::image::Image;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{PutError, ReadError};
+use crate::shelf::{replace_file, sha256};
+use crate::wire::{ImageWire, Text, to_json};
 
 /// The images of a store.
 #[derive(Debug, Clone)]
 pub struct Images {
-    root: Arc<Path>,
+    records: Arc<Path>,
+    names: Arc<Path>,
     tmp: Arc<Path>,
 }
 
+/// What is stored of a name. The file's own name is the hash of it, since a name may hold slashes.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NameWire {
+    name: String,
+    manifest: Text<Digest>,
+}
+
 impl Images {
-    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
-        Ok(Self { root: root.into(), tmp: tmp.into() })
+    pub(crate) fn open(root: &Path, tmp: &Path) -> io::Result<Self> {
+        let (records, names) = (root.join("records"), root.join("names"));
+        fs::create_dir_all(&records)?;
+        fs::create_dir_all(&names)?;
+        Ok(Self { records: records.into(), names: names.into(), tmp: tmp.into() })
     }
 
     /// Records an image under the digest of its manifest, durably. Store its tree and its blobs first.
@@ -26,8 +42,7 @@ impl Images {
     /// # Errors
     /// See [`PutError`].
     pub fn put(&self, image: &Image) -> Result<(), PutError> {
-        let _ = (image, &self.root, &self.tmp);
-        todo!()
+        replace_file(&self.record(&image.manifest), &self.tmp, &to_json(&ImageWire::from(image)))
     }
 
     /// Returns the image of a manifest.
@@ -35,14 +50,23 @@ impl Images {
     /// # Errors
     /// `Missing`, or `Corrupt`.
     pub fn get(&self, manifest: &Digest) -> Result<Image, ReadError> {
-        let _ = manifest;
-        todo!()
+        let path = self.record(manifest);
+        let bytes = fs::read(&path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => ReadError::Missing(*manifest),
+            _ => ReadError::at(path)(error),
+        })?;
+        let wire: ImageWire = serde_json::from_slice(&bytes)
+            .map_err(|error| ReadError::corrupt(manifest, format!("its record can't be read: {error}")))?;
+        let image = Image::from(wire);
+        if image.manifest != *manifest {
+            return Err(ReadError::corrupt(manifest, format!("its record is that of {}", image.manifest)));
+        }
+        Ok(image)
     }
 
     /// Whether there is a record.
     pub fn contains(&self, manifest: &Digest) -> bool {
-        let _ = manifest;
-        todo!()
+        self.record(manifest).is_file()
     }
 
     /// Lists the manifests of all images in order.
@@ -50,7 +74,15 @@ impl Images {
     /// # Errors
     /// The file system refused.
     pub fn list(&self) -> io::Result<Vec<Digest>> {
-        todo!()
+        let mut found = Vec::new();
+        for file in fs::read_dir(&self.records)? {
+            let name = file?.file_name();
+            let hex = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            let digest: Option<Digest> = hex.and_then(|hex| format!("sha256:{hex}").parse().ok());
+            found.extend(digest);
+        }
+        found.sort_unstable();
+        Ok(found)
     }
 
     /// Removes a record; whether there was one. Its tree and its blobs stay.
@@ -58,8 +90,7 @@ impl Images {
     /// # Errors
     /// The file system refused.
     pub fn remove(&self, manifest: &Digest) -> io::Result<bool> {
-        let _ = manifest;
-        todo!()
+        removed(fs::remove_file(self.record(manifest)))
     }
 
     /// Points a name, such as `shop/web` or `debian:bookworm`, at a manifest, for people and for caches.
@@ -67,21 +98,54 @@ impl Images {
     /// # Errors
     /// See [`PutError`].
     pub fn set_name(&self, name: &str, manifest: &Digest) -> Result<(), PutError> {
-        let _ = (name, manifest);
-        todo!()
+        let wire = NameWire { name: name.into(), manifest: Text(*manifest) };
+        replace_file(&self.name_file(name), &self.tmp, &to_json(&wire))
     }
 
     /// Returns what a name points at.
     pub fn by_name(&self, name: &str) -> Option<Digest> {
-        let _ = name;
-        todo!()
+        read_name(&self.name_file(name)).filter(|wire| wire.name == name).map(|wire| wire.manifest.0)
     }
 
-    /// Lists all names with what they point at.
+    /// Forgets a name; whether there was one.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove_name(&self, name: &str) -> io::Result<bool> {
+        removed(fs::remove_file(self.name_file(name)))
+    }
+
+    /// Lists all names in order, with what they point at.
     ///
     /// # Errors
     /// The file system refused.
     pub fn names(&self) -> io::Result<Vec<(String, Digest)>> {
-        todo!()
+        let mut found = Vec::new();
+        for file in fs::read_dir(&self.names)? {
+            found.extend(read_name(&file?.path()).map(|wire| (wire.name, wire.manifest.0)));
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn record(&self, manifest: &Digest) -> PathBuf {
+        self.records.join(format!("{}.json", manifest.hex()))
+    }
+
+    fn name_file(&self, name: &str) -> PathBuf {
+        self.names.join(format!("{}.json", sha256(name.as_bytes()).hex()))
+    }
+}
+
+/// A name that can't be read is one that nothing depends upon: names are a convenience, digests are what is retained.
+fn read_name(path: &Path) -> Option<NameWire> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+fn removed(result: io::Result<()>) -> io::Result<bool> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }

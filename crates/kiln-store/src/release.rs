@@ -2,9 +2,12 @@
 
 use kiln_model::Digest;
 use kiln_model::release::{Binding, Release};
+use serde::de::DeserializeOwned;
 
 use crate::blob::Blobs;
+use crate::canonical::{binding_bytes, release_bytes};
 use crate::error::{PutError, ReadError};
+use crate::wire::{BindingWire, ReleaseWire};
 
 /// The releases and bindings of a store.
 #[derive(Debug, Clone)]
@@ -20,8 +23,7 @@ impl Releases {
     /// # Errors
     /// See [`PutError`].
     pub fn put_release(&self, release: &Release) -> Result<Digest, PutError> {
-        let _ = (release, &self.0);
-        todo!()
+        self.0.put_bytes(&release_bytes(release))
     }
 
     /// Returns a release.
@@ -29,8 +31,7 @@ impl Releases {
     /// # Errors
     /// `Missing`, or `Corrupt`, which includes what is not a release.
     pub fn release(&self, digest: &Digest) -> Result<Release, ReadError> {
-        let _ = digest;
-        todo!()
+        self.parse::<ReleaseWire>(digest).map(Release::from)
     }
 
     /// Stores a binding durably; its digest is [`crate::canonical::binding_digest`].
@@ -38,8 +39,7 @@ impl Releases {
     /// # Errors
     /// See [`PutError`].
     pub fn put_binding(&self, binding: &Binding) -> Result<Digest, PutError> {
-        let _ = binding;
-        todo!()
+        self.0.put_bytes(&binding_bytes(binding))
     }
 
     /// Returns a binding.
@@ -47,7 +47,11 @@ impl Releases {
     /// # Errors
     /// `Missing`, or `Corrupt`, which includes what is not a binding.
     pub fn binding(&self, digest: &Digest) -> Result<Binding, ReadError> {
-        let _ = digest;
-        todo!()
+        self.parse::<BindingWire>(digest).map(Binding::from)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, digest: &Digest) -> Result<T, ReadError> {
+        let bytes = self.0.read_verified(digest)?;
+        serde_json::from_slice(&bytes).map_err(|error| ReadError::corrupt(digest, error.to_string()))
     }
 }

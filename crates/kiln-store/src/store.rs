@@ -62,7 +62,7 @@ impl Store {
         let objects = Objects::open(root.join("objects"), &tmp)?;
         Ok(Self {
             trees: Trees::open(root, &tmp, objects.clone())?,
-            images: Images::open(root.join("images"), &tmp)?,
+            images: Images::open(&root.join("images"), &tmp)?,
             releases: Releases::new(blobs.clone()),
             snapshots: Snapshots::new(blobs.clone()),
             leases: Leases::open(root.join("leases"))?,

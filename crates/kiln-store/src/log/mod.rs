@@ -1,14 +1,50 @@
 //! The event log: one writer, one position, a hash chain, in SQLite.
+//!
+//! An append is one transaction, durable when it returns. The chain is computed here, over canonical bytes, never in SQL;
+//! triggers refuse what would change or remove a line. What the chain can't see is a log that was cut at its end and is
+//! whole otherwise: for that, others remember its head ([`Anchor`]), and what they remember is kept beside the database,
+//! not in it.
 
-use std::io;
+mod anchor;
+mod database;
+mod error;
+mod row;
+mod snapshot;
+mod verify;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use kiln_model::{Digest, Entry, EnvKey, Position};
+use rusqlite::{Connection, TransactionBehavior};
+
+pub use anchor::Anchor;
+pub use error::{AppendError, OpenLogError, ReadLogError};
+pub use verify::Verification;
+
+use crate::error::PutError;
+use anchor::Anchors;
+use database::{Access, io_error, is_full};
+use row::Row;
+
+/// At an open, this many entries at the end are verified; the rest is verified as it is read. A start stays fast, and what
+/// a crash may have damaged is at the end.
+const TAIL_ENTRIES: u64 = 1_000;
+
+/// Entries are fetched in pages of this many, so that a long log is not held in memory.
+const PAGE_ROWS: u64 = 500;
 
 /// The log, open for reading, or for reading and appending.
 #[derive(Debug)]
 pub struct EventLog {
     folder: PathBuf,
+    database: Connection,
+    anchors: Anchors,
+    head: Head,
+    /// Held by the writer; none for a reader.
+    lock: Option<File>,
+    /// Set once the outcome of an append is unknown: what is in memory may differ from what is on disk.
+    stale: bool,
 }
 
 /// The end of the log.
@@ -20,125 +56,9 @@ pub struct Head {
     pub hash: Digest,
 }
 
-/// The log can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenLogError {
-    /// Another process has it open for appending.
-    #[error("the log in {folder} is in use by another controller")]
-    Locked {
-        /// The log's folder.
-        folder: PathBuf,
-    },
-    /// There is none, and it was opened for reading only.
-    #[error("there is no log in {folder}")]
-    Missing {
-        /// The log's folder.
-        folder: PathBuf,
-    },
-    /// It was truncated, edited or damaged.
-    #[error("the log is damaged at {position}: {reason}")]
-    Damaged {
-        /// The first entry that can't be trusted.
-        position: Position,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A newer Kiln wrote it.
-    #[error("the log has format {found}; this Kiln reads {known}")]
-    Newer {
-        /// Its format.
-        found: i64,
-        /// The newest that is known.
-        known: i64,
-    },
-    /// The file system or SQLite refused.
-    #[error("the log in {folder} can't be opened")]
-    Io {
-        /// The log's folder.
-        folder: PathBuf,
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// Entries could not be appended.
-#[derive(Debug, thiserror::Error)]
-pub enum AppendError {
-    /// The log's end is elsewhere. Nothing was appended; fold the log again and decide again.
-    #[error("the log is at {found}, not at {expected}")]
-    Conflict {
-        /// What the caller thought.
-        expected: Position,
-        /// What is.
-        found: Position,
-    },
-    /// The entries are not the next ones, or the log is open for reading only: a defect of the caller. Nothing was appended.
-    #[error("the entries can't be appended: {reason}")]
-    Invalid {
-        /// What is wrong.
-        reason: String,
-    },
-    /// The disk is full. Nothing was appended.
-    #[error("no space left for the log")]
-    Full,
-    /// Nobody knows whether the entries were appended. Drop this log, open it again and read its tail.
-    #[error("the outcome of an append to the log is unknown")]
-    Unknown {
-        /// Why.
-        #[source]
-        source: io::Error,
-    },
-}
-
-/// An entry could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadLogError {
-    /// It was edited or damaged.
-    #[error("the log is damaged at {position}: {reason}")]
-    Damaged {
-        /// Where.
-        position: Position,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A newer Kiln wrote it. Nothing may be decided without it.
-    #[error("the event at {position} is a `{kind}` of schema {schema}, which this Kiln does not know")]
-    Unknown {
-        /// Where.
-        position: Position,
-        /// Its kind.
-        kind: String,
-        /// Its schema.
-        schema: u32,
-    },
-    /// The file system or SQLite refused.
-    #[error("the log can't be read")]
-    Io(#[source] io::Error),
-}
-
-/// What somebody else remembers of the log's head.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
-    /// Who: `host`, `edge`, a receipt.
-    pub who: String,
-    /// What.
-    pub head: Head,
-}
-
-/// What is known about the log's integrity.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verification {
-    /// How many entries hold together from the first.
-    pub entries: u64,
-    /// The head after those.
-    pub head: Head,
-    /// The anchors that agree.
-    pub proven: Vec<Anchor>,
-    /// The anchors that don't: the log was cut or written anew.
-    pub broken: Vec<Anchor>,
-    /// The first entry that can't be trusted, and why.
-    pub first_bad: Option<(Position, String)>,
+impl Head {
+    /// The head of a log without entries.
+    pub const EMPTY: Self = Self { position: Position(0), hash: Digest::new([0; 32]) };
 }
 
 impl EventLog {
@@ -147,7 +67,9 @@ impl EventLog {
     /// # Errors
     /// See [`OpenLogError`].
     pub fn open(state: impl AsRef<Path>) -> Result<Self, OpenLogError> {
-        Ok(Self { folder: state.as_ref().join("log") })
+        let folder = state.as_ref().join("log");
+        let lock = database::lock(&folder)?;
+        Self::open_with(folder, Access::Write, Some(lock))
     }
 
     /// Opens the log of a state folder for reading, beside its writer.
@@ -155,13 +77,25 @@ impl EventLog {
     /// # Errors
     /// See [`OpenLogError`].
     pub fn open_read_only(state: impl AsRef<Path>) -> Result<Self, OpenLogError> {
-        Ok(Self { folder: state.as_ref().join("log") })
+        Self::open_with(state.as_ref().join("log"), Access::Read, None)
     }
 
-    /// Returns the end of the log.
+    fn open_with(folder: PathBuf, access: Access, lock: Option<File>) -> Result<Self, OpenLogError> {
+        let database = database::open(&folder, access)?;
+        let anchors = Anchors::open(&folder)?;
+        let mut log = Self { folder, database, anchors, head: Head::EMPTY, lock, stale: false };
+        log.check_tail()?;
+        Ok(log)
+    }
+
+    /// Returns the end of the log: for a writer as it is, for a reader as it was at the open.
     pub fn head(&self) -> Head {
-        let _ = &self.folder;
-        todo!()
+        self.head
+    }
+
+    /// Returns the folder of the log.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Appends entries, whose positions follow `expected` without gaps, and returns once they are durable.
@@ -169,14 +103,21 @@ impl EventLog {
     /// # Errors
     /// See [`AppendError`]: only `Unknown` leaves it open whether they were appended.
     pub fn append(&mut self, expected: Position, entries: &[Entry]) -> Result<Head, AppendError> {
-        let _ = (expected, entries);
-        todo!()
+        self.check_appendable()?;
+        if expected != self.head.position {
+            return Err(AppendError::Conflict { expected, found: self.head.position });
+        }
+        let rows = row::chain(self.head, entries).map_err(|reason| AppendError::Invalid { reason })?;
+        let Some(last) = rows.last() else { return Ok(self.head) };
+        let head = Head { position: Position(last.position), hash: last.hash };
+        self.transact(|database| row::insert(database, &rows))?;
+        self.head = head;
+        Ok(head)
     }
 
     /// Reads the entries from a position on, verifying the chain on the way; ends after the first error.
-    pub fn read(&self, from: Position) -> Box<dyn Iterator<Item = Result<Entry, ReadLogError>> + '_> {
-        let _ = from;
-        todo!()
+    pub fn read(&self, from: Position) -> impl Iterator<Item = Result<Entry, ReadLogError>> + use<'_> {
+        self.rows(Position(from.0.max(1))).map(|row| row?.decode())
     }
 
     /// Reads the entries of one environment from a position on. Verifies each by itself, not the chain between them.
@@ -184,48 +125,108 @@ impl EventLog {
         &self,
         env: &EnvKey,
         from: Position,
-    ) -> Box<dyn Iterator<Item = Result<Entry, ReadLogError>> + '_> {
-        let _ = (env, from);
-        todo!()
+    ) -> impl Iterator<Item = Result<Entry, ReadLogError>> + use<'_> {
+        let env = env.clone();
+        let page = move |after| row::page_of_env(&self.database, &env, after, PAGE_ROWS);
+        let rows = row::Pages::new(from.0.max(1) - 1, page);
+        rows.map(|row| {
+            let row = row?;
+            row.verify_self()?;
+            row.decode()
+        })
     }
 
-    /// Saves what the log up to `position` folds to, so that a start need not fold all of it. Older ones are dropped.
+    fn rows(&self, from: Position) -> impl Iterator<Item = Result<Row, ReadLogError>> + use<'_> {
+        let after = from.0 - 1;
+        let start = match after {
+            0 => Ok(Some(Digest::new([0; 32]))),
+            _ => row::hash_at(&self.database, after),
+        };
+        let page = move |after| row::page(&self.database, after, PAGE_ROWS);
+        row::Chained::new(row::Pages::new(after, page), after, start)
+    }
+
+    /// Verifies the end of the log against its chain and against the recorded anchors, and finds its head.
+    fn check_tail(&mut self) -> Result<(), OpenLogError> {
+        let last = row::last_position(&self.database).map_err(|error| self.unreadable(&error))?;
+        let from = Position(last.saturating_sub(TAIL_ENTRIES).max(1));
+        let mut head = Head::EMPTY;
+        for row in self.rows(from) {
+            let row = row.map_err(OpenLogError::from_read(&self.folder))?;
+            head = Head { position: Position(row.position), hash: row.hash };
+        }
+        for anchor in self.anchors.all() {
+            let at = anchor.head.position;
+            let hash = row::hash_at(&self.database, at.0).map_err(OpenLogError::from_read(&self.folder))?;
+            if at.0 > 0 && hash != Some(anchor.head.hash) {
+                let reason = match hash {
+                    Some(_) => format!("it is not the entry that {} remembers", anchor.who),
+                    None => {
+                        format!("the log ends at {}, but {} remembers this entry", head.position, anchor.who)
+                    }
+                };
+                return Err(OpenLogError::Damaged { position: at, reason });
+            }
+        }
+        self.head = head;
+        Ok(())
+    }
+
+    fn check_appendable(&self) -> Result<(), AppendError> {
+        if self.lock.is_none() {
+            return Err(AppendError::Invalid { reason: "the log is open for reading only".into() });
+        }
+        if self.stale {
+            let source = std::io::Error::other("an earlier append failed; the log must be opened again");
+            return Err(AppendError::Unknown { source });
+        }
+        Ok(())
+    }
+
+    /// Runs `change` in one durable transaction.
+    fn transact(
+        &mut self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), AppendError> {
+        let before = self.head.position.0;
+        let result = self
+            .database
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| (error, true))
+            .and_then(|transaction| {
+                change(&transaction).map_err(|error| (error, true))?;
+                transaction.commit().map_err(|error| (error, false))
+            });
+        let Err((error, before_commit)) = result else { return Ok(()) };
+        // A commit that failed for want of room wrote no whole commit record; look, so as not to trust that alone.
+        let unchanged = row::last_position(&self.database).is_ok_and(|last| last == before);
+        if unchanged && is_full(&error) {
+            return Err(AppendError::Full);
+        }
+        self.stale = !(before_commit && unchanged);
+        Err(AppendError::Unknown { source: io_error(error) })
+    }
+
+    fn unreadable(&self, error: &rusqlite::Error) -> OpenLogError {
+        database::open_error(&self.folder, error)
+    }
+}
+
+/// Anchors.
+impl EventLog {
+    /// Records that somebody else remembers this head: `host`, `edge` or a receipt. Only the latest of each is kept.
     ///
     /// # Errors
-    /// As [`EventLog::append`]; failing is harmless.
-    pub fn save_snapshot(&mut self, position: Position, bytes: &[u8]) -> Result<(), AppendError> {
-        let _ = (position, bytes);
-        todo!()
-    }
-
-    /// Returns the latest snapshot that is whole and belongs to this log; one that is not is passed over.
-    pub fn latest_snapshot(&self) -> Option<(Position, Vec<u8>)> {
-        todo!()
-    }
-
-    /// Records that somebody else remembers this head.
-    ///
-    /// # Errors
-    /// As [`EventLog::append`]; failing is harmless.
-    pub fn record_anchor(&mut self, who: &str, head: Head) -> Result<(), AppendError> {
-        let _ = (who, head);
-        todo!()
+    /// See [`PutError`]; failing is harmless.
+    pub fn record_anchor(&mut self, who: &str, head: Head) -> Result<(), PutError> {
+        self.anchors.record(who, head)
     }
 
     /// Lists the latest anchor of each holder.
-    ///
-    /// # Errors
-    /// The file system or SQLite refused.
-    pub fn anchors(&self) -> Result<Vec<Anchor>, ReadLogError> {
-        todo!()
-    }
-
-    /// Verifies the whole log against its chain, the recorded anchors, and those that the caller fetched from their holders.
-    ///
-    /// # Errors
-    /// The file system or SQLite refused; damage is an answer, not an error.
-    pub fn verify(&self, fetched: &[Anchor]) -> Result<Verification, ReadLogError> {
-        let _ = fetched;
-        todo!()
+    pub fn anchors(&self) -> Vec<Anchor> {
+        self.anchors.all()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,237 @@
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+
+use kiln_model::event::ControlEvent;
+use kiln_model::{Actor, Event, Millis, StackName, Term, Timestamp};
+
+use super::*;
+use crate::wire::samples::{entries, env};
+
+fn positions(log: &EventLog, from: u64) -> Vec<u64> {
+    log.read(Position(from)).map(|entry| entry.unwrap().position.0).collect()
+}
+
+/// A log with `count` entries, closed, so that its file may be tampered with.
+fn closed_log(count: usize) -> tempfile::TempDir {
+    let state = tempfile::tempdir().unwrap();
+    let mut log = EventLog::open(state.path()).unwrap();
+    log.append(Position(0), &entries(0, count)).unwrap();
+    state
+}
+
+fn tamper(state: &tempfile::TempDir, sql: &str) {
+    let database = Connection::open(state.path().join("log/events.db")).unwrap();
+    database
+        .execute_batch("DROP TRIGGER events_are_never_changed; DROP TRIGGER events_are_never_removed;")
+        .unwrap();
+    database.execute_batch(sql).unwrap();
+}
+
+#[test]
+fn what_was_appended_reads_back_after_a_new_open() {
+    let state = tempfile::tempdir().unwrap();
+    let written = entries(0, 1_234);
+    let mut log = EventLog::open(state.path()).unwrap();
+    assert_eq!(log.head(), Head::EMPTY);
+    log.append(Position(0), &written[..1]).unwrap();
+    let head = log.append(Position(1), &written[1..]).unwrap();
+    assert_eq!(log.append(head.position, &[]).unwrap(), head, "nothing to append is no change");
+    drop(log);
+    let log = EventLog::open(state.path()).unwrap();
+    assert_eq!(log.head(), head);
+    let read: Vec<_> = log.read(Position(1)).map(Result::unwrap).collect();
+    assert_eq!(read, written);
+    assert_eq!(positions(&log, 1_233), [1_233, 1_234]);
+    assert_eq!(positions(&log, 1_235), [0; 0]);
+    assert_eq!(positions(&log, 0).len(), 1_234);
+}
+
+#[test]
+fn a_second_writer_is_refused_and_readers_are_not() {
+    let state = tempfile::tempdir().unwrap();
+    assert!(matches!(EventLog::open_read_only(state.path()), Err(OpenLogError::Missing { .. })));
+    let mut log = EventLog::open(state.path()).unwrap();
+    assert!(matches!(EventLog::open(state.path()), Err(OpenLogError::Locked { .. })));
+    log.append(Position(0), &entries(0, 3)).unwrap();
+    let mut reader = EventLog::open_read_only(state.path()).unwrap();
+    log.append(Position(3), &entries(3, 2)).unwrap();
+    assert_eq!(positions(&reader, 1), [1, 2, 3, 4, 5]);
+    assert!(matches!(reader.append(Position(5), &entries(5, 1)), Err(AppendError::Invalid { .. })));
+    drop(log);
+    EventLog::open(state.path()).unwrap();
+}
+
+#[test]
+fn an_append_elsewhere_than_at_the_end_is_a_conflict_and_changes_nothing() {
+    let state = closed_log(3);
+    let mut log = EventLog::open(state.path()).unwrap();
+    let Err(AppendError::Conflict { expected, found }) = log.append(Position(2), &entries(2, 1)) else {
+        panic!("a conflict");
+    };
+    assert_eq!((expected, found), (Position(2), Position(3)));
+    assert!(matches!(log.append(Position(3), &entries(7, 1)), Err(AppendError::Invalid { .. })));
+    assert_eq!(positions(&log, 1), [1, 2, 3]);
+    log.append(Position(3), &entries(3, 1)).unwrap();
+}
+
+#[test]
+fn the_database_itself_refuses_to_change_or_drop_an_entry() {
+    let state = closed_log(3);
+    let database = Connection::open(state.path().join("log/events.db")).unwrap();
+    for sql in ["UPDATE events SET at = 0", "DELETE FROM events"] {
+        let refusal = database.execute(sql, []).unwrap_err().to_string();
+        assert!(refusal.contains("never"), "{refusal}");
+    }
+}
+
+#[test]
+fn an_edited_entry_is_named() {
+    for change in ["at = at + 1", "actor = 'user:eve'", "body = body || ' '", "env = 'dev'", "kind = 'check'"]
+    {
+        let state = closed_log(40);
+        tamper(&state, &format!("UPDATE events SET {change} WHERE position = 39"));
+        let Err(OpenLogError::Damaged { position, .. }) = EventLog::open(state.path()) else {
+            panic!("{change}")
+        };
+        assert_eq!(position, Position(39), "{change}");
+    }
+}
+
+#[test]
+fn an_entry_that_was_edited_with_its_hash_breaks_the_next_one() {
+    let state = closed_log(5);
+    tamper(&state, "UPDATE events SET hash = zeroblob(32), prev_hash = zeroblob(32) WHERE position = 3");
+    assert!(matches!(EventLog::open(state.path()), Err(OpenLogError::Damaged { position: Position(3), .. })));
+}
+
+#[test]
+fn a_missing_entry_is_named_even_before_the_tail() {
+    let count = TAIL_ENTRIES as usize + 100;
+    let state = closed_log(count);
+    tamper(&state, "DELETE FROM events WHERE position = 50");
+    let log = EventLog::open(state.path()).expect("the tail is whole");
+    let damage = log.read(Position(1)).find_map(Result::err).unwrap();
+    assert!(matches!(damage, ReadLogError::Damaged { position: Position(50), .. }), "{damage}");
+    assert_eq!(log.read(Position(1)).count(), 50, "it ends with the error");
+    let verification = log.verify(&[]).unwrap();
+    assert_eq!((verification.entries, verification.first_bad.unwrap().0), (49, Position(50)));
+    assert!(matches!(
+        log.read(Position(51)).next(),
+        Some(Err(ReadLogError::Damaged { position: Position(50), .. }))
+    ));
+}
+
+#[test]
+fn a_log_that_was_cut_is_found_out_by_an_anchor() {
+    let state = closed_log(10);
+    let mut log = EventLog::open(state.path()).unwrap();
+    let head = log.head();
+    log.record_anchor("edge", head).unwrap();
+    log.append(Position(10), &entries(10, 5)).unwrap();
+    assert_eq!(log.verify(&[]).unwrap().proven, [Anchor { who: "edge".into(), head }]);
+    drop(log);
+    tamper(&state, "DELETE FROM events WHERE position > 9");
+    let Err(OpenLogError::Damaged { position, reason }) = EventLog::open(state.path()) else {
+        panic!("damaged")
+    };
+    assert_eq!(position, Position(10));
+    assert!(reason.contains("edge"), "{reason}");
+}
+
+#[test]
+fn an_anchor_that_somebody_else_kept_proves_or_disproves_the_log() {
+    let state = closed_log(10);
+    let log = EventLog::open(state.path()).unwrap();
+    let at_7 = Head { position: Position(7), hash: row::hash_at(&log.database, 7).unwrap().unwrap() };
+    let right = Anchor { who: "host".into(), head: at_7 };
+    let wrong = Anchor { who: "receipt".into(), head: Head { position: Position(8), ..at_7 } };
+    assert!(log.verify(std::slice::from_ref(&right)).unwrap().is_sound());
+    let verification = log.verify(&[right.clone(), wrong.clone()]).unwrap();
+    assert_eq!((verification.proven, verification.broken), (vec![right], vec![wrong]));
+    assert_eq!(verification.first_bad.unwrap().0, Position(8));
+}
+
+#[test]
+fn a_damaged_or_foreign_file_is_an_error_and_not_a_panic() {
+    let state = closed_log(500);
+    let path = state.path().join("log/events.db");
+    let size = std::fs::metadata(&path).unwrap().len();
+    OpenOptions::new().write(true).open(&path).unwrap().set_len(size / 2).unwrap();
+    assert!(matches!(EventLog::open(state.path()), Err(OpenLogError::Damaged { .. })));
+    std::fs::write(&path, "not a database, though long enough to be taken for one".repeat(100)).unwrap();
+    assert!(matches!(EventLog::open(state.path()), Err(OpenLogError::Damaged { .. })));
+}
+
+#[test]
+fn no_flipped_byte_of_the_file_goes_unseen_or_panics() {
+    let state = closed_log(60);
+    let path = state.path().join("log/events.db");
+    let original = std::fs::read(&path).unwrap();
+    let whole: Vec<_> = entries(0, 60);
+    for at in (0..original.len()).step_by(97) {
+        std::fs::write(&path, &original).unwrap();
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&[original[at] ^ 0x55], at as u64).unwrap();
+        let Ok(log) = EventLog::open_read_only(state.path()) else { continue };
+        let read: Result<Vec<_>, _> = log.read(Position(1)).collect();
+        // Where the byte was padding or an index, the log is as it was; otherwise it says so.
+        assert!(read.is_err() || read.unwrap() == whole[..], "byte {at}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let state = closed_log(1);
+    tamper(&state, "PRAGMA user_version = 2");
+    assert!(matches!(EventLog::open(state.path()), Err(OpenLogError::Newer { found: 2, known: 1 })));
+}
+
+#[test]
+fn the_entries_of_one_environment_are_read_alone() {
+    let state = closed_log(700);
+    let log = EventLog::open(state.path()).unwrap();
+    let all: Vec<_> = log.read(Position(1)).map(Result::unwrap).collect();
+    let mine: Vec<_> = log.read_env(&env(), Position(20)).map(Result::unwrap).collect();
+    let expected: Vec<_> =
+        all.into_iter().filter(|entry| entry.env.is_some() && entry.position.0 >= 20).collect();
+    assert_eq!(mine, expected);
+    let other = EnvKey { stack: StackName::new("other").unwrap(), ..env() };
+    assert_eq!(log.read_env(&other, Position(0)).count(), 0);
+}
+
+#[test]
+fn a_login_can_not_pass_for_the_controller() {
+    let state = tempfile::tempdir().unwrap();
+    let mut log = EventLog::open(state.path()).unwrap();
+    let entry = Entry {
+        position: Position(1),
+        at: Timestamp(1),
+        term: Term(1),
+        actor: Actor::User("kiln:controller".into()),
+        env: None,
+        event: Event::Control(ControlEvent::ClockJumped { by: Millis(1) }),
+    };
+    log.append(Position(0), std::slice::from_ref(&entry)).unwrap();
+    assert_eq!(log.read(Position(1)).next().unwrap().unwrap(), entry);
+}
+
+#[test]
+fn the_latest_whole_snapshot_is_used() {
+    let state = closed_log(30);
+    let mut log = EventLog::open(state.path()).unwrap();
+    assert_eq!(log.latest_snapshot(), None);
+    for position in [10, 20, 30] {
+        log.save_snapshot(Position(position), format!("state at {position}").as_bytes()).unwrap();
+    }
+    assert_eq!(log.latest_snapshot(), Some((Position(30), b"state at 30".to_vec())));
+    assert!(log.save_snapshot(Position(31), b"").is_err(), "there is no such entry");
+    drop(log);
+    tamper(&state, "UPDATE snapshots SET bytes = x'00' WHERE position = 30");
+    let log = EventLog::open(state.path()).unwrap();
+    assert_eq!(log.latest_snapshot(), Some((Position(20), b"state at 20".to_vec())));
+    drop(log);
+    let database = Connection::open(state.path().join("log/events.db")).unwrap();
+    database.execute("UPDATE snapshots SET log_hash = zeroblob(32)", []).unwrap();
+    drop(database);
+    assert_eq!(EventLog::open(state.path()).unwrap().latest_snapshot(), None);
+}

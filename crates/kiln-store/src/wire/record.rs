@@ -1,0 +1,73 @@
+//! Records of images.
+
+use std::collections::BTreeMap;
+
+use kiln_model::Digest;
+use kiln_model::image::{Image, ImageConfig};
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+
+/// Names the format within the bytes.
+#[derive(Serialize, Deserialize)]
+enum ImageFormat {
+    #[serde(rename = "kiln.image/1")]
+    V1,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ImageWire {
+    format: ImageFormat,
+    manifest: Text<Digest>,
+    tree: Text<Digest>,
+    size_bytes: u64,
+    env: BTreeMap<String, String>,
+    entrypoint: Vec<String>,
+    command: Vec<String>,
+    workdir: String,
+    user: String,
+    labels: BTreeMap<String, String>,
+    expose: Vec<String>,
+    volumes: Vec<String>,
+    stop_signal: String,
+}
+
+impl From<&Image> for ImageWire {
+    fn from(image: &Image) -> Self {
+        let config = image.config.clone();
+        Self {
+            format: ImageFormat::V1,
+            manifest: Text(image.manifest),
+            tree: Text(image.tree),
+            size_bytes: image.size_bytes,
+            env: config.env,
+            entrypoint: config.entrypoint,
+            command: config.command,
+            workdir: config.workdir,
+            user: config.user,
+            labels: config.labels,
+            expose: config.expose,
+            volumes: config.volumes,
+            stop_signal: config.stop_signal,
+        }
+    }
+}
+
+impl From<ImageWire> for Image {
+    fn from(wire: ImageWire) -> Self {
+        let ImageFormat::V1 = wire.format;
+        let config = ImageConfig {
+            env: wire.env,
+            entrypoint: wire.entrypoint,
+            command: wire.command,
+            workdir: wire.workdir,
+            user: wire.user,
+            labels: wire.labels,
+            expose: wire.expose,
+            volumes: wire.volumes,
+            stop_signal: wire.stop_signal,
+        };
+        Self { manifest: wire.manifest.0, tree: wire.tree.0, config, size_bytes: wire.size_bytes }
+    }
+}

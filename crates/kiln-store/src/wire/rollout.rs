@@ -1,0 +1,234 @@
+//! Rollouts: their steps, causes and outcomes.
+
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
+use kiln_model::{Millis, RevisionNumber, ServiceName, Timestamp, Weight};
+use serde::{Deserialize, Serialize};
+
+use super::Text;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum RolloutWire {
+    Started { from: Option<u64>, to: Option<u64>, cause: CauseWire, steps: Vec<StepWire> },
+    StepStarted { index: u32, deadline: Option<u64> },
+    StepCompleted { index: u32 },
+    GoingBack { reason: String, steps: Vec<StepWire> },
+    Finished { outcome: OutcomeWire, reason: String },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum StepWire {
+    OpenListeners,
+    Run { job: Text<ServiceName> },
+    Create { slots: Vec<SlotsWire> },
+    WaitHealthy { slots: Vec<SlotsWire>, within_ms: u64 },
+    Shift { slots: Vec<SlotsWire>, weight: u16, serve_routes: bool },
+    Drain { slots: Vec<SlotsWire>, within_ms: u64 },
+    KeepWarm { slots: Vec<SlotsWire>, keep_for_ms: u64 },
+    Retire { slots: Vec<SlotsWire> },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlotsWire {
+    service: Text<ServiceName>,
+    first: u32,
+    count: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub(crate) enum CauseWire {
+    Up,
+    Rollback { to: u64, service: Option<Text<ServiceName>> },
+    Down,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OutcomeWire {
+    Completed,
+    WentBack,
+    Stuck,
+    Superseded,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OwnerWire {
+    Declared,
+    Hand,
+    Autoscaler,
+}
+
+impl From<&RolloutEvent> for RolloutWire {
+    fn from(event: &RolloutEvent) -> Self {
+        match event {
+            RolloutEvent::Started { from, to, cause, steps } => Self::Started {
+                from: from.map(|number| number.0),
+                to: to.map(|number| number.0),
+                cause: cause.into(),
+                steps: steps.iter().map(StepWire::from).collect(),
+            },
+            RolloutEvent::StepStarted { index, deadline } => {
+                Self::StepStarted { index: *index, deadline: deadline.map(|at| at.0) }
+            }
+            RolloutEvent::StepCompleted { index } => Self::StepCompleted { index: *index },
+            RolloutEvent::GoingBack { reason, steps } => {
+                Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
+            }
+            RolloutEvent::Finished { outcome, reason } => Self::Finished {
+                outcome: match outcome {
+                    Outcome::Completed => OutcomeWire::Completed,
+                    Outcome::WentBack => OutcomeWire::WentBack,
+                    Outcome::Stuck => OutcomeWire::Stuck,
+                    Outcome::Superseded => OutcomeWire::Superseded,
+                },
+                reason: reason.clone(),
+            },
+        }
+    }
+}
+
+impl TryFrom<RolloutWire> for RolloutEvent {
+    type Error = String;
+
+    fn try_from(wire: RolloutWire) -> Result<Self, String> {
+        Ok(match wire {
+            RolloutWire::Started { from, to, cause, steps } => Self::Started {
+                from: from.map(RevisionNumber),
+                to: to.map(RevisionNumber),
+                cause: cause.into(),
+                steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
+            },
+            RolloutWire::StepStarted { index, deadline } => {
+                Self::StepStarted { index, deadline: deadline.map(Timestamp) }
+            }
+            RolloutWire::StepCompleted { index } => Self::StepCompleted { index },
+            RolloutWire::GoingBack { reason, steps } => Self::GoingBack {
+                reason,
+                steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
+            },
+            RolloutWire::Finished { outcome, reason } => Self::Finished {
+                outcome: match outcome {
+                    OutcomeWire::Completed => Outcome::Completed,
+                    OutcomeWire::WentBack => Outcome::WentBack,
+                    OutcomeWire::Stuck => Outcome::Stuck,
+                    OutcomeWire::Superseded => Outcome::Superseded,
+                },
+                reason,
+            },
+        })
+    }
+}
+
+impl From<&Step> for StepWire {
+    fn from(step: &Step) -> Self {
+        let wire = |slots: &[Slots]| slots.iter().map(SlotsWire::from).collect();
+        match step {
+            Step::OpenListeners => Self::OpenListeners,
+            Step::Run { job } => Self::Run { job: Text(job.clone()) },
+            Step::Create { slots } => Self::Create { slots: wire(slots) },
+            Step::WaitHealthy { slots, within } => {
+                Self::WaitHealthy { slots: wire(slots), within_ms: within.0 }
+            }
+            Step::Shift { slots, weight, serve_routes } => {
+                Self::Shift { slots: wire(slots), weight: weight.per_mille(), serve_routes: *serve_routes }
+            }
+            Step::Drain { slots, within } => Self::Drain { slots: wire(slots), within_ms: within.0 },
+            Step::KeepWarm { slots, keep_for } => {
+                Self::KeepWarm { slots: wire(slots), keep_for_ms: keep_for.0 }
+            }
+            Step::Retire { slots } => Self::Retire { slots: wire(slots) },
+        }
+    }
+}
+
+impl TryFrom<StepWire> for Step {
+    type Error = String;
+
+    fn try_from(wire: StepWire) -> Result<Self, String> {
+        let model = |slots: Vec<SlotsWire>| slots.into_iter().map(Slots::from).collect();
+        Ok(match wire {
+            StepWire::OpenListeners => Self::OpenListeners,
+            StepWire::Run { job } => Self::Run { job: job.0 },
+            StepWire::Create { slots } => Self::Create { slots: model(slots) },
+            StepWire::WaitHealthy { slots, within_ms } => {
+                Self::WaitHealthy { slots: model(slots), within: Millis(within_ms) }
+            }
+            StepWire::Shift { slots, weight, serve_routes } => {
+                Self::Shift { slots: model(slots), weight: weight_of(weight)?, serve_routes }
+            }
+            StepWire::Drain { slots, within_ms } => {
+                Self::Drain { slots: model(slots), within: Millis(within_ms) }
+            }
+            StepWire::KeepWarm { slots, keep_for_ms } => {
+                Self::KeepWarm { slots: model(slots), keep_for: Millis(keep_for_ms) }
+            }
+            StepWire::Retire { slots } => Self::Retire { slots: model(slots) },
+        })
+    }
+}
+
+/// Reads a weight back, which has a range.
+pub(super) fn weight_of(per_mille: u16) -> Result<Weight, String> {
+    Weight::new(per_mille).ok_or_else(|| format!("a weight of {per_mille} per mille"))
+}
+
+impl From<&Slots> for SlotsWire {
+    fn from(slots: &Slots) -> Self {
+        Self { service: Text(slots.service.clone()), first: slots.first, count: slots.count }
+    }
+}
+
+impl From<SlotsWire> for Slots {
+    fn from(wire: SlotsWire) -> Self {
+        Self { service: wire.service.0, first: wire.first, count: wire.count }
+    }
+}
+
+impl From<&Cause> for CauseWire {
+    fn from(cause: &Cause) -> Self {
+        match cause {
+            Cause::Up => Self::Up,
+            Cause::Rollback { to, service } => {
+                Self::Rollback { to: to.0, service: service.clone().map(Text) }
+            }
+            Cause::Down => Self::Down,
+        }
+    }
+}
+
+impl From<CauseWire> for Cause {
+    fn from(wire: CauseWire) -> Self {
+        match wire {
+            CauseWire::Up => Self::Up,
+            CauseWire::Rollback { to, service } => {
+                Self::Rollback { to: RevisionNumber(to), service: service.map(|name| name.0) }
+            }
+            CauseWire::Down => Self::Down,
+        }
+    }
+}
+
+impl From<ReplicaOwner> for OwnerWire {
+    fn from(owner: ReplicaOwner) -> Self {
+        match owner {
+            ReplicaOwner::Declared => Self::Declared,
+            ReplicaOwner::Hand => Self::Hand,
+            ReplicaOwner::Autoscaler => Self::Autoscaler,
+        }
+    }
+}
+
+impl From<OwnerWire> for ReplicaOwner {
+    fn from(wire: OwnerWire) -> Self {
+        match wire {
+            OwnerWire::Declared => Self::Declared,
+            OwnerWire::Hand => Self::Hand,
+            OwnerWire::Autoscaler => Self::Autoscaler,
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! One of everything, for the golden tests and for tests of the log.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kiln_model::event::{
+    CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
+};
+use kiln_model::instance::{
+    ExitStatus, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+};
+use kiln_model::release::{Composed, Revision, RevisionSpec};
+use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
+use kiln_model::route::{Listener, Route};
+use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::{
+    Actor, ByteSize, CheckId, Digest, Entry, EnvKey, EnvName, Event, InstanceId, InstanceSpec, MilliCpu,
+    Millis, PortName, Position, RevisionNumber, RouteName, SecretName, ServiceName, StackName, Term,
+    Timestamp, VolumeName, Weight,
+};
+
+pub(crate) fn digest(byte: u8) -> Digest {
+    Digest::new([byte; 32])
+}
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+pub(crate) fn env() -> EnvKey {
+    EnvKey { stack: StackName::new("shop").unwrap(), env: EnvName::new("prod").unwrap() }
+}
+
+pub(crate) fn spec() -> InstanceSpec {
+    let secret = SecretRef { name: SecretName::new("db_password").unwrap(), version: "v7".into() };
+    let volume = VolumeMount { volume: VolumeName::new("data").unwrap(), read_only: true };
+    InstanceSpec {
+        image: digest(1),
+        argv: vec!["python3".into(), "/app/server.py".into()],
+        env: BTreeMap::from([("GREETING".into(), "Hel\"lo\n".into()), ("A".into(), String::new())]),
+        workdir: "/".into(),
+        user: "www-data".into(),
+        secrets: BTreeMap::from([("/run/secrets/db".into(), secret)]),
+        volumes: BTreeMap::from([("/data".into(), volume)]),
+        scratch: BTreeMap::from([("/var/cache".into(), ByteSize::from_mib(64))]),
+        ports: BTreeMap::from([(PortName::new("http").unwrap(), 8080)]),
+        health: Some(HealthCheck {
+            probe: Probe::Http { port: 8080, path: "/healthz".into(), status: Some(200) },
+            interval: Millis(1000),
+            timeout: Millis(2000),
+            startup: Millis(60_000),
+            healthy_after: 1,
+            unhealthy_after: 3,
+        }),
+        limits: Limits { memory: Some(ByteSize::from_mib(128)), cpu: Some(MilliCpu(500)), pids: 512 },
+        security: Security {
+            add_capabilities: BTreeSet::from(["NET_ADMIN".into()]),
+            drop_capabilities: BTreeSet::from(["ALL".into()]),
+        },
+        stop: StopPolicy { signal: "SIGTERM".into(), grace: Millis(10_000) },
+        uses: BTreeSet::from([service("orders")]),
+    }
+}
+
+/// The smallest spec: every optional part is left out.
+pub(crate) fn bare_spec() -> InstanceSpec {
+    InstanceSpec {
+        image: digest(2),
+        argv: vec!["/bin/true".into()],
+        env: BTreeMap::new(),
+        workdir: "/".into(),
+        user: String::new(),
+        secrets: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        scratch: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        health: None,
+        limits: Limits { memory: None, cpu: None, pids: 512 },
+        security: Security::default(),
+        stop: StopPolicy { signal: "SIGTERM".into(), grace: Millis(10_000) },
+        uses: BTreeSet::new(),
+    }
+}
+
+fn service_of(name: &str, kind: ServiceKind, strategy: Strategy, probe: Option<Probe>) -> Service {
+    let mut spec = bare_spec();
+    if let Some(probe) = probe {
+        spec.health = Some(HealthCheck { probe, ..self::spec().health.unwrap() });
+    }
+    Service {
+        name: service(name),
+        kind,
+        spec: Arc::new(spec),
+        spec_digest: digest(3),
+        replicas: 2,
+        strategy,
+        after: BTreeSet::from([service("orders")]),
+        bounds: RolloutBounds {
+            progress_deadline: Millis(120_000),
+            drain_deadline: Millis(30_000),
+            warm_for: Millis(600_000),
+        },
+    }
+}
+
+pub(crate) fn revision() -> Revision {
+    let probe = Probe::Command { argv: vec!["true".into()] };
+    let services = [
+        service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 })),
+        service_of("queue", ServiceKind::Worker, Strategy::StopThenStart, Some(probe)),
+        service_of("migrate", ServiceKind::Job, Strategy::Rolling { max_surge: 1, max_unavailable: 0 }, None),
+    ];
+    let route = Route {
+        name: RouteName::new("public").unwrap(),
+        listen: "0.0.0.0:8080".parse().unwrap(),
+        host: Some("shop.localhost".into()),
+        path: "/".into(),
+        to: PortRef { service: service("web"), port: PortName::new("http").unwrap() },
+    };
+    Revision {
+        number: RevisionNumber(42),
+        release: digest(4),
+        binding: digest(5),
+        spec: Arc::new(RevisionSpec {
+            services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
+            routes: BTreeMap::from([(route.name.clone(), route)]),
+        }),
+        composed: Some(Composed { service: service("web"), from: RevisionNumber(40) }),
+    }
+}
+
+fn steps() -> Vec<Step> {
+    let slots = || vec![Slots { service: service("web"), first: 1, count: 2 }];
+    vec![
+        Step::OpenListeners,
+        Step::Run { job: service("migrate") },
+        Step::Create { slots: slots() },
+        Step::WaitHealthy { slots: slots(), within: Millis(120_000) },
+        Step::Shift { slots: slots(), weight: Weight::FULL, serve_routes: true },
+        Step::Drain { slots: slots(), within: Millis(30_000) },
+        Step::KeepWarm { slots: slots(), keep_for: Millis(600_000) },
+        Step::Retire { slots: slots() },
+    ]
+}
+
+fn control_events() -> Vec<Event> {
+    [
+        ControlEvent::ControllerStarted { term: Term(3) },
+        ControlEvent::ClockJumped { by: Millis(5000) },
+        ControlEvent::StackBound { stack: env().stack, origin: "/srv/shop".into() },
+    ]
+    .map(Event::Control)
+    .into()
+}
+
+fn environment_events() -> Vec<Event> {
+    let set = |owner| EnvironmentEvent::ReplicasSet { service: service("web"), replicas: 6, owner };
+    [
+        EnvironmentEvent::Created { index: 7 },
+        EnvironmentEvent::RevisionSealed { revision: Arc::new(revision()) },
+        EnvironmentEvent::RevisionReleased { number: RevisionNumber(1) },
+        set(ReplicaOwner::Declared),
+        set(ReplicaOwner::Hand),
+        set(ReplicaOwner::Autoscaler),
+        EnvironmentEvent::Removed,
+    ]
+    .map(Event::Environment)
+    .into()
+}
+
+fn rollout_events() -> Vec<Event> {
+    let started = |cause| RolloutEvent::Started {
+        from: Some(RevisionNumber(41)),
+        to: Some(RevisionNumber(42)),
+        cause,
+        steps: steps(),
+    };
+    let finished = |outcome| RolloutEvent::Finished { outcome, reason: "because".into() };
+    [
+        started(Cause::Up),
+        started(Cause::Rollback { to: RevisionNumber(40), service: Some(service("web")) }),
+        RolloutEvent::Started { from: None, to: None, cause: Cause::Down, steps: Vec::new() },
+        RolloutEvent::StepStarted { index: 3, deadline: Some(Timestamp(1_700_000_000_000)) },
+        RolloutEvent::StepCompleted { index: 3 },
+        RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
+        finished(Outcome::Completed),
+        finished(Outcome::WentBack),
+        finished(Outcome::Stuck),
+        finished(Outcome::Superseded),
+    ]
+    .map(Event::Rollout)
+    .into()
+}
+
+fn instance_events() -> Vec<Event> {
+    let slot = kiln_model::SlotKey { env: env(), service: service("web"), ordinal: 1 };
+    let exited = |status| InstanceEvent::Exited { status };
+    let requested = |purpose| InstanceEvent::Requested { purpose, spec: digest(6) };
+    [
+        requested(Purpose::Slot { slot, revision: RevisionNumber(42) }),
+        requested(Purpose::Check(CheckId(17))),
+        InstanceEvent::Started { address: "10.88.0.5".parse().unwrap() },
+        InstanceEvent::BecameHealthy,
+        InstanceEvent::BecameUnhealthy { reason: "503".into() },
+        InstanceEvent::Refused { reason: "no such command".into() },
+        exited(ExitStatus::Code(1)),
+        exited(ExitStatus::Signal(9)),
+        exited(ExitStatus::OutOfMemory),
+        exited(ExitStatus::Unknown),
+        InstanceEvent::Warmed { until: Timestamp(9) },
+        InstanceEvent::Recalled,
+        InstanceEvent::Retiring { reason: "replaced".into(), drain_within: Millis(30_000) },
+        InstanceEvent::Draining { deadline: Timestamp(10) },
+        InstanceEvent::Destroying { grace: Millis(10_000), cut: true },
+        InstanceEvent::Destroyed,
+        InstanceEvent::Disowned,
+    ]
+    .map(|event| Event::Instance(InstanceId::from_seed(77), event))
+    .into()
+}
+
+fn traffic_events() -> Vec<Event> {
+    let public = Listener::Public("0.0.0.0:8080".parse().unwrap());
+    let listener = Listener::Internal(7);
+    [
+        TrafficEvent::Shifted { weights: vec![(InstanceId::from_seed(77), Weight::ZERO)] },
+        TrafficEvent::RoutesServed { revision: Some(RevisionNumber(42)) },
+        TrafficEvent::Acknowledged { version: Position(99) },
+        TrafficEvent::ListenerRequested { listener: public },
+        TrafficEvent::ListenerOpened { listener },
+        TrafficEvent::ListenerFailed { listener, reason: "in use".into() },
+        TrafficEvent::ListenerReleased { listener },
+        TrafficEvent::ListenerClosed { listener },
+    ]
+    .map(Event::Traffic)
+    .into()
+}
+
+fn check_events() -> Vec<Event> {
+    [
+        CheckEvent::Requested {
+            image: digest(1),
+            test: "starts".into(),
+            spec: Arc::new(spec()),
+            spec_digest: digest(7),
+            deadline: Timestamp(11),
+        },
+        CheckEvent::Passed,
+        CheckEvent::Failed { reason: "it exited".into() },
+    ]
+    .map(|event| Event::Check(CheckId(17), event))
+    .into()
+}
+
+/// Every kind of event, with every kind of part.
+pub(crate) fn events() -> Vec<Event> {
+    let mut events = control_events();
+    events.extend(environment_events());
+    events.extend(rollout_events());
+    events.extend(instance_events());
+    events.extend(traffic_events());
+    events.extend(check_events());
+    events
+}
+
+/// Entries for the positions after `after`, as many as asked for, through all kinds of events.
+pub(crate) fn entries(after: u64, count: usize) -> Vec<Entry> {
+    let events = events();
+    let entry = |index: usize| {
+        let position = after + 1 + index as u64;
+        let event = events[position as usize % events.len()].clone();
+        Entry {
+            position: Position(position),
+            at: Timestamp(1_700_000_000_000 + position),
+            term: Term(3),
+            actor: if position.is_multiple_of(2) { Actor::Controller } else { Actor::User("ada".into()) },
+            env: (!matches!(event, Event::Control(_))).then(env),
+            event,
+        }
+    };
+    (0..count).map(entry).collect()
+}

@@ -1,0 +1,184 @@
+//! Services, routes and the revisions that they make up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kiln_model::release::{Composed, Revision, RevisionSpec};
+use kiln_model::route::Route;
+use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::{Digest, Millis, PortName, RevisionNumber, RouteName, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use super::{SpecWire, Text};
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RevisionWire {
+    number: u64,
+    release: Text<Digest>,
+    binding: Text<Digest>,
+    services: BTreeMap<Text<ServiceName>, ServiceWire>,
+    routes: BTreeMap<Text<RouteName>, RouteWire>,
+    composed: Option<ComposedWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ComposedWire {
+    service: Text<ServiceName>,
+    from: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceWire {
+    kind: KindWire,
+    spec: SpecWire,
+    spec_digest: Text<Digest>,
+    replicas: u32,
+    strategy: StrategyWire,
+    after: BTreeSet<Text<ServiceName>>,
+    progress_deadline_ms: u64,
+    drain_deadline_ms: u64,
+    warm_for_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KindWire {
+    Service,
+    Worker,
+    Job,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StrategyWire {
+    BlueGreen,
+    Rolling { max_surge: u32, max_unavailable: u32 },
+    StopThenStart,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteWire {
+    listen: Text<SocketAddr>,
+    host: Option<String>,
+    path: String,
+    service: Text<ServiceName>,
+    port: Text<PortName>,
+}
+
+impl From<&Revision> for RevisionWire {
+    fn from(revision: &Revision) -> Self {
+        let composed = |composed: &Composed| ComposedWire {
+            service: Text(composed.service.clone()),
+            from: composed.from.0,
+        };
+        let spec = &revision.spec;
+        Self {
+            number: revision.number.0,
+            release: Text(revision.release),
+            binding: Text(revision.binding),
+            services: spec.services.iter().map(|(name, it)| (Text(name.clone()), it.into())).collect(),
+            routes: spec.routes.iter().map(|(name, it)| (Text(name.clone()), it.into())).collect(),
+            composed: revision.composed.as_ref().map(composed),
+        }
+    }
+}
+
+impl From<RevisionWire> for Revision {
+    fn from(wire: RevisionWire) -> Self {
+        let services = wire.services.into_iter().map(|(Text(name), it)| (name.clone(), it.into_model(name)));
+        let routes = wire.routes.into_iter().map(|(Text(name), it)| (name.clone(), it.into_model(name)));
+        let spec = RevisionSpec { services: services.collect(), routes: routes.collect() };
+        let composed = |it: ComposedWire| Composed { service: it.service.0, from: RevisionNumber(it.from) };
+        Self {
+            number: RevisionNumber(wire.number),
+            release: wire.release.0,
+            binding: wire.binding.0,
+            spec: Arc::new(spec),
+            composed: wire.composed.map(composed),
+        }
+    }
+}
+
+impl From<&Service> for ServiceWire {
+    fn from(service: &Service) -> Self {
+        Self {
+            kind: match service.kind {
+                ServiceKind::Service => KindWire::Service,
+                ServiceKind::Worker => KindWire::Worker,
+                ServiceKind::Job => KindWire::Job,
+            },
+            spec: (&*service.spec).into(),
+            spec_digest: Text(service.spec_digest),
+            replicas: service.replicas,
+            strategy: match service.strategy {
+                Strategy::BlueGreen => StrategyWire::BlueGreen,
+                Strategy::Rolling { max_surge, max_unavailable } => {
+                    StrategyWire::Rolling { max_surge, max_unavailable }
+                }
+                Strategy::StopThenStart => StrategyWire::StopThenStart,
+            },
+            after: service.after.iter().cloned().map(Text).collect(),
+            progress_deadline_ms: service.bounds.progress_deadline.0,
+            drain_deadline_ms: service.bounds.drain_deadline.0,
+            warm_for_ms: service.bounds.warm_for.0,
+        }
+    }
+}
+
+impl ServiceWire {
+    fn into_model(self, name: ServiceName) -> Service {
+        Service {
+            name,
+            kind: match self.kind {
+                KindWire::Service => ServiceKind::Service,
+                KindWire::Worker => ServiceKind::Worker,
+                KindWire::Job => ServiceKind::Job,
+            },
+            spec: Arc::new(self.spec.into()),
+            spec_digest: self.spec_digest.0,
+            replicas: self.replicas,
+            strategy: match self.strategy {
+                StrategyWire::BlueGreen => Strategy::BlueGreen,
+                StrategyWire::Rolling { max_surge, max_unavailable } => {
+                    Strategy::Rolling { max_surge, max_unavailable }
+                }
+                StrategyWire::StopThenStart => Strategy::StopThenStart,
+            },
+            after: self.after.into_iter().map(|name| name.0).collect(),
+            bounds: RolloutBounds {
+                progress_deadline: Millis(self.progress_deadline_ms),
+                drain_deadline: Millis(self.drain_deadline_ms),
+                warm_for: Millis(self.warm_for_ms),
+            },
+        }
+    }
+}
+
+impl From<&Route> for RouteWire {
+    fn from(route: &Route) -> Self {
+        Self {
+            listen: Text(route.listen),
+            host: route.host.clone(),
+            path: route.path.clone(),
+            service: Text(route.to.service.clone()),
+            port: Text(route.to.port.clone()),
+        }
+    }
+}
+
+impl RouteWire {
+    fn into_model(self, name: RouteName) -> Route {
+        Route {
+            name,
+            listen: self.listen.0,
+            host: self.host,
+            path: self.path,
+            to: PortRef { service: self.service.0, port: self.port.0 },
+        }
+    }
+}
