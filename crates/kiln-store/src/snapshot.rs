@@ -1,5 +1,6 @@
 //! Snapshots of stack folders, so that bakes and releases refer to a source that can't change under them.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use kiln_model::Digest;
@@ -7,6 +8,13 @@ use kiln_model::Digest;
 use crate::blob::{BlobReader, Blobs};
 use crate::error::{PutError, ReadError};
 use crate::tree::TreePath;
+use crate::wire::{SnapshotWire, to_json};
+
+/// What a file that somebody may execute is captured as, and a folder.
+const EXECUTABLE: u16 = 0o755;
+
+/// What any other file is captured as.
+const PLAIN: u16 = 0o644;
 
 /// The snapshots of a store.
 #[derive(Debug, Clone)]
@@ -35,7 +43,8 @@ pub struct Snapshot {
 pub struct SnapshotFile {
     /// Its path below the stack folder.
     pub path: TreePath,
-    /// Its permission bits.
+    /// Its permission bits: 0755 for a folder and what its owner may execute, 0644 for the rest. As in Git, so that a snapshot
+    /// does not depend on the umask with which the folder was checked out.
     pub mode: u16,
     /// What it is.
     pub kind: SnapshotKind,
@@ -85,7 +94,8 @@ impl Snapshots {
         Self(blobs)
     }
 
-    /// Captures files in any order; the same files always give the same digest.
+    /// Captures files in any order; the same files always give the same digest. Of a mode only counts whether the owner may
+    /// execute.
     ///
     /// # Errors
     /// See [`CaptureError`].
@@ -93,8 +103,27 @@ impl Snapshots {
         &self,
         files: impl IntoIterator<Item = (TreePath, u16, SourceContent<R>)>,
     ) -> Result<Digest, CaptureError> {
-        let _ = (files.into_iter().count(), &self.0);
-        todo!()
+        let batch = self.0.batch();
+        let mut captured = BTreeMap::new();
+        for (path, mode, content) in files {
+            let (mode, kind) = match content {
+                SourceContent::File(reader) => {
+                    let failed = |source| CaptureError::File { path: path.clone(), source };
+                    let stored = batch.put_reader(reader).map_err(failed)?;
+                    let mode = if mode & 0o100 != 0 { EXECUTABLE } else { PLAIN };
+                    (mode, SnapshotKind::File { digest: stored.digest, size: stored.size })
+                }
+                SourceContent::Symlink(target) => (0o777, SnapshotKind::Symlink { target }),
+                SourceContent::Dir => (EXECUTABLE, SnapshotKind::Dir),
+            };
+            let file = SnapshotFile { path: path.clone(), mode, kind };
+            if captured.insert(path.clone(), file).is_some() {
+                return Err(CaptureError::Twice(path));
+            }
+        }
+        batch.commit()?;
+        let snapshot = Snapshot { files: captured.into_values().collect() };
+        Ok(self.0.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?)
     }
 
     /// Returns what is in a snapshot.
@@ -102,8 +131,11 @@ impl Snapshots {
     /// # Errors
     /// `Missing`, or `Corrupt`, which includes what is not a snapshot.
     pub fn load(&self, digest: &Digest) -> Result<Snapshot, ReadError> {
-        let _ = digest;
-        todo!()
+        let bytes = self.0.read_verified(digest)?;
+        let corrupt = |reason: String| ReadError::corrupt(digest, reason);
+        let wire: SnapshotWire =
+            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
+        Snapshot::try_from(wire).map_err(corrupt)
     }
 
     /// Opens a captured file; what is read is verified on the way.
@@ -112,5 +144,62 @@ impl Snapshots {
     /// `Missing`, or `Io`.
     pub fn open_file(&self, digest: &Digest) -> Result<BlobReader, ReadError> {
         self.0.open_verified(digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Store;
+
+    type Source = (TreePath, u16, SourceContent<&'static [u8]>);
+
+    fn files() -> Vec<Source> {
+        let path = |text: &[u8]| TreePath::parse(text).unwrap();
+        vec![
+            (path(b"stack.hcl"), 0o640, SourceContent::File(b"stack \"shop\" {}")),
+            (path(b"web/run.sh"), 0o711, SourceContent::File(b"#!/bin/sh")),
+            (path(b"web/latest"), 0o777, SourceContent::Symlink(b"run.sh".to_vec())),
+            (path(b"empty"), 0o700, SourceContent::Dir),
+            (path(b"odd-\xff"), 0o644, SourceContent::File(b"")),
+        ]
+    }
+
+    #[test]
+    fn the_same_files_in_any_order_are_the_same_snapshot() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let digest = store.snapshots.capture(files()).unwrap();
+        let mut reversed = files();
+        reversed.reverse();
+        assert_eq!(store.snapshots.capture(reversed).unwrap(), digest);
+        let snapshot = store.snapshots.load(&digest).unwrap();
+        let shown: Vec<_> = snapshot.files.iter().map(|file| (file.path.to_string(), file.mode)).collect();
+        let expected = [("/empty", 0o755), ("/odd-\u{fffd}", 0o644), ("/stack.hcl", 0o644)];
+        assert_eq!(shown[..3], expected.map(|(path, mode)| (path.to_string(), mode)));
+        assert_eq!(shown[4], ("/web/run.sh".to_string(), 0o755));
+        let SnapshotKind::File { digest, size } = snapshot.files[4].kind else { panic!("a file") };
+        let mut text = String::new();
+        store.snapshots.open_file(&digest).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), size), ("#!/bin/sh", 9));
+    }
+
+    #[test]
+    fn a_path_that_is_given_twice_is_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let twice = files().into_iter().chain(files());
+        assert!(matches!(store.snapshots.capture(twice), Err(CaptureError::Twice(_))));
+    }
+
+    #[test]
+    fn a_blob_of_another_kind_is_no_snapshot() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let stray = r#"{"format":"kiln.snapshot/1","files":[{"path":"../etc","mode":420,"kind":"dir"}]}"#;
+        for bytes in ["{}", "", r#"{"format":"kiln.release/1","files":[]}"#, stray] {
+            let digest = store.blobs.put_bytes(bytes.as_bytes()).unwrap();
+            assert!(matches!(store.snapshots.load(&digest), Err(ReadError::Corrupt { .. })), "{bytes}");
+        }
     }
 }

@@ -10,14 +10,16 @@ mod record;
 mod release;
 mod rollout;
 mod service;
+mod snapshot;
 mod spec;
 mod text;
 
 pub(crate) use event::{DecodeError, decode_event, encode_event};
 pub(crate) use record::ImageWire;
 pub(crate) use release::{BindingWire, ReleaseWire};
+pub(crate) use snapshot::SnapshotWire;
 pub(crate) use spec::SpecWire;
-pub(crate) use text::Text;
+pub(crate) use text::{Bytes, Text};
 
 /// JSON of ours can't fail to be written: its keys are text, and it holds no floats.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
