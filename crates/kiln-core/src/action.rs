@@ -32,7 +32,7 @@ pub enum ActionKind {
         id: InstanceId,
         /// Where it belongs; a check's environment need not exist.
         env: EnvKey,
-        /// The service, for people; a check's is the image's name.
+        /// The service, for people; a check's is `check`.
         service: ServiceName,
         /// The internal listener whose address the services' names resolve to.
         internal: Option<Listener>,

@@ -2,9 +2,32 @@
 //!
 //! [`State`] is a fold of the log alone; [`Observed`] is volatile and rebuilt. What is deliberately absent: a clock,
 //! randomness, I/O and async. An input carries the time and a seed; the same log always folds to the same state.
+//!
+//! The caller's loop: [`observe`] the input, [`decide`] on it, [`number`] the drafts, append the entries, and only when
+//! they are durable [`apply`] them to the state that acts and carry out what is [`outstanding`].
 
 pub mod action;
+mod apply;
+mod bounds;
+mod deadline;
+mod decide;
+mod expand;
 pub mod input;
+mod observed;
+mod outstanding;
+mod serving;
+pub mod state;
+mod table;
+mod waiting;
 
 pub use action::{Action, ActionKind};
+pub use apply::{ApplyError, apply};
+pub use bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX, RETAINED_MAX};
+pub use deadline::next_deadline;
+pub use decide::{Decision, Draft, Reply, decide, number};
 pub use input::{Command, Input, InputKind, Observation, Refusal};
+pub use observed::{Observed, observe};
+pub use outstanding::outstanding;
+pub use state::State;
+pub use table::route_table;
+pub use waiting::{Wait, waiting};

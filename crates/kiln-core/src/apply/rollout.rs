@@ -1,0 +1,246 @@
+//! The life of a rollout, and what its steps mean for the slots.
+
+use std::sync::Arc;
+
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::{Cause, Outcome, Slots, Step};
+use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Weight};
+
+use super::{ApplyError, environment_of};
+use crate::state::{Direction, Environment, FinishedRollout, Rollout, Share, Slot, State, StepPhase};
+
+pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
+    let env = environment_of(state, entry)?;
+    match (env.rollout.clone(), event) {
+        (None, RolloutEvent::Started { from, to, cause, steps }) => {
+            start(env, entry, (*from, *to), cause, steps)
+        }
+        (Some(rollout), RolloutEvent::StepStarted { index, deadline })
+            if *index == rollout.next
+                && rollout.step == StepPhase::Waiting
+                && rollout.current_step().is_some() =>
+        {
+            let step = rollout.current_step().expect("checked in the guard");
+            let target = rollout.target();
+            if let Step::Shift { slots, weight, .. } = step {
+                shift(env, slots, target, *weight);
+            }
+            let rollout = running(env);
+            rollout.step = StepPhase::Started { deadline: *deadline };
+            rollout.moved_at = entry.at;
+            rollout.table = Position(0);
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::StepCompleted { index })
+            if *index == rollout.next && rollout.step != StepPhase::Waiting =>
+        {
+            let rollout = running(env);
+            rollout.next += 1;
+            rollout.step = StepPhase::Waiting;
+            rollout.moved_at = entry.at;
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::GoingBack { reason, steps }) if !rollout.is_going_back() => {
+            go_back(env, entry, reason, steps);
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Finished { outcome, reason }) if may_finish(&rollout, outcome) => {
+            finish(env, entry, &rollout, outcome, reason);
+            Ok(())
+        }
+        (rollout, event) => {
+            let at = match &rollout {
+                Some(rollout) => format!("a rollout runs, at step {}", rollout.next),
+                None => "no rollout runs".to_owned(),
+            };
+            Err(ApplyError::illegal(&env.key, format!("{at}: illegal event {event:?}")))
+        }
+    }
+}
+
+fn running(env: &mut Environment) -> &mut Rollout {
+    Arc::make_mut(env.rollout.as_mut().expect("the caller matched a running rollout"))
+}
+
+fn start(
+    env: &mut Environment,
+    entry: &Entry,
+    (from, to): (Option<RevisionNumber>, Option<RevisionNumber>),
+    cause: &Cause,
+    steps: &[Step],
+) -> Result<(), ApplyError> {
+    let is_known = to.is_none_or(|number| env.revisions.contains_key(&number));
+    if from != env.current || !is_known {
+        return Err(ApplyError::illegal(
+            &env.key,
+            "a rollout goes from the current revision to a retained one",
+        ));
+    }
+    put_on_duty(env);
+    place_creations(env, steps);
+    env.ending = false;
+    env.rollout = Some(Arc::new(Rollout {
+        id: RolloutId(entry.position.0),
+        started_at: entry.at,
+        actor: entry.actor.clone(),
+        from,
+        to,
+        cause: cause.clone(),
+        direction: Direction::Forward,
+        steps: steps.into(),
+        next: 0,
+        step: StepPhase::Waiting,
+        moved_at: entry.at,
+        table: Position(0),
+        exits: 0,
+        last_exit: None,
+        hopeless: None,
+    }));
+    Ok(())
+}
+
+/// Writes down which revision every slot of the current one works for, so that it can change slot by slot. What a
+/// rollout that was superseded left in place stays as it is.
+fn put_on_duty(env: &mut Environment) {
+    let Some(spec) = env.spec(env.current) else { return };
+    let services: Vec<(ServiceName, u32)> =
+        spec.services.keys().map(|name| (name.clone(), env.replicas(env.current, name))).collect();
+    let current = env.current;
+    for (name, replicas) in services {
+        for ordinal in 0..replicas {
+            let slot = slot_mut(env, &name, ordinal);
+            if slot.duty.is_none() {
+                slot.duty = current;
+            }
+        }
+    }
+}
+
+/// Writes down from which step on each slot's new instance is to exist. Back-offs end: somebody asked for another try.
+fn place_creations(env: &mut Environment, steps: &[Step]) {
+    for service in env.services.values_mut() {
+        for slot in Arc::make_mut(service).slots.values_mut() {
+            let is_clear =
+                slot.create_step.is_none() && slot.backoff.is_none() && slot.share == Share::default();
+            if !is_clear {
+                let slot = Arc::make_mut(slot);
+                (slot.create_step, slot.backoff, slot.share) = (None, None, Share::default());
+            }
+        }
+    }
+    for (index, step) in (0u32..).zip(steps) {
+        let Step::Create { slots } = step else { continue };
+        for range in slots {
+            for ordinal in range.first..range.first.saturating_add(range.count) {
+                let slot = slot_mut(env, &range.service, ordinal);
+                slot.create_step.get_or_insert(index);
+            }
+        }
+    }
+}
+
+fn shift(env: &mut Environment, slots: &[Slots], target: Option<RevisionNumber>, weight: Weight) {
+    for range in slots {
+        for ordinal in range.first..range.first.saturating_add(range.count) {
+            let slot = slot_mut(env, &range.service, ordinal);
+            if weight == Weight::FULL {
+                (slot.duty, slot.share) = (target, Share::default());
+            } else {
+                slot.share = Share(weight);
+            }
+        }
+    }
+}
+
+fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
+    place_creations(env, steps);
+    let rollout = running(env);
+    rollout.direction = Direction::Back { reason: reason.into() };
+    rollout.steps = steps.into();
+    rollout.next = 0;
+    rollout.step = StepPhase::Waiting;
+    rollout.moved_at = entry.at;
+    rollout.table = Position(0);
+    rollout.exits = 0;
+    rollout.last_exit = None;
+    rollout.hopeless = None;
+}
+
+fn may_finish(rollout: &Rollout, outcome: &Outcome) -> bool {
+    let is_through = rollout.current_step().is_none();
+    match outcome {
+        Outcome::Completed => is_through && !rollout.is_going_back(),
+        Outcome::WentBack => is_through && rollout.is_going_back(),
+        Outcome::Stuck => rollout.is_going_back(),
+        Outcome::Superseded => true,
+    }
+}
+
+fn finish(env: &mut Environment, entry: &Entry, rollout: &Rollout, outcome: &Outcome, reason: &str) {
+    if *outcome == Outcome::Completed {
+        env.current = rollout.to;
+        env.ending = rollout.to.is_none();
+        if let Some(number) = rollout.to {
+            env.completed.retain(|other| *other != number);
+            env.completed.push(number);
+        }
+        end_overrides(env);
+    }
+    env.rollout = None;
+    env.last_rollout = Some(Arc::new(FinishedRollout {
+        id: rollout.id,
+        started_at: rollout.started_at,
+        finished_at: entry.at,
+        actor: rollout.actor.clone(),
+        from: rollout.from,
+        to: rollout.to,
+        cause: rollout.cause.clone(),
+        outcome: outcome.clone(),
+        reason: reason.into(),
+    }));
+    if *outcome != Outcome::Superseded {
+        stand_down(env);
+    }
+}
+
+/// A revision that declares another number than the one that was overruled takes the decision back.
+fn end_overrides(env: &mut Environment) {
+    let names: Vec<ServiceName> = env.services.keys().cloned().collect();
+    for name in names {
+        let declared = env.service(env.current, &name).map(|service| service.replicas);
+        let state = env.services.get_mut(&name).expect("the name is one of its keys");
+        if state.replicas.is_some_and(|other| Some(other.declared) != declared) {
+            Arc::make_mut(state).replicas = None;
+        }
+    }
+}
+
+/// Outside a rollout every slot works for the current revision.
+fn stand_down(env: &mut Environment) {
+    let mut blank = Vec::new();
+    for (name, service) in &mut env.services {
+        let service = Arc::make_mut(service);
+        for slot in service.slots.values_mut() {
+            if slot.duty.is_some() || slot.create_step.is_some() || slot.share != Share::default() {
+                let slot = Arc::make_mut(slot);
+                (slot.duty, slot.create_step, slot.share) = (None, None, Share::default());
+            }
+        }
+        let idle = service.slots.iter().filter(|(_, slot)| ***slot == Slot::default());
+        blank.extend(idle.map(|(ordinal, _)| (name.clone(), *ordinal)));
+    }
+    for (name, ordinal) in blank {
+        super::environment::prune(env, &name, ordinal);
+    }
+}
+
+fn slot_mut<'a>(env: &'a mut Environment, service: &ServiceName, ordinal: u32) -> &'a mut Slot {
+    if !env.services.contains_key(service) {
+        env.services.insert(service.clone(), Arc::default());
+    }
+    let state = Arc::make_mut(env.services.get_mut(service).expect("inserted above"));
+    if !state.slots.contains_key(&ordinal) {
+        state.slots.insert(ordinal, Arc::default());
+    }
+    Arc::make_mut(state.slots.get_mut(&ordinal).expect("inserted above"))
+}

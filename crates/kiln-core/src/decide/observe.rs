@@ -1,0 +1,191 @@
+//! What was seen, as events. Observations come at least once and in any order, so each is held against what the log
+//! knows: what is old news, late or about nobody is dropped.
+
+use std::collections::BTreeMap;
+
+use kiln_model::event::{ControlEvent, InstanceEvent, TrafficEvent};
+use kiln_model::instance::ExitStatus;
+use kiln_model::route::Listener;
+use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, Term};
+
+use super::work::{Scope, Work, brief};
+use crate::input::{InstanceSeen, Observation};
+use crate::state::{Health, Instance, ListenerPhase, Phase};
+
+/// Writes down what an observation says, and returns whom it may concern.
+pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
+    match observation {
+        Observation::ControllerStarted => {
+            let term = Term(work.state().term().0 + 1);
+            work.act(None, Event::Control(ControlEvent::ControllerStarted { term }));
+            Scope::All
+        }
+        Observation::ClockJumped { by } => {
+            if by.0 > 0 {
+                work.act(None, Event::Control(ControlEvent::ClockJumped { by: *by }));
+            }
+            Scope::All
+        }
+        Observation::InstanceStarted { id, address } => about(work, *id, |work| started(work, *id, *address)),
+        Observation::InstanceHealth { id, .. } => about(work, *id, |work| health(work, *id)),
+        Observation::InstanceExited { id, status } => about(work, *id, |work| exited(work, *id, *status)),
+        Observation::InstanceRefused { id, reason } => about(work, *id, |work| {
+            if phase(work, *id) == Some(Phase::Requested) {
+                note(work, *id, InstanceEvent::Refused { reason: brief(reason) });
+            }
+        }),
+        Observation::InstanceDestroyed { id } => about(work, *id, |work| destroyed(work, *id)),
+        Observation::BackendIdle { id, .. } => about(work, *id, |_| {}),
+        Observation::Listed { as_of, instances } => {
+            listed(work, *as_of, instances);
+            Scope::All
+        }
+        Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
+        Observation::ListenerOpened { listener } => {
+            if awaits_opening(work, *listener) {
+                traffic(work, TrafficEvent::ListenerOpened { listener: *listener });
+            }
+            Scope::All
+        }
+        Observation::ListenerFailed { listener, reason } => {
+            if awaits_opening(work, *listener) {
+                let reason = brief(reason);
+                traffic(work, TrafficEvent::ListenerFailed { listener: *listener, reason });
+            }
+            Scope::All
+        }
+        Observation::ListenerClosed { listener } => {
+            let found = work.state().listeners.get(listener).map(|found| &found.phase);
+            if found == Some(&ListenerPhase::Releasing) {
+                traffic(work, TrafficEvent::ListenerClosed { listener: *listener });
+            }
+            Scope::All
+        }
+    }
+}
+
+/// Looks only at the environment of an instance; nobody cares about one that the log does not know.
+fn about<'a>(work: &mut Work<'a>, id: InstanceId, note: impl FnOnce(&mut Work<'a>)) -> Scope {
+    let env = env_of(work, id);
+    note(work);
+    env.map_or(Scope::Global, Scope::Environment)
+}
+
+fn env_of(work: &Work<'_>, id: InstanceId) -> Option<EnvKey> {
+    work.state().instance(id).map(|instance| instance.env.clone())
+}
+
+fn phase(work: &Work<'_>, id: InstanceId) -> Option<Phase> {
+    work.state().instance(id).map(|instance| instance.phase.clone())
+}
+
+fn note(work: &mut Work<'_>, id: InstanceId, event: InstanceEvent) {
+    let env = env_of(work, id);
+    work.act(env.as_ref(), Event::Instance(id, event));
+}
+
+fn traffic(work: &mut Work<'_>, event: TrafficEvent) {
+    work.act(None, Event::Traffic(event));
+}
+
+fn started(work: &mut Work<'_>, id: InstanceId, address: std::net::IpAddr) {
+    if phase(work, id) == Some(Phase::Requested) {
+        note(work, id, InstanceEvent::Started { address });
+        // The verdict may have overtaken the news of the start.
+        health(work, id);
+    }
+}
+
+/// Writes down what the probes said last, if that is news.
+fn health(work: &mut Work<'_>, id: InstanceId) {
+    let Some(seen) = work.observed().health(id) else { return };
+    let Some(instance) = work.state().instance(id) else { return };
+    let lives = matches!(instance.phase, Phase::Running | Phase::Warm { .. });
+    // Without a health check there is nothing that could be probed.
+    if !lives || instance.spec.health.is_none() {
+        return;
+    }
+    match (&instance.health, seen.healthy) {
+        (Health::Unknown | Health::Unhealthy { .. }, true) => note(work, id, InstanceEvent::BecameHealthy),
+        (Health::Unknown | Health::Healthy, false) => {
+            let reason = brief(&seen.detail);
+            note(work, id, InstanceEvent::BecameUnhealthy { reason });
+        }
+        (Health::Healthy, true) | (Health::Unhealthy { .. }, false) => {}
+    }
+}
+
+fn exited(work: &mut Work<'_>, id: InstanceId, status: ExitStatus) {
+    let Some(instance) = work.state().instance(id) else { return };
+    // Whoever is being destroyed is expected to end.
+    let is_news =
+        instance.exit.is_none() && !matches!(instance.phase, Phase::Ended { .. } | Phase::Destroying { .. });
+    if is_news {
+        note(work, id, InstanceEvent::Exited { status });
+    }
+}
+
+fn destroyed(work: &mut Work<'_>, id: InstanceId) {
+    if work.state().disowned.contains_key(&id) {
+        work.act(None, Event::Instance(id, InstanceEvent::Destroyed));
+        return;
+    }
+    match phase(work, id) {
+        None => {}
+        Some(Phase::Destroying { .. }) => note(work, id, InstanceEvent::Destroyed),
+        // Somebody else did it.
+        Some(_) => exited(work, id, ExitStatus::Unknown),
+    }
+}
+
+/// Holds a complete list against the log.
+fn listed(work: &mut Work<'_>, as_of: Position, instances: &[InstanceSeen]) {
+    let seen: BTreeMap<InstanceId, &InstanceSeen> =
+        instances.iter().map(|instance| (instance.id, instance)).collect();
+    let is_missing = |instance: &&Instance| {
+        // What started after the question was asked need not be in the answer; what is to be created or to be destroyed
+        // has an action outstanding, whose answer counts.
+        let counts = instance.started.is_some_and(|started| started <= as_of);
+        let is_expected = !matches!(instance.phase, Phase::Destroying { .. } | Phase::Ended { .. });
+        counts && is_expected && instance.exit.is_none() && !seen.contains_key(&instance.id)
+    };
+    let missing: Vec<InstanceId> =
+        work.state().instances().filter(is_missing).map(|found| found.id).collect();
+    for id in missing {
+        exited(work, id, ExitStatus::Unknown);
+    }
+    for (id, seen) in seen {
+        if work.state().instance(id).is_none() {
+            if !work.state().disowned.contains_key(&id) {
+                work.act(None, Event::Instance(id, InstanceEvent::Disowned));
+            }
+            continue;
+        }
+        if let Some(address) = seen.address {
+            started(work, id, address);
+        }
+        health(work, id);
+        if let Some(status) = seen.exited {
+            exited(work, id, status);
+        }
+    }
+}
+
+fn acknowledged(work: &mut Work<'_>, fence: Fence) -> Scope {
+    let table = work.state().table();
+    // An answer from an earlier term counts as well: positions are never given out twice.
+    let is_news = fence.position > table.acknowledged && fence.position <= table.version;
+    if is_news {
+        traffic(work, TrafficEvent::Acknowledged { version: fence.position });
+    }
+    Scope::All
+}
+
+/// Whether an answer about opening a socket is awaited.
+fn awaits_opening(work: &Work<'_>, listener: Listener) -> bool {
+    match work.state().listeners.get(&listener).map(|found| &found.phase) {
+        Some(ListenerPhase::Requested) => true,
+        Some(ListenerPhase::Open { term }) => *term < work.state().term(),
+        Some(ListenerPhase::Failed { .. } | ListenerPhase::Releasing) | None => false,
+    }
+}

@@ -1,0 +1,98 @@
+//! The engine: one step after the other, and the way back.
+
+use std::sync::Arc;
+
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::{Outcome, Step};
+use kiln_model::{Event, Timestamp};
+
+use super::step;
+use super::work::{Deed, View, brief};
+use crate::bounds::ROLLOUT_EXITS_MAX;
+use crate::expand::{deadline_of, expand_back, patience};
+use crate::state::{Rollout, StepPhase};
+
+/// Moves the rollout as far as one look allows.
+pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
+    let Some(rollout) = &view.env.rollout else { return Vec::new() };
+    if let Some(reason) = hopeless(view, rollout) {
+        return fail(view, rollout, &reason);
+    }
+    let Some(step) = rollout.current_step() else { return vec![finished(rollout)] };
+    match rollout.step {
+        StepPhase::Waiting => begin(view, rollout, step),
+        StepPhase::Started { deadline } => go_on(view, rollout, step, deadline),
+    }
+}
+
+fn log(event: RolloutEvent) -> Deed {
+    Deed::Log(Event::Rollout(event))
+}
+
+fn begin(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed> {
+    if !step::may_begin(view, rollout, step) {
+        let is_over = rollout.moved_at.plus(patience(view.env, rollout)) <= view.now;
+        return if is_over { fail(view, rollout, &step::too_few(view, rollout, step)) } else { Vec::new() };
+    }
+    let deadline = deadline_of(view.state, view.env, rollout, step, view.now);
+    let mut deeds = vec![log(RolloutEvent::StepStarted { index: rollout.next, deadline })];
+    deeds.extend(step::enter(view, rollout, step));
+    deeds
+}
+
+fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timestamp>) -> Vec<Deed> {
+    let completed = || vec![log(RolloutEvent::StepCompleted { index: rollout.next })];
+    if step::is_complete(view, rollout, step) {
+        return completed();
+    }
+    if deadline.is_none_or(|deadline| view.now < deadline) {
+        return step::insist(view, rollout, step);
+    }
+    match step {
+        // What is in flight is cut when its instance goes, and what is not destroyed yet will be: neither is a reason to
+        // undo a switch that is complete.
+        Step::Drain { .. } | Step::Retire { .. } | Step::KeepWarm { .. } => completed(),
+        Step::OpenListeners
+        | Step::Run { .. }
+        | Step::Create { .. }
+        | Step::WaitHealthy { .. }
+        | Step::Shift { .. } => fail(view, rollout, &step::too_late(view, rollout, step)),
+    }
+}
+
+/// Why there is no sense in waiting; none if there is.
+fn hopeless(view: View<'_>, rollout: &Rollout) -> Option<Arc<str>> {
+    if let Some(reason) = &rollout.hopeless {
+        return Some(reason.clone());
+    }
+    if rollout.exits >= ROLLOUT_EXITS_MAX {
+        let last = rollout.last_exit.as_deref().unwrap_or("an instance ended");
+        return Some(format!("{last}; new instances ended {} times", rollout.exits).into());
+    }
+    step::failed_listener(view, rollout)
+}
+
+fn fail(view: View<'_>, rollout: &Rollout, reason: &str) -> Vec<Deed> {
+    let reason = brief(reason);
+    if rollout.is_going_back() {
+        return vec![log(RolloutEvent::Finished { outcome: Outcome::Stuck, reason })];
+    }
+    vec![going_back(view, rollout, reason)]
+}
+
+/// The event that turns a rollout round.
+pub(super) fn going_back(view: View<'_>, rollout: &Rollout, reason: String) -> Deed {
+    let steps = expand_back(view.state, view.env, rollout.from);
+    log(RolloutEvent::GoingBack { reason, steps })
+}
+
+fn finished(rollout: &Rollout) -> Deed {
+    let (outcome, reason) = match &rollout.direction {
+        crate::state::Direction::Forward => (Outcome::Completed, String::new()),
+        crate::state::Direction::Back { reason } if rollout.from.is_none() => {
+            (Outcome::WentBack, format!("{reason}; there was nothing to go back to, so nothing serves"))
+        }
+        crate::state::Direction::Back { reason } => (Outcome::WentBack, reason.to_string()),
+    };
+    log(RolloutEvent::Finished { outcome, reason })
+}

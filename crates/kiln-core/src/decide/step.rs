@@ -1,0 +1,326 @@
+//! What each step means: when it may begin, what it writes down, when it is complete, and what it says when it is not.
+
+use std::sync::Arc;
+
+use kiln_model::event::{InstanceEvent, TrafficEvent};
+use kiln_model::rollout::{Slots, Step};
+use kiln_model::route::Listener;
+use kiln_model::service::Strategy;
+use kiln_model::{Event, InstanceId, Millis, ServiceName, Weight};
+
+use super::maintain::retiring;
+use super::retire::{is_idle, is_let_go};
+use super::work::{Deed, View};
+use crate::serving::{Want, is_routed, required, want};
+use crate::state::{Health, Instance, ListenerPhase, Phase, Rollout, Slot, StepPhase};
+
+/// One slot of a step.
+struct Place<'a> {
+    name: &'a ServiceName,
+    ordinal: u32,
+    slot: &'a Slot,
+    target: Option<Want<'a>>,
+}
+
+impl<'a> Place<'a> {
+    fn instances(&self, view: View<'a>) -> impl Iterator<Item = &'a Instance> + use<'a> {
+        let ids = self.slot.instances.iter();
+        ids.filter_map(move |id| view.state.instance(*id)).filter(|instance| !instance.phase.is_leaving())
+    }
+
+    fn is_new(&self, instance: &Instance) -> bool {
+        self.target.is_some_and(|target| target.fits(instance))
+    }
+}
+
+/// The slots of a step that the state knows.
+fn places<'a>(view: View<'a>, rollout: &'a Rollout, slots: &'a [Slots]) -> impl Iterator<Item = Place<'a>> {
+    slots.iter().flat_map(move |range| {
+        let name = &range.service;
+        let service = view.env.services.get(name).into_iter();
+        let known = service.flat_map(|service| service.slots.iter());
+        known.filter(|(ordinal, _)| range.contains(**ordinal)).map(move |(ordinal, slot)| Place {
+            name,
+            ordinal: *ordinal,
+            slot,
+            target: want(view.env, rollout.target(), name, *ordinal),
+        })
+    })
+}
+
+/// Whether a step may begin: a shift must leave as many healthy instances behind each route as the strategy allows, or as
+/// many as there are.
+pub(super) fn may_begin(view: View<'_>, rollout: &Rollout, step: &Step) -> bool {
+    let Step::Shift { slots, .. } = step else { return true };
+    let names = slots.iter().map(|range| &range.service);
+    names.into_iter().all(|name| leaves_enough(view, rollout, slots, name))
+}
+
+fn leaves_enough(view: View<'_>, rollout: &Rollout, slots: &[Slots], name: &ServiceName) -> bool {
+    let target = view.env.service(rollout.target(), name);
+    let Some(service) = target.filter(|service| is_routed(service)) else { return true };
+    let Some(state) = view.env.services.get(name) else { return true };
+    let (mut before, mut after) = (0, 0);
+    for (ordinal, slot) in state.slots.iter() {
+        let target = want(view.env, rollout.target(), name, *ordinal);
+        let moves = slots.iter().any(|range| range.service == *name && range.contains(*ordinal));
+        let instances = || slot.instances.iter().filter_map(|id| view.state.instance(*id));
+        let serves = instances().any(|instance| instance.is_routable() && instance.is_routed());
+        let will = instances()
+            .any(|instance| instance.is_routable() && target.is_some_and(|target| target.fits(instance)));
+        before += u32::from(serves);
+        after += u32::from(if moves { will } else { serves });
+    }
+    after >= before.min(required(service, view.env.replicas(rollout.target(), name)))
+}
+
+/// What a step writes down when it begins.
+pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed> {
+    match step {
+        Step::OpenListeners => reopen_failed(view, rollout),
+        Step::Shift { slots, weight, serve_routes } => shift(view, rollout, slots, *weight, *serve_routes),
+        Step::KeepWarm { slots, keep_for } => keep_warm(view, rollout, slots, *keep_for),
+        Step::Run { .. }
+        | Step::Create { .. }
+        | Step::WaitHealthy { .. }
+        | Step::Drain { .. }
+        | Step::Retire { .. } => Vec::new(),
+    }
+}
+
+/// What a step writes down for as long as it is not complete.
+pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed> {
+    match step {
+        Step::Run { job } => run(view, rollout, job),
+        Step::Retire { slots } => retire(view, rollout, slots),
+        // The other rules do what is left: they know from the state what a slot is to hold.
+        Step::OpenListeners
+        | Step::Create { .. }
+        | Step::WaitHealthy { .. }
+        | Step::Shift { .. }
+        | Step::Drain { .. }
+        | Step::KeepWarm { .. } => Vec::new(),
+    }
+}
+
+/// Whether what a step asks for is so.
+pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> bool {
+    match step {
+        Step::OpenListeners => needed(view, rollout).all(|listener| {
+            let found = view.state.listeners.get(&listener).map(|found| &found.phase);
+            matches!(found, Some(ListenerPhase::Open { .. }))
+        }),
+        Step::Run { job } => {
+            let target = view.env.service(rollout.target(), job).map(|service| service.spec_digest);
+            let done = view.env.services.get(job).and_then(|service| service.job_done);
+            target.is_none() || done == target
+        }
+        Step::Create { slots } => {
+            let is_there = |place: Place<'_>| {
+                let mut new = place.instances(view).filter(|instance| place.is_new(instance));
+                place.target.is_none() || new.any(|instance| instance.is_hopeful())
+            };
+            places(view, rollout, slots).all(is_there)
+        }
+        Step::WaitHealthy { slots, .. } => places(view, rollout, slots).all(|place| is_healthy(view, &place)),
+        Step::Shift { .. } => view.state.is_acknowledged(rollout.table),
+        Step::Drain { slots, .. } => places(view, rollout, slots).all(|place| {
+            let mut old = place.instances(view).filter(|instance| !place.is_new(instance));
+            old.all(|instance| is_drained(view, instance))
+        }),
+        Step::KeepWarm { .. } => true,
+        Step::Retire { slots } => places(view, rollout, slots).all(|place| {
+            let all = place.slot.instances.iter().filter_map(|id| view.state.instance(*id));
+            let mut old = all.filter(|instance| !place.is_new(instance));
+            old.all(|instance| is_kept(&place, instance))
+        }),
+    }
+}
+
+fn is_healthy(view: View<'_>, place: &Place<'_>) -> bool {
+    let mut new = place.instances(view).filter(|instance| place.is_new(instance));
+    place.target.is_none() || new.any(|instance| instance.is_routable())
+}
+
+fn is_drained(view: View<'_>, instance: &Instance) -> bool {
+    match instance.phase {
+        Phase::Running | Phase::Warm { .. } => {
+            is_let_go(view.state, instance) && is_idle(view.observed, instance)
+        }
+        _ => true,
+    }
+}
+
+/// Whether an old instance stays when the others of its slot are retired: it is warm from an earlier rollout.
+fn is_kept(place: &Place<'_>, instance: &Instance) -> bool {
+    let is_exclusive = place.target.is_some_and(|target| target.service.strategy == Strategy::StopThenStart);
+    matches!(instance.phase, Phase::Warm { .. }) && !is_exclusive
+}
+
+fn shift(
+    view: View<'_>,
+    rollout: &Rollout,
+    slots: &[Slots],
+    weight: Weight,
+    serve_routes: bool,
+) -> Vec<Deed> {
+    let rest = Weight::new(1000 - weight.per_mille()).unwrap_or(Weight::ZERO);
+    let mut weights: Vec<(InstanceId, Weight)> = Vec::new();
+    for place in places(view, rollout, slots) {
+        let routes_to = place.target.is_some_and(|target| is_routed(target.service));
+        for instance in place.instances(view) {
+            let planned = match place.is_new(instance) {
+                true if routes_to && instance.is_routable() => weight,
+                true => Weight::ZERO,
+                false => rest.min(instance.weight),
+            };
+            if planned != instance.weight {
+                weights.push((instance.id, planned));
+            }
+        }
+    }
+    let mut deeds = Vec::new();
+    if serve_routes && view.env.routes != rollout.target() {
+        let event = TrafficEvent::RoutesServed { revision: rollout.target() };
+        deeds.push(Deed::Log(Event::Traffic(event)));
+    }
+    if !weights.is_empty() {
+        deeds.push(Deed::Log(Event::Traffic(TrafficEvent::Shifted { weights })));
+    }
+    deeds
+}
+
+fn keep_warm(view: View<'_>, rollout: &Rollout, slots: &[Slots], keep_for: Millis) -> Vec<Deed> {
+    let until = view.now.plus(keep_for);
+    let mut deeds = Vec::new();
+    for place in places(view, rollout, slots) {
+        for instance in place.instances(view).filter(|instance| !place.is_new(instance)) {
+            if instance.is_routed() || matches!(instance.phase, Phase::Warm { .. }) {
+                continue;
+            }
+            deeds.push(match instance.phase {
+                Phase::Running if instance.health == Health::Healthy => {
+                    Deed::instance(instance.id, InstanceEvent::Warmed { until })
+                }
+                _ => retiring(view, place.name, instance, "it can't be kept warm".into()),
+            });
+        }
+    }
+    deeds
+}
+
+fn retire(view: View<'_>, rollout: &Rollout, slots: &[Slots]) -> Vec<Deed> {
+    let mut deeds = Vec::new();
+    for place in places(view, rollout, slots) {
+        let old = place.instances(view).filter(|instance| !place.is_new(instance));
+        for instance in old.filter(|instance| !is_kept(&place, instance) && !instance.is_routed()) {
+            let mut deed = retiring(view, place.name, instance, "another revision took over".into());
+            if was_drained(rollout, &place) {
+                // The step before this one waited for its requests, for as long as they were given.
+                if let Deed::Log(Event::Instance(_, InstanceEvent::Retiring { drain_within, .. })) = &mut deed
+                {
+                    *drain_within = Millis(0);
+                }
+            }
+            deeds.push(deed);
+        }
+    }
+    deeds
+}
+
+fn was_drained(rollout: &Rollout, place: &Place<'_>) -> bool {
+    let done = rollout.steps.iter().take(usize::try_from(rollout.next).unwrap_or(usize::MAX));
+    let holds = |range: &Slots| range.service == *place.name && range.contains(place.ordinal);
+    done.into_iter().any(|step| matches!(step, Step::Drain { slots, .. } if slots.iter().any(holds)))
+}
+
+fn run(view: View<'_>, rollout: &Rollout, job: &ServiceName) -> Vec<Deed> {
+    let Some(revision) = rollout.target() else { return Vec::new() };
+    let Some(service) = view.env.service(Some(revision), job) else { return Vec::new() };
+    let slots = view.env.services.get(job).into_iter().flat_map(|service| service.slots.values());
+    let mut instances = slots.flat_map(|slot| &slot.instances).filter_map(|id| view.state.instance(*id));
+    // Two of one job never run side by side, and one that failed ended the rollout.
+    if instances.next().is_some() {
+        return Vec::new();
+    }
+    vec![Deed::Create { service: job.clone(), ordinal: 0, revision, spec: service.spec_digest }]
+}
+
+/// The sockets that the target's routes and names need.
+fn needed<'a>(view: View<'a>, rollout: &Rollout) -> impl Iterator<Item = Listener> + use<'a> {
+    let spec = view.env.spec(rollout.target());
+    let calls = spec.is_some_and(|spec| spec.services.values().any(|service| !service.spec.uses.is_empty()));
+    let public = spec.into_iter().flat_map(|spec| spec.routes.values());
+    let internal = calls.then_some(Listener::Internal(view.env.index));
+    public.map(|route| Listener::Public(route.listen)).chain(internal)
+}
+
+/// What could not be opened before is tried again, for somebody asks for it.
+fn reopen_failed(view: View<'_>, rollout: &Rollout) -> Vec<Deed> {
+    let is_failed = |listener: &Listener| {
+        let found = view.state.listeners.get(listener);
+        found.is_some_and(|found| matches!(found.phase, ListenerPhase::Failed { .. }))
+    };
+    let mut failed: Vec<Listener> = needed(view, rollout).filter(is_failed).collect();
+    failed.sort_unstable();
+    failed.dedup();
+    let event = |listener| Deed::Log(Event::Traffic(TrafficEvent::ListenerRequested { listener }));
+    failed.into_iter().map(event).collect()
+}
+
+/// Which socket can't be opened, while the rollout waits for it.
+pub(super) fn failed_listener(view: View<'_>, rollout: &Rollout) -> Option<Arc<str>> {
+    let waits =
+        matches!(rollout.current_step(), Some(Step::OpenListeners)) && rollout.step != StepPhase::Waiting;
+    if !waits {
+        return None;
+    }
+    let reason = |listener: Listener| match &view.state.listeners.get(&listener)?.phase {
+        ListenerPhase::Failed { reason, .. } => Some(format!("can't listen on {listener}: {reason}").into()),
+        ListenerPhase::Requested | ListenerPhase::Open { .. } | ListenerPhase::Releasing => None,
+    };
+    needed(view, rollout).find_map(reason)
+}
+
+/// Why a step did not begin in time.
+pub(super) fn too_few(view: View<'_>, rollout: &Rollout, step: &Step) -> String {
+    let Step::Shift { slots, .. } = step else { return "the next step could not begin in time".to_owned() };
+    let names = slots.iter().map(|range| &range.service);
+    let short = names.into_iter().find(|name| !leaves_enough(view, rollout, slots, name));
+    let short = short.map_or_else(|| "a service".to_owned(), ToString::to_string);
+    format!("too few instances of {short} were healthy for too long to take another one out")
+}
+
+/// Why a step was not complete in time.
+pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String {
+    match step {
+        Step::OpenListeners => "the sockets were not open in time".to_owned(),
+        Step::Run { job } => format!("job {job} did not end in time"),
+        Step::Create { .. } => "the instances before were not gone in time".to_owned(),
+        Step::WaitHealthy { slots, within } => {
+            let late = places(view, rollout, slots).find(|place| !is_healthy(view, place));
+            let Some(place) = late else { return "the instances were not healthy in time".to_owned() };
+            let last = place.instances(view).filter(|instance| place.is_new(instance)).last();
+            let detail = last.and_then(|instance| detail(view, instance));
+            let detail = detail.or_else(|| rollout.last_exit.as_ref().map(ToString::to_string));
+            let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+            format!("{}/{} was not healthy within {within}{detail}", place.name, place.ordinal)
+        }
+        Step::Shift { .. } => "the edge did not acknowledge the new table in time".to_owned(),
+        Step::Drain { .. } | Step::KeepWarm { .. } | Step::Retire { .. } => {
+            "the old instances were not gone in time".to_owned()
+        }
+    }
+}
+
+/// What is known about an instance that is not healthy.
+fn detail(view: View<'_>, instance: &Instance) -> Option<String> {
+    if instance.phase == Phase::Requested {
+        return Some("it did not start".to_owned());
+    }
+    if let Health::Unhealthy { reason } = &instance.health {
+        return Some(reason.to_string());
+    }
+    let seen = view.observed.health(instance.id)?;
+    (!seen.detail.is_empty()).then(|| seen.detail.to_string())
+}

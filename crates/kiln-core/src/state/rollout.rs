@@ -1,0 +1,119 @@
+//! The move of an environment.
+
+use std::sync::Arc;
+
+use kiln_model::event::Purpose;
+use kiln_model::rollout::{Cause, Outcome, Step};
+use kiln_model::{Actor, Position, RevisionNumber, RolloutId, Timestamp};
+
+/// A rollout that runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rollout {
+    /// Its id.
+    pub id: RolloutId,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Who asked for it.
+    pub actor: Actor,
+    /// The revision that served before.
+    pub from: Option<RevisionNumber>,
+    /// The revision to reach; none takes everything down.
+    pub to: Option<RevisionNumber>,
+    /// Why.
+    pub cause: Cause,
+    /// Forward or back.
+    pub direction: Direction,
+    /// What is to be done on the way that it goes now.
+    pub steps: Arc<[Step]>,
+    /// The first step that is not complete.
+    pub next: u32,
+    /// Whether that step began.
+    pub step: StepPhase,
+    /// When the last step ended or began: bounds the wait for the next one to begin.
+    pub moved_at: Timestamp,
+    /// The last table that the current step caused.
+    pub table: Position,
+    /// How many of the target's instances ended in it.
+    pub exits: u32,
+    /// Why the last of them ended.
+    pub last_exit: Option<Arc<str>>,
+    /// Why an instance of the target can't be created, or a job failed: there is no sense in waiting.
+    pub hopeless: Option<Arc<str>>,
+}
+
+/// Which way a rollout goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Direction {
+    /// To its target.
+    Forward,
+    /// Back to where it came from.
+    Back {
+        /// Why.
+        reason: Arc<str>,
+    },
+}
+
+/// Whether a step began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepPhase {
+    /// Not yet.
+    Waiting,
+    /// It began.
+    Started {
+        /// When the wait for it is over.
+        deadline: Option<Timestamp>,
+    },
+}
+
+/// A rollout that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FinishedRollout {
+    /// Its id.
+    pub id: RolloutId,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Timestamp,
+    /// Who asked for it.
+    pub actor: Actor,
+    /// The revision that served before.
+    pub from: Option<RevisionNumber>,
+    /// The revision that was to be reached.
+    pub to: Option<RevisionNumber>,
+    /// Why.
+    pub cause: Cause,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why, for people; empty if all went well.
+    pub reason: Arc<str>,
+}
+
+impl Rollout {
+    /// Returns the revision that it moves to now: where it came from if it goes back.
+    pub fn target(&self) -> Option<RevisionNumber> {
+        match self.direction {
+            Direction::Forward => self.to,
+            Direction::Back { .. } => self.from,
+        }
+    }
+
+    /// Whether it goes back.
+    pub fn is_going_back(&self) -> bool {
+        matches!(self.direction, Direction::Back { .. })
+    }
+
+    /// Returns the step that is to be done next, or is being done.
+    pub fn current_step(&self) -> Option<&Step> {
+        self.steps.get(usize::try_from(self.next).ok()?)
+    }
+
+    /// Whether step `index` began or is complete.
+    pub fn has_begun(&self, index: u32) -> bool {
+        index < self.next || (index == self.next && self.step != StepPhase::Waiting)
+    }
+
+    /// Whether an instance with this purpose belongs to the revision that it moves to.
+    pub(crate) fn is_for_target(&self, purpose: &Purpose) -> bool {
+        matches!(purpose, Purpose::Slot { revision, .. } if Some(*revision) == self.target())
+    }
+}

@@ -1,0 +1,104 @@
+//! From the state to what the edge serves.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kiln_model::route::{Backend, Listener, Pool, PoolKey, RouteTable, Rule};
+use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
+
+use crate::serving::is_routed;
+use crate::state::{Environment, Instance, State};
+
+/// Returns what the edge is to serve.
+///
+/// A pure function of the weights and of the routes that each environment serves, so it changes only with an event that
+/// makes a new version.
+pub fn route_table(state: &State) -> RouteTable {
+    let fence = Fence { term: state.term, position: state.table.version };
+    let mut table = RouteTable { fence, ..RouteTable::default() };
+    for env in state.environments() {
+        add_environment(&mut table, state, env);
+    }
+    table
+}
+
+fn add_environment(table: &mut RouteTable, state: &State, env: &Environment) {
+    let mut backends: BTreeMap<&ServiceName, Vec<&Instance>> = BTreeMap::new();
+    for instance in state.instances_of(env).filter(|instance| instance.is_routed()) {
+        if let Some((service, _)) = instance.slot() {
+            backends.entry(service).or_default().push(instance);
+        }
+    }
+    let served = env.spec(env.routes);
+    for route in served.into_iter().flat_map(|spec| spec.routes.values()) {
+        let service = env.service(env.routes, &route.to.service);
+        let Some(number) = service.and_then(|service| service.spec.ports.get(&route.to.port)) else {
+            continue;
+        };
+        let pool = PoolKey { env: env.key.clone(), service: route.to.service.clone(), port: *number };
+        add_pool(table, &pool, &route.to.port, backends.get(&route.to.service));
+        let listener = Listener::Public(route.listen);
+        table.rules.push(Rule { listener, host: route.host.clone(), path: route.path.clone(), pool });
+    }
+    if let Some(listener) = env.internal_listener() {
+        add_internal(table, env, listener, &backends);
+    }
+}
+
+/// Every service is reached by name: those of the revision that is served, and those that have routed instances already.
+fn add_internal(
+    table: &mut RouteTable,
+    env: &Environment,
+    listener: Listener,
+    backends: &BTreeMap<&ServiceName, Vec<&Instance>>,
+) {
+    let mut ports: BTreeMap<&ServiceName, (&PortName, u16)> = BTreeMap::new();
+    for (name, instances) in backends {
+        let newest = instances.iter().max_by_key(|instance| instance.requested);
+        if let Some(port) = newest.and_then(|instance| main_port(&instance.spec)) {
+            ports.insert(name, port);
+        }
+    }
+    for (name, service) in env.spec(env.routes).into_iter().flat_map(|spec| &spec.services) {
+        if let Some(port) = main_port(&service.spec).filter(|_| is_routed(service)) {
+            ports.insert(name, port);
+        }
+    }
+    for (name, (port, number)) in ports {
+        let pool = PoolKey { env: env.key.clone(), service: name.clone(), port: number };
+        add_pool(table, &pool, port, backends.get(name));
+        let host = Some(internal_host(name, env));
+        table.rules.push(Rule { listener, host, path: "/".to_owned(), pool });
+    }
+}
+
+fn add_pool(table: &mut RouteTable, key: &PoolKey, port: &PortName, instances: Option<&Vec<&Instance>>) {
+    if table.pools.contains_key(key) {
+        return;
+    }
+    // A backend listens where its own spec says: during a rollout a port may have two numbers.
+    let backend = |instance: &&Instance| {
+        let number = instance.spec.ports.get(port)?;
+        Some(Backend {
+            instance: instance.id,
+            revision: instance.revision().unwrap_or(RevisionNumber(0)),
+            address: SocketAddr::new(instance.address?, *number),
+            weight: instance.weight,
+        })
+    };
+    let backends = instances.into_iter().flatten().filter_map(backend).collect();
+    table.pools.insert(key.clone(), Arc::new(Pool { backends }));
+}
+
+/// The port that a service's name stands for: `http`, or else the lowest.
+fn main_port(spec: &InstanceSpec) -> Option<(&PortName, u16)> {
+    let http = spec.ports.iter().find(|(name, _)| name.as_str() == "http");
+    http.or_else(|| spec.ports.iter().min_by_key(|(_, number)| **number))
+        .map(|(name, number)| (name, *number))
+}
+
+/// The name by which the services of an environment call one of them.
+pub(crate) fn internal_host(service: &ServiceName, env: &Environment) -> String {
+    format!("{service}.{}.kiln", env.key.stack)
+}
