@@ -14,6 +14,7 @@ pub mod error;
 pub mod image;
 pub mod lease;
 pub mod log;
+mod mount;
 pub mod object;
 mod process;
 pub mod release;

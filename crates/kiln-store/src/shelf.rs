@@ -203,7 +203,7 @@ pub(crate) struct Staged {
 }
 
 impl Staged {
-    fn create(tmp: &Path) -> Result<Self, PutError> {
+    pub(crate) fn create(tmp: &Path) -> Result<Self, PutError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = tmp.join(format!("{}.{number}", ProcessId::current()));

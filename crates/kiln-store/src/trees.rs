@@ -1,23 +1,32 @@
 //! The trees of images: stored as EROFS metadata, mounted as the root of an instance.
 
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln_model::Digest;
 
+use crate::erofs::{Contents, WriteError, read_tree, write_image};
 use crate::error::{PutError, ReadError};
+use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay};
 use crate::object::Objects;
-use crate::shelf::Shelf;
-use crate::skeleton::MountPoint;
+use crate::shelf::{Shelf, Staged, replace_file, sha256};
+use crate::skeleton::{self, MountPoint};
 use crate::tree::{Tree, TreeError};
+
+/// The metadata of a tree is read into memory: some tens of bytes a file, so this is room for millions.
+const METADATA_BYTES_MAX: u64 = 1 << 30;
 
 /// The trees of a store.
 #[derive(Debug, Clone)]
 pub struct Trees {
     shelf: Shelf,
     objects: Objects,
-    tmp: PathBuf,
+    tmp: Arc<Path>,
+    /// What can be made again: whole images, and which variant has which mount points.
+    cache: Arc<Path>,
 }
 
 /// A tree, mounted read-only and attached nowhere.
@@ -38,7 +47,7 @@ pub enum Strategy {
     FileOverlay,
     /// The same with a loop device between, where the file lies on what EROFS can't read files from.
     LoopOverlay,
-    /// A whole EROFS with the files' data, where the overlay is refused; no sharing between images.
+    /// A whole EROFS with the files' data, where the overlay is refused: nothing is shared between images.
     FileWhole,
     /// The same with a loop device.
     LoopWhole,
@@ -68,24 +77,42 @@ pub enum AssembleError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A whole image of it could not be written.
-    #[error(transparent)]
-    Put(#[from] PutError),
+    #[error("a whole image of the tree can't be written")]
+    Whole(#[source] io::Error),
     /// The kernel refused every way.
-    #[error("the kernel refused to mount {tree} ({step})")]
+    #[error("the kernel refused to mount {tree}: {refusals}")]
     Refused {
         /// The tree.
         tree: Digest,
-        /// What it refused, and how, for each strategy that was tried.
-        step: String,
-        /// The last refusal.
-        #[source]
-        source: io::Error,
+        /// What it refused and why, for each way that was tried.
+        refusals: String,
     },
+}
+
+impl Strategy {
+    /// All of them, the best first.
+    pub const ALL: [Self; 4] = [Self::FileOverlay, Self::LoopOverlay, Self::FileWhole, Self::LoopWhole];
+
+    const fn backing(self) -> Backing {
+        match self {
+            Self::FileOverlay | Self::FileWhole => Backing::File,
+            Self::LoopOverlay | Self::LoopWhole => Backing::Loop,
+        }
+    }
+
+    const fn is_whole(self) -> bool {
+        matches!(self, Self::FileWhole | Self::LoopWhole)
+    }
 }
 
 impl Trees {
     pub(crate) fn open(root: &Path, tmp: &Path, objects: Objects) -> io::Result<Self> {
-        Ok(Self { shelf: Shelf::open(root.join("trees"), tmp)?, objects, tmp: tmp.into() })
+        let cache = root.join("cache");
+        for folder in ["whole", "variants"] {
+            fs::create_dir_all(cache.join(folder))?;
+        }
+        let shelf = Shelf::open(root.join("trees"), tmp)?;
+        Ok(Self { shelf, objects, tmp: tmp.into(), cache: cache.into() })
     }
 
     /// Stores a tree, with the mount points that every instance needs added to it.
@@ -95,8 +122,7 @@ impl Trees {
     /// # Errors
     /// See [`PutTreeError`].
     pub fn put(&self, tree: &Tree) -> Result<Digest, PutTreeError> {
-        let _ = (tree, &self.tmp, &self.objects);
-        todo!()
+        self.put_with(tree, &[])
     }
 
     /// Stores a variant of a stored tree with more mount points, and returns its digest. Cheap once it is there.
@@ -104,8 +130,37 @@ impl Trees {
     /// # Errors
     /// See [`PutTreeError`].
     pub fn with_mount_points(&self, tree: &Digest, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
-        let _ = (tree, points);
-        todo!()
+        if points.is_empty() {
+            return Ok(*tree);
+        }
+        let mut key = tree.as_bytes().to_vec();
+        for point in points {
+            let (kind, path) = match point {
+                MountPoint::Dir(path) => (b'd', path),
+                MountPoint::File(path) => (b'f', path),
+            };
+            // A path has no NUL, so the list can be read in one way only.
+            key.extend_from_slice(&[&[kind], path.as_bytes(), b"\0"].concat());
+        }
+        let cached = self.cache.join("variants").join(sha256(&key).hex());
+        let known = fs::read_to_string(&cached).ok().and_then(|text| text.parse().ok());
+        if let Some(digest) = known.filter(|digest| self.contains(digest)) {
+            return Ok(digest);
+        }
+        let variant = self.put_with(&self.load(tree)?, points)?;
+        replace_file(&cached, &self.tmp, variant.to_string().as_bytes())?;
+        Ok(variant)
+    }
+
+    fn put_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
+        let furnished = skeleton::furnish(tree, points).map_err(PutTreeError::MountPoint)?;
+        let mut image = Vec::new();
+        write_image(&furnished, Contents::Redirected, &mut image).map_err(|error| match error {
+            WriteError::Format(error) => PutTreeError::Format(error.0),
+            WriteError::Object(error) => PutTreeError::Read(error),
+            WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
+        })?;
+        Ok(self.shelf.put_bytes(&image)?)
     }
 
     /// Reads a tree back as it was put: without the mount points that were added.
@@ -113,8 +168,16 @@ impl Trees {
     /// # Errors
     /// `Missing`, or `Corrupt` where the bytes are not those that were stored.
     pub fn load(&self, digest: &Digest) -> Result<Tree, ReadError> {
-        let _ = digest;
-        todo!()
+        skeleton::strip(self.load_furnished(digest)?).map_err(|reason| ReadError::corrupt(digest, reason))
+    }
+
+    /// Reads a tree as it is mounted: with the mount points that were added, and the list of them on its root.
+    ///
+    /// # Errors
+    /// As [`Trees::load`].
+    pub fn load_furnished(&self, digest: &Digest) -> Result<Tree, ReadError> {
+        let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
+        read_tree(&image).map_err(|reason| ReadError::corrupt(digest, reason))
     }
 
     /// Whether a tree is there. Does not verify it.
@@ -122,11 +185,20 @@ impl Trees {
         self.shelf.contains(digest)
     }
 
+    /// Returns where a tree is or would be.
+    pub fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.shelf.path_of(digest)
+    }
+
     /// Removes a tree; whether there was one. A mount of it stays until it is unmounted.
     ///
     /// # Errors
     /// The file system refused.
     pub fn remove(&self, digest: &Digest) -> io::Result<bool> {
+        match fs::remove_file(self.whole_path(digest)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         self.shelf.remove(digest)
     }
 
@@ -140,19 +212,87 @@ impl Trees {
 
     /// Mounts a tree in the best way that the kernel accepts.
     ///
+    /// Does not read the tree: a corrupt one is found by [`Trees::load`], and by whoever reads from the mount.
+    ///
     /// # Errors
     /// See [`AssembleError`].
     pub fn assemble(&self, tree: &Digest) -> Result<Mounted, AssembleError> {
-        let _ = tree;
-        todo!()
+        let mut refusals = Vec::new();
+        for strategy in Strategy::ALL {
+            match self.try_assemble(tree, strategy)? {
+                Ok(mounted) => return Ok(mounted),
+                Err(refusal) => refusals.push(describe(strategy, &refusal)),
+            }
+        }
+        Err(AssembleError::Refused { tree: *tree, refusals: refusals.join("; ") })
     }
 
-    /// Mounts a tree in one way only: for tests of each, and for `kiln status`.
+    /// Mounts a tree in one way only: for tests of each, and to say which of them a machine has.
     ///
     /// # Errors
     /// See [`AssembleError`].
     pub fn assemble_with(&self, tree: &Digest, strategy: Strategy) -> Result<Mounted, AssembleError> {
-        let _ = (tree, strategy);
-        todo!()
+        let refused =
+            |refusal| AssembleError::Refused { tree: *tree, refusals: describe(strategy, &refusal) };
+        self.try_assemble(tree, strategy)?.map_err(refused)
+    }
+
+    /// The outer error ends the search for a way, the inner one goes on with the next.
+    fn try_assemble(
+        &self,
+        tree: &Digest,
+        strategy: Strategy,
+    ) -> Result<Result<Mounted, Refusal>, AssembleError> {
+        if !self.contains(tree) {
+            return Err(ReadError::Missing(*tree).into());
+        }
+        let mount = if strategy.is_whole() {
+            mount_erofs(&self.whole_image(tree)?, strategy.backing())
+        } else {
+            mount_erofs(&self.shelf.path_of(tree), strategy.backing())
+                .and_then(|metadata| mount_overlay(&metadata, self.objects.root()))
+        };
+        Ok(mount.map(|mount| Mounted { mount, strategy }))
+    }
+
+    fn whole_path(&self, tree: &Digest) -> PathBuf {
+        self.cache.join("whole").join(tree.hex())
+    }
+
+    /// Returns the whole image of a tree, writing it where it is missing.
+    fn whole_image(&self, digest: &Digest) -> Result<PathBuf, AssembleError> {
+        let path = self.whole_path(digest);
+        if path.is_file() {
+            return Ok(path);
+        }
+        let tree = self.load_furnished(digest)?;
+        let failed = |error: PutError| AssembleError::Whole(io::Error::other(error));
+        let mut staged = Staged::create(&self.tmp).map_err(failed)?;
+        let written = {
+            let mut buffered = io::BufWriter::with_capacity(1 << 20, &mut staged);
+            write_image(&tree, Contents::Whole(&self.objects), &mut buffered)
+                .and_then(|()| Ok(io::Write::flush(&mut buffered)?))
+        };
+        written.map_err(|error| match error {
+            WriteError::Object(error) => AssembleError::Read(error),
+            error => AssembleError::Whole(io::Error::other(error.to_string())),
+        })?;
+        // Half of one must never be mounted after a power cut.
+        File::open(staged.path())
+            .and_then(|file| file.sync_all())
+            .and_then(|()| fs::rename(staged.path(), &path))
+            .map_err(AssembleError::Whole)?;
+        Ok(path)
     }
 }
+
+fn describe(strategy: Strategy, refusal: &Refusal) -> String {
+    let Refusal { step, message, source } = refusal;
+    match message.is_empty() {
+        true => format!("{strategy:?}: {step}: {source}"),
+        false => format!("{strategy:?}: {step}: {source} ({message})"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

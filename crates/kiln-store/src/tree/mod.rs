@@ -312,6 +312,9 @@ fn check(path: &TreePath, entry: &Entry) -> Result<(), TreeError> {
     if meta.mtime.nanos >= 1_000_000_000 {
         return fail("its time of modification has more than a second of nanoseconds");
     }
+    if meta.uid == u32::MAX || meta.gid == u32::MAX {
+        return fail("its owner or group is 4294967295, which in Linux means nobody at all");
+    }
     let mut xattr_bytes = 0;
     for (name, value) in &meta.xattrs {
         let namespaced = [b"user.".as_slice(), b"trusted.", b"security."]

@@ -109,6 +109,7 @@ fn attributes_out_of_range_are_refused() {
     for bad in [
         with(&|entry| entry.meta.mode = 0o100_644u32 as u16),
         with(&|entry| entry.meta.mtime.nanos = 1_000_000_000),
+        with(&|entry| entry.meta.uid = u32::MAX),
         with(&|entry| entry.kind = Kind::Char { major: 0, minor: 0 }),
         with(&|entry| entry.kind = Kind::Block { major: 4096, minor: 0 }),
         with(&|entry| entry.kind = Kind::Symlink { target: Vec::new() }),

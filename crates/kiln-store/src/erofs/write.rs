@@ -1,0 +1,185 @@
+//! Writing an image, front to back.
+
+use std::io::{self, Read, Write};
+
+use super::plan::{Body, Child, FormatError, Plan, Planned, plan};
+use super::{
+    BLOCK_BITS, BLOCK_BYTES, DIRENT_BYTES, INCOMPAT_CHUNKED_FILE, LAYOUT_CHUNKED, LAYOUT_INLINE,
+    LAYOUT_PLAIN, NULL_BLOCK, SUPER_BYTES, SUPER_MAGIC, SUPER_OFFSET, chunks_of, file_type, type_bits, xattr,
+};
+use crate::error::ReadError;
+use crate::object::Objects;
+use crate::tree::{Kind, Tree};
+
+/// Where the bytes of an image's files are.
+#[derive(Clone, Copy)]
+pub(crate) enum Contents<'a> {
+    /// In the objects, to which the metadata redirects.
+    Redirected,
+    /// In the image itself, copied from these objects.
+    Whole(&'a Objects),
+}
+
+/// An image can't be written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    #[error(transparent)]
+    Object(#[from] ReadError),
+    #[error("the image can't be written")]
+    Io(#[from] io::Error),
+}
+
+/// Writes the image of a tree.
+pub(crate) fn write_image(
+    tree: &Tree,
+    contents: Contents<'_>,
+    out: &mut impl Write,
+) -> Result<(), WriteError> {
+    let plan = plan(tree, matches!(contents, Contents::Whole(_)))?;
+    // Metadata is small, some tens of bytes a file, so it is put together in memory.
+    let mut meta = vec![0; (plan.meta_blocks * BLOCK_BYTES) as usize];
+    write_super(&plan, &mut meta[SUPER_OFFSET..SUPER_OFFSET + SUPER_BYTES]);
+    for (index, planned) in plan.inodes.iter().enumerate() {
+        let bytes = inode_bytes(&plan, index, planned)?;
+        let start = planned.offset as usize;
+        meta[start..start + bytes.len()].copy_from_slice(&bytes);
+    }
+    out.write_all(&meta)?;
+    for planned in plan.inodes.iter().filter(|planned| planned.data_blocks() > 0) {
+        write_data(&plan, planned, contents, out)?;
+    }
+    Ok(())
+}
+
+/// Fills in `struct erofs_super_block`.
+fn write_super(plan: &Plan<'_>, bytes: &mut [u8]) {
+    let root = plan.inodes[0].nid();
+    let chunked = plan.inodes.iter().any(|planned| matches!(planned.body, Body::Hole { .. }));
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    put(0, &SUPER_MAGIC.to_le_bytes());
+    put(12, &[BLOCK_BITS]);
+    put(14, &(root as u16).to_le_bytes());
+    put(16, &(plan.inodes.len() as u64).to_le_bytes());
+    put(24, &plan.epoch.secs.to_le_bytes());
+    put(32, &plan.epoch.nanos.to_le_bytes());
+    put(36, &(plan.blocks as u32).to_le_bytes());
+    put(80, &(if chunked { INCOMPAT_CHUNKED_FILE } else { 0 }).to_le_bytes());
+}
+
+/// Returns an inode with its attributes and what of its data follows it.
+fn inode_bytes(plan: &Plan<'_>, index: usize, planned: &Planned<'_>) -> Result<Vec<u8>, WriteError> {
+    let (layout, union) = data_of(planned);
+    let meta = &planned.entry.meta;
+    let format = layout << 1 | u16::from(!planned.compact);
+    let mode = type_bits(&planned.entry.kind) | meta.mode;
+    let mut bytes = Vec::with_capacity((planned.header_bytes() + planned.tail_bytes()) as usize);
+    let mut put = |value: &[u8]| bytes.extend_from_slice(value);
+    put(&format.to_le_bytes());
+    put(&xattr::count(&planned.xattrs)?.to_le_bytes());
+    put(&mode.to_le_bytes());
+    let number = (index as u32 + 1).to_le_bytes();
+    if planned.compact {
+        put(&(planned.links as u16).to_le_bytes());
+        put(&(planned.size() as u32).to_le_bytes());
+        put(&0u32.to_le_bytes());
+        put(&union.to_le_bytes());
+        put(&number);
+        put(&(meta.uid as u16).to_le_bytes());
+        put(&(meta.gid as u16).to_le_bytes());
+        put(&0u32.to_le_bytes());
+    } else {
+        put(&0u16.to_le_bytes());
+        put(&planned.size().to_le_bytes());
+        put(&union.to_le_bytes());
+        put(&number);
+        put(&meta.uid.to_le_bytes());
+        put(&meta.gid.to_le_bytes());
+        put(&meta.mtime.secs.to_le_bytes());
+        put(&meta.mtime.nanos.to_le_bytes());
+        put(&planned.links.to_le_bytes());
+        put(&[0; 16]);
+    }
+    put(&planned.xattrs);
+    match &planned.body {
+        Body::Hole { size } => {
+            for _ in 0..chunks_of(*size).1 {
+                put(&NULL_BLOCK.to_le_bytes());
+            }
+        }
+        Body::Dir(blocks) if planned.inline => put(&dir_block(plan, blocks.last().expect("it has a tail"))),
+        Body::Target(target) if planned.inline => put(target),
+        _ => {}
+    }
+    Ok(bytes)
+}
+
+/// Returns the layout of an inode's data, and the number whose meaning depends on it.
+fn data_of(planned: &Planned<'_>) -> (u16, u32) {
+    match (&planned.body, &planned.entry.kind) {
+        (Body::Hole { size }, _) => (LAYOUT_CHUNKED, chunks_of(*size).0),
+        (_, Kind::Char { major, minor } | Kind::Block { major, minor }) => {
+            // The kernel's `new_encode_dev`.
+            (LAYOUT_PLAIN, minor & 0xff | major << 8 | (minor & !0xff) << 12)
+        }
+        _ if planned.inline => (LAYOUT_INLINE, planned.block),
+        _ => (LAYOUT_PLAIN, planned.block),
+    }
+}
+
+/// Returns a block of a folder: its entries, then their names. Not filled up.
+fn dir_block(plan: &Plan<'_>, children: &[Child<'_>]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BLOCK_BYTES as usize);
+    let mut name_offset = children.len() * DIRENT_BYTES;
+    for child in children {
+        let target = &plan.inodes[child.inode];
+        bytes.extend_from_slice(&target.nid().to_le_bytes());
+        bytes.extend_from_slice(&(name_offset as u16).to_le_bytes());
+        bytes.extend_from_slice(&[file_type(&target.entry.kind), 0]);
+        name_offset += child.name.len();
+    }
+    for child in children {
+        bytes.extend_from_slice(child.name);
+    }
+    bytes
+}
+
+/// Writes the whole blocks of an inode's data.
+fn write_data(
+    plan: &Plan<'_>,
+    planned: &Planned<'_>,
+    contents: Contents<'_>,
+    out: &mut impl Write,
+) -> Result<(), WriteError> {
+    match (&planned.body, contents) {
+        (Body::Dir(blocks), _) => {
+            for block in &blocks[..planned.data_blocks() as usize] {
+                let mut bytes = dir_block(plan, block);
+                bytes.resize(BLOCK_BYTES as usize, 0);
+                out.write_all(&bytes)?;
+            }
+        }
+        (Body::Target(target), _) => write_padded(target, out)?,
+        (Body::Object { digest, size }, Contents::Whole(objects)) => {
+            let mut object = objects.open_file(digest)?.take(*size);
+            let copied = io::copy(&mut object, out)?;
+            if copied != *size {
+                return Err(ReadError::corrupt(digest, format!("it has {copied} bytes, not {size}")).into());
+            }
+            pad(*size, out)?;
+        }
+        (Body::Object { .. } | Body::Hole { .. } | Body::Empty, _) => {}
+    }
+    Ok(())
+}
+
+fn write_padded(bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
+    out.write_all(bytes)?;
+    pad(bytes.len() as u64, out)
+}
+
+fn pad(size: u64, out: &mut impl Write) -> io::Result<()> {
+    let missing = size.next_multiple_of(BLOCK_BYTES) - size;
+    out.write_all(&[0; BLOCK_BYTES as usize][..missing as usize])
+}
