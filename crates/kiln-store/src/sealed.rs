@@ -1,17 +1,40 @@
 //! Secret values, sealed: each is encrypted with a key of its own, which is itself sealed by the key of this Kiln.
+//!
+//! ```text
+//! STATE/sealed/key                 32 random bytes, mode 0600, made once
+//! STATE/sealed/keys/VERSION        the value's own key, sealed with this Kiln's
+//! STATE/sealed/values/VERSION.json the value, sealed with its own key
+//! STATE/sealed/equal/MAC           the version of the value with this keyed MAC
+//! ```
+//!
+//! To erase a value is to erase its key: a copy of the value in a backup is worth nothing without it.
+
+mod cipher;
+mod record;
 
 use std::fmt;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_model::{SecretName, StackName};
+use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
+
+use crate::error::PutError;
+use crate::shelf::{replace_private_file, sweep, sync_folder};
+use cipher::{DataKey, MasterKey};
+use record::Record;
+
+/// As large as a Kubernetes Secret may be: a certificate chain fits many times.
+pub const SECRET_BYTES_MAX: usize = 1 << 20;
 
 /// The sealed store.
 #[derive(Clone)]
 pub struct Sealed {
     root: Arc<Path>,
+    key: Arc<MasterKey>,
 }
 
 /// A secret value in memory; wiped when dropped, never printed.
@@ -97,13 +120,42 @@ pub enum SealedError {
     },
 }
 
+impl SealedError {
+    fn at(path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_owned();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl From<PutError> for SealedError {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Full { path } => Self::Full { path },
+            PutError::Io { path, source } => Self::Io { path, source },
+            // The bytes are in memory, so no source can fail.
+            other => Self::Io { path: PathBuf::new(), source: io::Error::other(other) },
+        }
+    }
+}
+
 impl Sealed {
     /// Opens the sealed store of a state folder, making it and its key where there is none.
     ///
     /// # Errors
     /// See [`SealedError`].
     pub fn open(state: impl AsRef<Path>) -> Result<Self, SealedError> {
-        Ok(Self { root: state.as_ref().join("sealed").into() })
+        let root = state.as_ref().join("sealed");
+        for folder in ["keys", "values", "equal", "tmp"] {
+            let folder = root.join(folder);
+            fs::create_dir_all(&folder).map_err(SealedError::at(&folder))?;
+        }
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs::set_permissions(&root, private).map_err(SealedError::at(&root))?;
+        let _lock = lock(&root)?;
+        let tmp = root.join("tmp");
+        sweep(&tmp).map_err(SealedError::at(&tmp))?;
+        let key = Arc::new(MasterKey::open(&root)?);
+        Ok(Self { root: root.into(), key })
     }
 
     /// Seals a value and returns its version: a random id, or the one that this very value of this secret has already.
@@ -116,8 +168,25 @@ impl Sealed {
         name: &SecretName,
         value: &SecretValue,
     ) -> Result<String, SealedError> {
-        let _ = (stack, name, value);
-        todo!()
+        let size = value.expose().len();
+        if size > SECRET_BYTES_MAX {
+            return Err(SealedError::TooLarge { name: name.clone(), size, limit: SECRET_BYTES_MAX });
+        }
+        // Two captures of one value at once must not give it two versions.
+        let _lock = lock(&self.root)?;
+        if let Some(version) = self.version_of(stack, name, value)? {
+            return Ok(version);
+        }
+        let version = cipher::new_version();
+        let data_key = DataKey::generate();
+        let sealed = data_key.seal(&record::context(stack, name, &version), value.expose());
+        let record =
+            Record { stack: stack.clone(), name: name.clone(), mac: self.mac(stack, name, value), sealed };
+        // The value last but one, and what finds it last: whatever a crash leaves is never found.
+        self.write("keys", &version, &self.key.wrap(&version, &data_key))?;
+        self.write("values", &format!("{version}.json"), &record.to_bytes())?;
+        self.write("equal", &record.mac, version.as_bytes())?;
+        Ok(version)
     }
 
     /// Returns the version that this value has, where it was captured before; seals nothing, so a plan may ask.
@@ -130,8 +199,11 @@ impl Sealed {
         name: &SecretName,
         value: &SecretValue,
     ) -> Result<Option<String>, SealedError> {
-        let _ = (stack, name, value);
-        todo!()
+        let Some(bytes) = read(&self.root.join("equal").join(self.mac(stack, name, value)))? else {
+            return Ok(None);
+        };
+        let version = String::from_utf8(bytes.to_vec()).ok().filter(|version| self.is_kept(version));
+        Ok(version)
     }
 
     /// Returns a value.
@@ -144,8 +216,22 @@ impl Sealed {
         name: &SecretName,
         version: &str,
     ) -> Result<SecretValue, SealedError> {
-        let _ = (stack, name, version);
-        todo!()
+        let missing = || SealedError::Missing {
+            stack: stack.clone(),
+            name: name.clone(),
+            version: version.chars().take(cipher::VERSION_CHARS).collect(),
+        };
+        if !cipher::is_version(version) {
+            return Err(missing());
+        }
+        let key_path = self.root.join("keys").join(version);
+        let value_path = self.value_path(version);
+        let wrapped = read(&key_path)?.ok_or_else(missing)?;
+        let bytes = read(&value_path)?.ok_or_else(missing)?;
+        let data_key = self.key.unwrap(version, &wrapped).ok_or(SealedError::Corrupt { path: key_path })?;
+        let value = Record::parse(&bytes)
+            .and_then(|record| data_key.open(&record::context(stack, name, version), &record.sealed));
+        value.map(SecretValue).ok_or(SealedError::Corrupt { path: value_path })
     }
 
     /// Erases a value by erasing its key; whether there was one.
@@ -153,15 +239,102 @@ impl Sealed {
     /// # Errors
     /// See [`SealedError`].
     pub fn erase(&self, version: &str) -> Result<bool, SealedError> {
-        let _ = version;
-        todo!()
+        if !cipher::is_version(version) {
+            return Ok(false);
+        }
+        let _lock = lock(&self.root)?;
+        let key = self.root.join("keys").join(version);
+        let was_kept = shred(&key).map_err(SealedError::at(&key))?;
+        let value = self.value_path(version);
+        if let Some(record) = read(&value)?.and_then(|bytes| Record::parse(&bytes)) {
+            let equal = self.root.join("equal").join(&record.mac);
+            // A newer version may have come to be found under this MAC after a crash.
+            if read(&equal)?.is_some_and(|found| *found == *version.as_bytes()) {
+                remove(&equal)?;
+            }
+        }
+        remove(&value)?;
+        Ok(was_kept)
     }
 
-    /// Lists the versions that are kept, with whose they are.
+    /// Lists the versions that are kept, in order, with whose they are.
     ///
     /// # Errors
     /// See [`SealedError`].
     pub fn list(&self) -> Result<Vec<(StackName, SecretName, String)>, SealedError> {
-        todo!()
+        let folder = self.root.join("values");
+        let mut found = Vec::new();
+        for file in fs::read_dir(&folder).map_err(SealedError::at(&folder))? {
+            let name = file.map_err(SealedError::at(&folder))?.file_name();
+            let version = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            let Some(version) = version.filter(|version| self.is_kept(version)) else { continue };
+            let path = self.value_path(version);
+            let record = read(&path)?.and_then(|bytes| Record::parse(&bytes));
+            let record = record.ok_or(SealedError::Corrupt { path })?;
+            found.push((record.stack, record.name, version.to_string()));
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn is_kept(&self, version: &str) -> bool {
+        cipher::is_version(version)
+            && self.root.join("keys").join(version).is_file()
+            && self.value_path(version).is_file()
+    }
+
+    fn value_path(&self, version: &str) -> PathBuf {
+        self.root.join("values").join(format!("{version}.json"))
+    }
+
+    fn mac(&self, stack: &StackName, name: &SecretName, value: &SecretValue) -> String {
+        self.key.mac(&[stack.as_str().as_bytes(), name.as_str().as_bytes(), value.expose()])
+    }
+
+    fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), SealedError> {
+        Ok(replace_private_file(&self.root.join(folder).join(name), &self.root.join("tmp"), bytes)?)
     }
 }
+
+/// Takes the lock that makes captures and erasures follow one another; it ends when the file is closed.
+fn lock(root: &Path) -> Result<File, SealedError> {
+    let path = root.join("lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+    let file = file.map_err(SealedError::at(&path))?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|errno| SealedError::at(path)(errno.into()))?;
+    Ok(file)
+}
+
+fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SealedError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(SealedError::at(path)(error)),
+    }
+}
+
+fn remove(path: &Path) -> Result<(), SealedError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(SealedError::at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Overwrites a file before it is removed, so that its bytes are gone where the file system writes in place; whether there
+/// was one.
+fn shred(path: &Path) -> io::Result<bool> {
+    let mut file = match OpenOptions::new().write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let size = file.metadata()?.len() as usize;
+    file.write_all(&vec![0; size])?;
+    file.sync_all()?;
+    fs::remove_file(path)?;
+    sync_folder(path.parent().expect("a key lies in a folder"))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

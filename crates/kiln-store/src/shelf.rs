@@ -186,7 +186,15 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Writes a small file so that after a crash either the old or the new content is there.
 pub(crate) fn replace_file(path: &Path, tmp: &Path, bytes: &[u8]) -> Result<(), PutError> {
-    let mut staged = Staged::create(tmp)?;
+    replace(path, Staged::create(tmp)?, bytes)
+}
+
+/// As [`replace_file`], for what nobody but the owner may read.
+pub(crate) fn replace_private_file(path: &Path, tmp: &Path, bytes: &[u8]) -> Result<(), PutError> {
+    replace(path, Staged::create_with_mode(tmp, 0o600)?, bytes)
+}
+
+fn replace(path: &Path, mut staged: Staged, bytes: &[u8]) -> Result<(), PutError> {
     staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
     staged.file.sync_all().map_err(PutError::at(&staged.path))?;
     fs::rename(&staged.path, path).map_err(PutError::at(path))?;
@@ -204,14 +212,18 @@ pub(crate) struct Staged {
 
 impl Staged {
     pub(crate) fn create(tmp: &Path) -> Result<Self, PutError> {
+        Self::create_with_mode(tmp, 0o644)
+    }
+
+    fn create_with_mode(tmp: &Path, mode: u32) -> Result<Self, PutError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = tmp.join(format!("{}.{number}", ProcessId::current()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(PutError::at(&path))?;
         let staged = Self { path, file, hash: Sha256::new(), size: 0 };
         // The umask must not show in what is stored.
-        let mode = fs::Permissions::from_mode(0o644);
+        let mode = fs::Permissions::from_mode(mode);
         staged.file.set_permissions(mode).map_err(PutError::at(&staged.path))?;
         Ok(staged)
     }

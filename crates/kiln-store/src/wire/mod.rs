@@ -21,7 +21,7 @@ pub(crate) use release::{BindingWire, ReleaseWire};
 pub(crate) use skeleton::SkeletonWire;
 pub(crate) use snapshot::SnapshotWire;
 pub(crate) use spec::SpecWire;
-pub(crate) use text::{Bytes, Text};
+pub(crate) use text::{Bytes, Hex, Text};
 
 /// JSON of ours can't fail to be written: its keys are text, and it holds no floats.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {

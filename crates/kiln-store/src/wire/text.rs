@@ -1,6 +1,6 @@
 //! Scalars that are stored as the text that they print.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -23,6 +23,39 @@ impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
     }
 }
 
+/// Bytes that are not text, stored as hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hex(pub(crate) Vec<u8>);
+
+impl Hex {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let byte = |pair: &[u8]| {
+            let digits = std::str::from_utf8(pair).ok().filter(|_| pair.iter().all(u8::is_ascii_hexdigit))?;
+            (pair.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
+        };
+        text.as_bytes().chunks(2).map(byte).collect::<Option<_>>().map(Self)
+    }
+}
+
+impl Display for Hex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?)
+            .ok_or_else(|| D::Error::custom("not hexadecimal digits"))
+    }
+}
+
 /// Bytes that nearly always are text, such as a path: stored as text where they are, else as `{"hex":"…"}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
@@ -31,14 +64,14 @@ pub(crate) struct Bytes(pub(crate) Vec<u8>);
 #[serde(untagged)]
 enum BytesWire {
     Text(String),
-    Hex { hex: String },
+    Hex { hex: Hex },
 }
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let wire = match std::str::from_utf8(&self.0) {
             Ok(text) => BytesWire::Text(text.into()),
-            Err(_) => BytesWire::Hex { hex: self.0.iter().map(|byte| format!("{byte:02x}")).collect() },
+            Err(_) => BytesWire::Hex { hex: Hex(self.0.clone()) },
         };
         wire.serialize(serializer)
     }
@@ -46,16 +79,9 @@ impl Serialize for Bytes {
 
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match BytesWire::deserialize(deserializer)? {
-            BytesWire::Text(text) => Ok(Self(text.into())),
-            BytesWire::Hex { hex } => {
-                let byte = |pair: &[u8]| {
-                    let text = std::str::from_utf8(pair).ok().filter(|_| pair.len() == 2)?;
-                    u8::from_str_radix(text, 16).ok()
-                };
-                let bytes: Option<Vec<u8>> = hex.as_bytes().chunks(2).map(byte).collect();
-                bytes.map(Self).ok_or_else(|| D::Error::custom("not hexadecimal"))
-            }
-        }
+        Ok(match BytesWire::deserialize(deserializer)? {
+            BytesWire::Text(text) => Self(text.into()),
+            BytesWire::Hex { hex } => Self(hex.0),
+        })
     }
 }
