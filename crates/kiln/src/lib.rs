@@ -1,1 +1,3 @@
 //! The shell: the only place where effects meet decisions.
+
+pub mod controller;

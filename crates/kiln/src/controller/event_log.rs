@@ -1,0 +1,66 @@
+//! The store's event log as the controller's port.
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use kiln_model::{Entry, Position};
+use kiln_store::EventLog;
+use kiln_store::log::{AppendError as StoreAppendError, OpenLogError};
+
+use super::ports::{AppendError, Log, ReadError};
+
+/// The log of a state folder.
+#[derive(Debug)]
+pub struct StoredLog {
+    state: PathBuf,
+    /// None between an open that failed and the next attempt.
+    log: Option<EventLog>,
+}
+
+impl StoredLog {
+    /// Opens the log of a state folder, as its only writer.
+    ///
+    /// # Errors
+    /// As [`EventLog::open`].
+    pub fn open(state: &Path) -> Result<Self, OpenLogError> {
+        Ok(Self { state: state.to_owned(), log: Some(EventLog::open(state)?) })
+    }
+
+    fn opened(&self) -> Result<&EventLog, ReadError> {
+        self.log.as_ref().ok_or_else(|| boxed(io::Error::other("the log is not open")))
+    }
+}
+
+impl Log for StoredLog {
+    fn append(&mut self, expected: Position, entries: &[Entry]) -> Result<(), AppendError> {
+        let Some(log) = &mut self.log else {
+            return Err(AppendError::Unknown(Box::new(io::Error::other("the log is not open"))));
+        };
+        match log.append(expected, entries) {
+            Ok(_) => Ok(()),
+            Err(StoreAppendError::Conflict { .. }) => Err(AppendError::Conflict),
+            Err(error @ StoreAppendError::Full) => Err(AppendError::Full(Box::new(error))),
+            // Entries that can't be appended are a defect of ours. Reading again is the only way on that can help.
+            Err(error @ (StoreAppendError::Invalid { .. } | StoreAppendError::Unknown { .. })) => {
+                Err(AppendError::Unknown(Box::new(error)))
+            }
+        }
+    }
+
+    fn read(&mut self, after: Position, max: usize) -> Result<Vec<Entry>, ReadError> {
+        let entries = self.opened()?.read(Position(after.0 + 1));
+        entries.take(max).collect::<Result<_, _>>().map_err(boxed)
+    }
+
+    fn reopen(&mut self) -> Result<(), ReadError> {
+        // The old one lets go of its lock first.
+        self.log = None;
+        self.log = Some(EventLog::open(&self.state).map_err(boxed)?);
+        Ok(())
+    }
+}
+
+fn boxed(error: impl Error + Send + Sync + 'static) -> ReadError {
+    ReadError(Box::new(error))
+}
