@@ -176,3 +176,139 @@ impl Read for BlobReader {
         Err(io::Error::new(io::ErrorKind::InvalidData, corrupt))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::Store;
+    use crate::canonical::digest_of;
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        (state, store)
+    }
+
+    fn leftovers(state: &tempfile::TempDir) -> usize {
+        fs::read_dir(state.path().join("store/tmp")).unwrap().count()
+    }
+
+    #[test]
+    fn what_was_put_reads_back_in_every_way() {
+        let (state, store) = store();
+        let bytes: Vec<u8> = (0..300_000u32).map(|number| number as u8).collect();
+        let stored = store.blobs.put_reader(&bytes[..]).unwrap();
+        assert_eq!(stored, Stored { digest: digest_of(&bytes), size: 300_000 });
+        assert_eq!(store.blobs.put_bytes(&bytes).unwrap(), stored.digest);
+        let mut writer = store.blobs.writer().unwrap();
+        writer.write_all(&bytes).unwrap();
+        assert_eq!(writer.finish().unwrap(), stored);
+        assert_eq!(store.blobs.put_expected(&stored.digest, &bytes[..]).unwrap(), stored);
+        assert_eq!(store.blobs.read_verified(&stored.digest).unwrap(), bytes);
+        let mut read = Vec::new();
+        store.blobs.open_verified(&stored.digest).unwrap().read_to_end(&mut read).unwrap();
+        assert_eq!(read, bytes);
+        assert_eq!(store.blobs.list().unwrap(), [stored.digest]);
+        assert_eq!(leftovers(&state), 0);
+        assert!(store.blobs.remove(&stored.digest).unwrap());
+        assert!(!store.blobs.remove(&stored.digest).unwrap());
+        assert!(matches!(store.blobs.read_verified(&stored.digest), Err(ReadError::Missing(_))));
+    }
+
+    #[test]
+    fn a_corrupt_blob_is_named_whichever_way_it_is_read() {
+        let (_state, store) = store();
+        let digest = store.blobs.put_bytes(&[7; 200_000]).unwrap();
+        let mut bytes = fs::read(store.blobs.path_of(&digest)).unwrap();
+        bytes[150_000] ^= 1;
+        fs::write(store.blobs.path_of(&digest), &bytes).unwrap();
+        let error = store.blobs.read_verified(&digest).unwrap_err();
+        assert!(matches!(error, ReadError::Corrupt { digest: it, .. } if it == digest), "{error}");
+        assert!(error.is_permanent());
+        let error = store.blobs.open_verified(&digest).unwrap().read_to_end(&mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        assert!(error.to_string().contains(&digest.hex()), "{error}");
+    }
+
+    #[test]
+    fn a_blob_that_was_cut_is_repaired_by_putting_it_again() {
+        let (_state, store) = store();
+        let digest = store.blobs.put_bytes(b"all of it").unwrap();
+        fs::write(store.blobs.path_of(&digest), b"all").unwrap();
+        store.blobs.put_bytes(b"all of it").unwrap();
+        assert_eq!(store.blobs.read_verified(&digest).unwrap(), b"all of it");
+    }
+
+    #[test]
+    fn bytes_other_than_the_promised_ones_are_not_stored() {
+        let (state, store) = store();
+        let promised = digest_of(b"promised");
+        let error = store.blobs.put_expected(&promised, &b"others"[..]).unwrap_err();
+        assert!(matches!(error, PutError::Mismatch { expected, .. } if expected == promised));
+        assert_eq!((store.blobs.list().unwrap().len(), leftovers(&state)), (0, 0));
+    }
+
+    #[test]
+    fn a_source_that_fails_leaves_nothing() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::Error::other("the network is away"))
+            }
+        }
+        let (state, store) = store();
+        let error = store.blobs.put_reader((&b"some"[..]).chain(Broken)).unwrap_err();
+        assert!(matches!(error, PutError::Source(_)));
+        drop(store.blobs.writer().unwrap());
+        assert_eq!((store.blobs.list().unwrap().len(), leftovers(&state)), (0, 0));
+    }
+
+    #[test]
+    fn a_batch_is_invisible_until_it_is_committed() {
+        let (state, store) = store();
+        for count in [3, 2_000] {
+            let batch = store.objects.batch();
+            let put = |number: usize| batch.put_bytes(format!("{count}/{number}").as_bytes()).unwrap().digest;
+            // From several threads, and everything twice.
+            let digests: Vec<_> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4)
+                    .map(|thread| {
+                        scope.spawn(move || (0..count).map(|n| put((n + thread) % count)).collect::<Vec<_>>())
+                    })
+                    .collect();
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+            });
+            assert!(digests.iter().all(|digest| !store.objects.contains(digest)));
+            batch.commit().unwrap();
+            assert!(digests.iter().all(|digest| store.objects.read_verified(digest, 100).is_ok()));
+        }
+        assert_eq!(store.objects.list().unwrap().len(), 2_003);
+        let dropped = store.objects.batch();
+        dropped.put_bytes(b"dropped").unwrap();
+        drop(dropped);
+        assert_eq!(leftovers(&state), 0);
+    }
+
+    #[test]
+    fn opening_sweeps_what_dead_writers_left_and_nothing_of_the_living() {
+        let (state, store) = store();
+        let tmp = state.path().join("store/tmp");
+        fs::write(tmp.join("1.18446744073709551615.7"), b"dead").unwrap();
+        fs::write(tmp.join("odd"), b"nobody's").unwrap();
+        let writer = store.blobs.writer().unwrap();
+        let again = Store::open(state.path()).unwrap();
+        assert_eq!(leftovers(&state), 1);
+        let stored = writer.finish().unwrap();
+        assert!(again.blobs.contains(&stored.digest));
+    }
+
+    #[test]
+    fn an_umask_does_not_show_in_what_is_stored() {
+        use std::os::unix::fs::MetadataExt;
+        let (_state, store) = store();
+        let digest = store.objects.put_bytes(b"x").unwrap();
+        assert_eq!(fs::metadata(store.objects.path_of(&digest)).unwrap().mode(), 0o100_644);
+    }
+}

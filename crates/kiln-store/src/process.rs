@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
 
 /// A process of this boot, told apart from a later one with the same pid by its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,9 +15,19 @@ pub(crate) struct ProcessId {
 impl ProcessId {
     /// The calling process.
     pub(crate) fn current() -> Self {
+        // Asked for once per stored file; a child that was forked has another pid and looks again.
+        static KNOWN: Mutex<Option<ProcessId>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = std::process::id();
-        // Without /proc nobody can tell processes apart: 0 then never matches a live one, and the file is swept.
-        Self { pid, start: start_of(pid).unwrap_or(0) }
+        match *known {
+            Some(id) if id.pid == pid => id,
+            _ => {
+                // Without /proc nobody can tell processes apart: 0 then never matches a live one, and the file is swept.
+                let id = Self { pid, start: start_of(pid).unwrap_or(0) };
+                *known = Some(id);
+                id
+            }
+        }
     }
 
     /// Whether this very process still exists.

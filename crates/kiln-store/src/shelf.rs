@@ -14,8 +14,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{PutError, ReadError};
 use crate::process::ProcessId;
 
-/// Copies go through a buffer of this size: beyond 128 KiB sha256 and the page cache gain nothing.
-const COPY_BYTES: usize = 128 << 10;
+/// Copies go through a buffer of this size: small enough to cost nothing beside a small file, and large enough that a large
+/// one is bound by sha256.
+const COPY_BYTES: usize = 64 << 10;
 
 /// What was stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,7 +332,9 @@ impl Batch {
         if self.shelf.size(&stored.digest) == Some(stored.size) || self.lock().contains_key(&stored.digest) {
             return Ok(stored);
         }
-        self.put_reader(bytes)
+        let mut staged = self.shelf.stage()?;
+        staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
+        Ok(self.keep(staged))
     }
 
     /// Makes all of it durable, then visible. Each file becomes visible by itself, so after a crash some may be there and

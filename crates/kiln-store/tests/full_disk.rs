@@ -1,0 +1,119 @@
+//! A full disk, for real: a small memory file system. Mounting it needs root.
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use kiln_model::event::ControlEvent;
+use kiln_model::{Actor, Entry, Event, Millis, Position, SecretName, StackName, Term, Timestamp};
+use kiln_store::log::AppendError;
+use kiln_store::sealed::{SealedError, SecretValue};
+use kiln_store::{EventLog, PutError, Sealed, Store};
+use rustix::fs::CWD;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+};
+use tempfile::TempDir;
+
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    fn new(size: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).unwrap();
+        fsconfig_set_string(&context, "size", size).unwrap();
+        fsconfig_create(&context).unwrap();
+        let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty()).unwrap();
+        move_mount(&mount, "", CWD, folder.path(), MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Fills what is left; removing the file makes room again.
+    fn fill(&self) -> PathBuf {
+        let path = self.path().join("ballast");
+        let mut file = fs::File::create(&path).unwrap();
+        let error = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        path
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        unmount(self.path(), UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn entry(position: u64) -> Entry {
+    Entry {
+        position: Position(position),
+        at: Timestamp(position),
+        term: Term(1),
+        actor: Actor::Controller,
+        env: None,
+        event: Event::Control(ControlEvent::ClockJumped { by: Millis(position) }),
+    }
+}
+
+#[test]
+fn a_blob_that_does_not_fit_is_refused_and_leaves_nothing() {
+    let disk = SmallDisk::new("1m");
+    let store = Store::open(disk.path()).unwrap();
+    let small = store.blobs.put_bytes(b"small").unwrap();
+    let error = store.blobs.put_reader(std::io::repeat(7).take(4 << 20)).unwrap_err();
+    assert!(matches!(error, PutError::Full { .. }), "{error:?}");
+    let batch = store.objects.batch();
+    let error =
+        (0u32..).find_map(|number| batch.put_bytes(&number.to_le_bytes().repeat(2_000)).err()).unwrap();
+    assert!(matches!(error, PutError::Full { .. }), "{error:?}");
+    drop(batch);
+    assert_eq!(store.blobs.list().unwrap(), [small]);
+    assert_eq!(store.objects.list().unwrap(), []);
+    assert_eq!(fs::read_dir(disk.path().join("store/tmp")).unwrap().count(), 0);
+    store.blobs.put_reader(std::io::repeat(7).take(512 << 10)).unwrap();
+}
+
+#[test]
+fn an_append_to_a_full_disk_is_refused_and_the_log_goes_on_once_there_is_room() {
+    let disk = SmallDisk::new("2m");
+    let mut log = EventLog::open(disk.path()).unwrap();
+    log.append(Position(0), &[entry(1)]).unwrap();
+    let ballast = disk.fill();
+    let mut next = 2;
+    let error = loop {
+        let batch: Vec<_> = (next..next + 50).map(entry).collect();
+        match log.append(Position(next - 1), &batch) {
+            Ok(_) => next += 50,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, AppendError::Full), "{error:?}");
+    assert_eq!(log.head().position, Position(next - 1));
+    assert!(matches!(log.append(Position(next - 1), &[entry(next)]), Ok(_) | Err(AppendError::Full)));
+    let head = log.head();
+    fs::remove_file(ballast).unwrap();
+    let head = log.append(head.position, &[entry(head.position.0 + 1)]).unwrap();
+    drop(log);
+    let log = EventLog::open(disk.path()).unwrap();
+    assert_eq!(log.head(), head);
+    assert!(log.verify(&[]).unwrap().is_sound());
+}
+
+#[test]
+fn a_secret_that_can_not_be_stored_has_no_version() {
+    let disk = SmallDisk::new("1m");
+    let sealed = Sealed::open(disk.path()).unwrap();
+    let (stack, name) = (StackName::new("shop").unwrap(), SecretName::new("db").unwrap());
+    let ballast = disk.fill();
+    let value = SecretValue::new(vec![1; 20_000]);
+    let error = sealed.capture(&stack, &name, &value).unwrap_err();
+    assert!(matches!(error, SealedError::Full { .. }), "{error:?}");
+    assert_eq!(sealed.version_of(&stack, &name, &value).unwrap(), None);
+    fs::remove_file(ballast).unwrap();
+    sealed.capture(&stack, &name, &value).unwrap();
+}
