@@ -106,7 +106,8 @@ pub enum Command {
     },
 }
 
-/// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late.
+/// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late, but for the
+/// answers about one socket, which come in the order of the questions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
     /// A controller started; its term is one above the log's.

@@ -56,7 +56,7 @@ fn open_listeners(state: &State, actions: &mut Vec<Action>) {
 
 fn close_listeners(state: &State, actions: &mut Vec<Action>) {
     for (listener, found) in &state.listeners {
-        if found.phase == ListenerPhase::Releasing {
+        if found.phase == ListenerPhase::Releasing && state.is_acknowledged(found.since) {
             actions.push(action(state, found.since, ActionKind::CloseListener(*listener)));
         }
     }

@@ -8,7 +8,7 @@ use kiln_model::route::{Backend, Listener, Pool, PoolKey, RouteTable, Rule};
 use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
 
 use crate::serving::is_routed;
-use crate::state::{Environment, Instance, State};
+use crate::state::{Environment, Instance, ListenerPhase, State};
 
 /// Returns what the edge is to serve.
 ///
@@ -41,7 +41,9 @@ fn add_environment(table: &mut RouteTable, state: &State, env: &Environment) {
         let listener = Listener::Public(route.listen);
         table.rules.push(Rule { listener, host: route.host.clone(), path: route.path.clone(), pool });
     }
-    if let Some(listener) = env.internal_listener() {
+    let listener = Listener::Internal(env.index);
+    let found = state.listeners.get(&listener).map(|found| &found.phase);
+    if matches!(found, Some(ListenerPhase::Open { .. })) {
         add_internal(table, env, listener, &backends);
     }
 }

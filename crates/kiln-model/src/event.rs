@@ -222,7 +222,8 @@ pub enum InstanceEvent {
     Disowned,
 }
 
-/// About what the edge serves. The table's version is the position of the last of these but the acknowledgement.
+/// About what the edge serves. The table's version is the position of the last event that changed what it says: a shift,
+/// other routes, a socket that is released, or one of [`Listener::Internal`] that opens or fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrafficEvent {
     /// Intent: these instances of the environment get these weights; zero takes one out.

@@ -114,6 +114,14 @@ fn advance_listener(
             return Err(ApplyError::illegal(listener, format!("it is {phase:?}: illegal event {event:?}")));
         }
     };
+    // The names of an environment's services are served while their socket is open, and a socket is closed only once the
+    // edge acknowledged a table from which nothing leads there any more.
+    let was_open = matches!(before.map(|state| &state.phase), Some(ListenerPhase::Open { .. }));
+    let is_open = matches!(phase, ListenerPhase::Open { .. });
+    let is_internal = matches!(listener, Listener::Internal(_));
+    if (is_internal && was_open != is_open) || phase == ListenerPhase::Releasing {
+        state.table.version = entry.position;
+    }
     state.listeners.insert(listener, ListenerState { since, phase });
     Ok(())
 }

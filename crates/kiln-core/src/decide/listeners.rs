@@ -1,4 +1,5 @@
-//! Sockets: open while a route needs them, closed once no table that the edge may serve names them.
+//! Sockets: open while a route or a name needs them. One that is released is closed once no table that the edge may serve
+//! leads there: see [`crate::outstanding`].
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,6 @@ use crate::state::{Environment, ListenerPhase};
 pub(super) fn look(work: &mut Work<'_>) {
     let (state, now) = (work.state(), work.now());
     let needed: BTreeSet<Listener> = state.environments().flat_map(Environment::needed_listeners).collect();
-    let is_settled = state.is_acknowledged(state.table.version);
     let mut events = Vec::new();
     for listener in &needed {
         let is_due = match state.listeners.get(listener).map(|found| &found.phase) {
@@ -26,7 +26,7 @@ pub(super) fn look(work: &mut Work<'_>) {
         }
     }
     for (listener, found) in &state.listeners {
-        if is_settled && !needed.contains(listener) && found.phase != ListenerPhase::Releasing {
+        if !needed.contains(listener) && found.phase != ListenerPhase::Releasing {
             events.push(TrafficEvent::ListenerReleased { listener: *listener });
         }
     }

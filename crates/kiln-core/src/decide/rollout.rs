@@ -10,7 +10,7 @@ use super::step;
 use super::work::{Deed, View, brief};
 use crate::bounds::ROLLOUT_EXITS_MAX;
 use crate::expand::{deadline_of, expand_back, patience};
-use crate::state::{Rollout, StepPhase};
+use crate::state::{Direction, Rollout, StepPhase};
 
 /// Moves the rollout as far as one look allows.
 pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
@@ -73,11 +73,11 @@ fn hopeless(view: View<'_>, rollout: &Rollout) -> Option<Arc<str>> {
 }
 
 fn fail(view: View<'_>, rollout: &Rollout, reason: &str) -> Vec<Deed> {
-    let reason = brief(reason);
-    if rollout.is_going_back() {
+    if let Direction::Back { reason: first } = &rollout.direction {
+        let reason = brief(&format!("going back failed: {reason}; it went back because {first}"));
         return vec![log(RolloutEvent::Finished { outcome: Outcome::Stuck, reason })];
     }
-    vec![going_back(view, rollout, reason)]
+    vec![going_back(view, rollout, brief(reason))]
 }
 
 /// The event that turns a rollout round.
@@ -88,11 +88,11 @@ pub(super) fn going_back(view: View<'_>, rollout: &Rollout, reason: String) -> D
 
 fn finished(rollout: &Rollout) -> Deed {
     let (outcome, reason) = match &rollout.direction {
-        crate::state::Direction::Forward => (Outcome::Completed, String::new()),
-        crate::state::Direction::Back { reason } if rollout.from.is_none() => {
+        Direction::Forward => (Outcome::Completed, String::new()),
+        Direction::Back { reason } if rollout.from.is_none() => {
             (Outcome::WentBack, format!("{reason}; there was nothing to go back to, so nothing serves"))
         }
-        crate::state::Direction::Back { reason } => (Outcome::WentBack, reason.to_string()),
+        Direction::Back { reason } => (Outcome::WentBack, reason.to_string()),
     };
     log(RolloutEvent::Finished { outcome, reason })
 }

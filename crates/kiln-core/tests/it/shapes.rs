@@ -1,0 +1,137 @@
+//! Revisions in one line of text: `web=v2*3+route:8080+uses:orders`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use kiln_core::Command;
+use kiln_model::instance::{HealthCheck, InstanceSpec, Limits, Probe, Security, StopPolicy};
+use kiln_model::release::RevisionSpec;
+use kiln_model::route::Route;
+use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::{Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName};
+
+pub(crate) fn env(name: &str) -> EnvKey {
+    let (stack, env) = name.split_once('/').unwrap_or(("shop", name));
+    EnvKey { stack: StackName::new(stack).unwrap(), env: EnvName::new(env).unwrap() }
+}
+
+pub(crate) fn service_name(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+pub(crate) fn digest_of(text: &str) -> Digest {
+    Digest::new(std::array::from_fn(|at| {
+        let mut hasher = DefaultHasher::new();
+        (text, at / 8).hash(&mut hasher);
+        hasher.finish().to_be_bytes()[at % 8]
+    }))
+}
+
+pub(crate) fn up(key: &EnvKey, words: &[&str]) -> Command {
+    let spec = Arc::new(revision(words));
+    Command::Up {
+        env: key.clone(),
+        origin: "/src/shop".into(),
+        adopt: false,
+        base: None,
+        release: digest_of(&words.join(" ")),
+        binding: digest_of("binding"),
+        spec,
+        checks: Vec::new(),
+    }
+}
+
+pub(crate) fn revision(words: &[&str]) -> RevisionSpec {
+    let mut spec = RevisionSpec::default();
+    for word in words {
+        add(&mut spec, word);
+    }
+    spec
+}
+
+pub(crate) fn instance_spec(version: &str) -> InstanceSpec {
+    InstanceSpec {
+        image: digest_of("image"),
+        argv: vec![version.to_owned()],
+        env: BTreeMap::new(),
+        workdir: "/".into(),
+        user: String::new(),
+        secrets: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        scratch: BTreeMap::new(),
+        ports: BTreeMap::from([(PortName::new("http").unwrap(), 8080)]),
+        health: Some(HealthCheck {
+            probe: Probe::Tcp { port: 8080 },
+            interval: Millis(1000),
+            timeout: Millis(1000),
+            startup: Millis(60_000),
+            healthy_after: 1,
+            unhealthy_after: 3,
+        }),
+        limits: Limits::default(),
+        security: Security::default(),
+        stop: StopPolicy::default(),
+        uses: BTreeSet::new(),
+    }
+}
+
+fn add(revision: &mut RevisionSpec, word: &str) {
+    let mut parts = word.split('+');
+    let (name, rest) = parts.next().unwrap().split_once('=').unwrap_or_else(|| panic!("`{word}` has no `=`"));
+    let (version, replicas) = rest.split_once('*').unwrap_or((rest, "1"));
+    let mut spec = instance_spec(version);
+    let mut service = Service {
+        name: service_name(name),
+        kind: ServiceKind::Service,
+        spec: Arc::new(spec.clone()),
+        spec_digest: digest_of(""),
+        replicas: replicas.parse().unwrap(),
+        strategy: Strategy::BlueGreen,
+        after: BTreeSet::new(),
+        bounds: RolloutBounds::default(),
+    };
+    for option in parts {
+        let (option, value) = option.split_once(':').unwrap_or((option, ""));
+        match option {
+            "worker" | "job" => {
+                service.kind = if option == "job" { ServiceKind::Job } else { ServiceKind::Worker };
+                service.strategy = Strategy::StopThenStart;
+                spec.ports.clear();
+                spec.health = None;
+            }
+            "sts" => service.strategy = Strategy::StopThenStart,
+            "bluegreen" => service.strategy = Strategy::BlueGreen,
+            "rolling" => {
+                let (surge, unavailable) = value.split_once('-').unwrap();
+                let (max_surge, max_unavailable) = (surge.parse().unwrap(), unavailable.parse().unwrap());
+                service.strategy = Strategy::Rolling { max_surge, max_unavailable };
+            }
+            "nohealth" => spec.health = None,
+            "port" => {
+                spec.ports.insert(PortName::new("http").unwrap(), value.parse().unwrap());
+            }
+            "warm" => service.bounds.warm_for = Millis::from_secs(value.parse().unwrap()),
+            "drain" => service.bounds.drain_deadline = Millis::from_secs(value.parse().unwrap()),
+            "after" => drop(service.after.insert(service_name(value))),
+            "uses" => {
+                spec.uses.insert(service_name(value));
+                service.after.insert(service_name(value));
+            }
+            "route" => {
+                let route = Route {
+                    name: RouteName::new(format!("{name}{value}")).unwrap(),
+                    listen: format!("127.0.0.1:{value}").parse().unwrap(),
+                    host: None,
+                    path: "/".into(),
+                    to: PortRef { service: service.name.clone(), port: PortName::new("http").unwrap() },
+                };
+                revision.routes.insert(route.name.clone(), route);
+            }
+            other => panic!("unknown option `{other}`"),
+        }
+    }
+    service.spec_digest = digest_of(&format!("{spec:?}"));
+    service.spec = Arc::new(spec);
+    revision.services.insert(service.name.clone(), service);
+}
