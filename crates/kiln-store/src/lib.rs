@@ -9,6 +9,7 @@
 
 pub mod blob;
 pub mod canonical;
+pub mod collect;
 mod erofs;
 pub mod error;
 pub mod image;
@@ -29,6 +30,7 @@ pub mod trees;
 mod wire;
 
 pub use blob::{BlobReader, BlobWriter, Blobs};
+pub use collect::{CollectError, Collected};
 pub use error::{PutError, ReadError};
 pub use image::Images;
 pub use lease::{Lease, Leases};

@@ -37,6 +37,14 @@ impl Objects {
         self.0.put_reader(reader)
     }
 
+    /// Stores the content of a file, durably. The file must not change meanwhile; where it does, what was read is what is stored.
+    ///
+    /// # Errors
+    /// As [`Objects::put_bytes`]; `Source` where the file can't be read.
+    pub fn put_file(&self, path: impl AsRef<Path>) -> Result<Stored, PutError> {
+        self.0.put_reader(File::open(path).map_err(PutError::Source)?)
+    }
+
     /// Begins many objects that become durable together: what unpacking a package or a layer needs.
     pub fn batch(&self) -> Batch {
         self.0.batch()

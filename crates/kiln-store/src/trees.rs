@@ -143,13 +143,29 @@ impl Trees {
             key.extend_from_slice(&[&[kind], path.as_bytes(), b"\0"].concat());
         }
         let cached = self.cache.join("variants").join(sha256(&key).hex());
-        let known = fs::read_to_string(&cached).ok().and_then(|text| text.parse().ok());
-        if let Some(digest) = known.filter(|digest| self.contains(digest)) {
-            return Ok(digest);
+        if let Some((_, variant)) = read_variant(&cached).filter(|(_, variant)| self.contains(variant)) {
+            return Ok(variant);
         }
         let variant = self.put_with(&self.load(tree)?, points)?;
-        replace_file(&cached, &self.tmp, variant.to_string().as_bytes())?;
+        replace_file(&cached, &self.tmp, format!("{tree} {variant}").as_bytes())?;
         Ok(variant)
+    }
+
+    /// Lists the variants that were made, each after the tree that it was made of.
+    pub(crate) fn variants(&self) -> Vec<(Digest, Digest)> {
+        let files = fs::read_dir(self.cache.join("variants"));
+        files.into_iter().flatten().flatten().filter_map(|file| read_variant(&file.path())).collect()
+    }
+
+    /// Removes what is known of variants that are gone.
+    pub(crate) fn forget_missing_variants(&self) -> io::Result<()> {
+        for file in fs::read_dir(self.cache.join("variants"))? {
+            let path = file?.path();
+            if !read_variant(&path).is_some_and(|(_, variant)| self.contains(&variant)) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
     }
 
     fn put_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
@@ -183,6 +199,11 @@ impl Trees {
     /// Whether a tree is there. Does not verify it.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.shelf.contains(digest)
+    }
+
+    /// Returns the size of the metadata of a tree that is there.
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        self.shelf.size(digest)
     }
 
     /// Returns where a tree is or would be.
@@ -284,6 +305,13 @@ impl Trees {
             .map_err(AssembleError::Whole)?;
         Ok(path)
     }
+}
+
+/// Reads which tree a variant was made of, and the variant; none where the file is not whole.
+fn read_variant(path: &Path) -> Option<(Digest, Digest)> {
+    let text = fs::read_to_string(path).ok()?;
+    let (base, variant) = text.split_once(' ')?;
+    Some((base.parse().ok()?, variant.parse().ok()?))
 }
 
 fn describe(strategy: Strategy, refusal: &Refusal) -> String {

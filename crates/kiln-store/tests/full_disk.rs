@@ -1,4 +1,5 @@
 //! A full disk, for real: a small memory file system. Mounting it needs root.
+#![allow(clippy::unwrap_used)] // the whole file is a test, though clippy sees that of test functions only
 
 use std::fs;
 use std::io::Read;

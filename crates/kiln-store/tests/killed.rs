@@ -1,4 +1,5 @@
 //! SIGKILL in the middle of storing: what has a name is whole, and what was acknowledged is there.
+#![allow(clippy::unwrap_used)] // the whole file is a test, though clippy sees that of test functions only
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

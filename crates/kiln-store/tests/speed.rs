@@ -1,4 +1,5 @@
 //! Printed, never asserted: `cargo test -p kiln-store --test speed -- --nocapture`.
+#![allow(clippy::unwrap_used)] // the whole file is a test, though clippy sees that of test functions only
 
 use std::time::Instant;
 
