@@ -1,0 +1,367 @@
+//! Bases and images.
+
+use std::collections::BTreeMap;
+
+use kiln_model::image::ImageConfig;
+use kiln_model::instance::Probe;
+use kiln_model::recipe::{
+    BaseRecipe, CopyStep, DebianBase, DebianVariant, ImageRecipe, ImageSource, ImageTest, RecipeStep, RunStep,
+};
+use kiln_model::{BaseName, ImageName, Millis};
+
+use super::instances;
+use crate::diagnostic::Problem;
+use crate::files::{glob_pattern, inside};
+use crate::reader::{Context, Reader, absolute_path};
+use crate::source::Span;
+use crate::value::{Kind, Value};
+
+/// Most programs answer within a second or two; a test that takes longer than this says so.
+const WITHIN_DEFAULT: Millis = Millis::from_secs(30);
+
+/// The images, with the tests that still need a port.
+pub(super) struct Images {
+    recipes: BTreeMap<ImageName, ImageRecipe>,
+    /// Image, index of the test, and where it is.
+    pub(super) portless: Vec<(ImageName, usize, Span)>,
+}
+
+impl Images {
+    pub(super) fn into_recipes(self) -> BTreeMap<ImageName, ImageRecipe> {
+        self.recipes
+    }
+
+    /// Gives a test the port that the service of its image has.
+    pub(super) fn set_port(&mut self, image: &ImageName, test: usize, number: u16) {
+        let tests = self.recipes.get_mut(image).map(|r| &mut r.tests);
+        if let Some(test) = tests.and_then(|t| t.get_mut(test)) {
+            match &mut test.probe {
+                Probe::Http { port, .. } | Probe::Tcp { port } => *port = number,
+                Probe::Command { .. } => {}
+            }
+        }
+    }
+}
+
+pub(super) fn bases(context: &Context<'_>) -> BTreeMap<BaseName, BaseRecipe> {
+    let mut out = BTreeMap::new();
+    for base in instances(context, "base") {
+        let (kind, kind_span) = &base.declared.block.labels[0];
+        if &**kind != "debian" {
+            let message = format!("there is no kind of base `{kind}`");
+            context.report(Problem::new("wrong-value", *kind_span, message).help("the kind is \"debian\""));
+            continue;
+        }
+        let name: Option<BaseName> = context.name(&base.name, base.declared.name_span);
+        let recipe = base.read(context, |r| debian(r.sealed())).0;
+        if let Some((name, recipe)) = name.zip(recipe) {
+            out.insert(name, BaseRecipe::Debian(recipe));
+        }
+    }
+    out
+}
+
+fn debian(reader: Reader<'_>) -> Option<DebianBase> {
+    let suite = reader.parsed("suite", "\"bookworm\"", |text| word(text, "suite"));
+    let mirror = reader.parsed("mirror", "\"http://deb.debian.org/debian\"", |text| {
+        let known =
+            text.starts_with("http://") || text.starts_with("https://") || text.starts_with("file:///");
+        if known && !text.contains(char::is_whitespace) {
+            Ok(text.trim_end_matches('/').to_owned())
+        } else {
+            Err(format!("\"{text}\" is no URL of http, https or file"))
+        }
+    });
+    let variant = reader.parsed("variant", "\"minbase\"", |text| match text {
+        "essential" => Ok(DebianVariant::Essential),
+        "minbase" => Ok(DebianVariant::MinBase),
+        other => Err(format!("there is no variant \"{other}\"; there are \"essential\" and \"minbase\"")),
+    });
+    let words = |name: &str, what: &str| {
+        let list = reader.strings(name)?;
+        for text in &list {
+            if let Err(reason) = word(text, what) {
+                let message = format!("`{name}` of {}: {reason}", reader.owner);
+                reader.report(Problem::new("wrong-value", reader.span(name), message));
+            }
+        }
+        Some(list)
+    };
+    let components = words("components", "component").unwrap_or_else(|| vec!["main".into()]);
+    let packages = words("packages", "package").unwrap_or_default();
+    let variant = variant.unwrap_or(DebianVariant::Essential);
+    Some(DebianBase { suite: suite?, mirror, components, packages, variant })
+}
+
+/// A name as Debian writes them (policy, section 5.6.7, and suites with `/` and `-`).
+fn word(text: &str, what: &str) -> Result<String, String> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'/' | b'_');
+    let bad =
+        text.is_empty() || !text.bytes().all(good) || text.split('/').any(|p| p == ".." || p.is_empty());
+    if bad { Err(format!("\"{text}\" is no name of a {what}")) } else { Ok(text.to_owned()) }
+}
+
+pub(super) fn images(context: &Context<'_>) -> Images {
+    let mut images = Images { recipes: BTreeMap::new(), portless: Vec::new() };
+    let mut places: BTreeMap<ImageName, Span> = BTreeMap::new();
+    for image in instances(context, "image") {
+        if let Some(for_each) = image.declared.for_each {
+            let owner = format!("image \"{}\"", image.declared.name);
+            let mut sink = context.sink.borrow_mut();
+            context.graph.refuse_environment(context.resolver, &owner, for_each, &mut sink);
+        }
+        let name: Option<ImageName> = context.name(&image.name, image.declared.name_span);
+        let read = image.read(context, |r| recipe(r.sealed(), name.as_ref(), &mut images.portless)).0;
+        if let Some((name, recipe)) = name.zip(read) {
+            places.insert(name.clone(), image.declared.block.header());
+            images.recipes.insert(name, recipe);
+        }
+    }
+    refuse_cycles(context, &images.recipes, &places);
+    images
+}
+
+/// An image may start from another, not from itself.
+fn refuse_cycles(
+    context: &Context<'_>,
+    recipes: &BTreeMap<ImageName, ImageRecipe>,
+    places: &BTreeMap<ImageName, Span>,
+) {
+    let parent = |name: &ImageName| match recipes.get(name).map(|r| &r.from) {
+        Some(ImageSource::Image(parent)) => Some(parent.clone()),
+        _ => None,
+    };
+    let mut checked = std::collections::BTreeSet::new();
+    for start in recipes.keys() {
+        let mut path = vec![start.clone()];
+        while let Some(next) = path.last().and_then(parent).filter(|n| !checked.contains(n)) {
+            if let Some(from) = path.iter().position(|n| *n == next) {
+                let names: Vec<String> =
+                    path[from..].iter().chain([&next]).map(|n| format!("image.{n}")).collect();
+                let message = format!("{} starts from itself: {}", names[0], names.join(" -> "));
+                let mut problem = Problem::new("cycle", places[&next], message);
+                for name in &path[from + 1..] {
+                    problem = problem.also(places[name], "starts from it");
+                }
+                context.report(problem);
+                break;
+            }
+            path.push(next);
+        }
+        checked.extend(path);
+    }
+}
+
+fn recipe(
+    reader: Reader<'_>,
+    name: Option<&ImageName>,
+    portless: &mut Vec<(ImageName, usize, Span)>,
+) -> Option<ImageRecipe> {
+    let from = source(reader);
+    let config = ImageConfig {
+        env: reader.env("env").unwrap_or_default(),
+        entrypoint: reader.argv("entrypoint").unwrap_or_default(),
+        command: reader.argv("command").unwrap_or_default(),
+        workdir: reader.absolute_path("workdir").unwrap_or_default(),
+        user: user(reader, "user").unwrap_or_default(),
+        labels: reader.string_map("labels").unwrap_or_default(),
+        expose: expose(reader),
+        volumes: volumes(reader),
+        stop_signal: reader.parsed("stop_signal", "\"SIGTERM\"", super::service::signal).unwrap_or_default(),
+    };
+    let mut steps = Vec::new();
+    let mut tests = Vec::new();
+    for block in reader.all_blocks() {
+        let inner = reader.within(block);
+        match &*block.kind {
+            "copy" => steps.extend(copy(inner).map(RecipeStep::Copy)),
+            "run" => steps.extend(run(inner).map(RecipeStep::Run)),
+            "test" => {
+                let Some((label, span)) = block.labels.first() else { continue };
+                let Some(probed) = test(inner, label, *span, &config.expose) else { continue };
+                if probed.1 {
+                    portless.extend(name.map(|n| (n.clone(), tests.len(), block.header())));
+                }
+                tests.push(probed.0);
+            }
+            _ => {}
+        }
+    }
+    Some(ImageRecipe { from: from?, steps, config, tests })
+}
+
+fn source(reader: Reader<'_>) -> Option<ImageSource> {
+    let (value, expr) = reader.value("from")?;
+    match &value.kind {
+        Kind::String(text) if &**text == "scratch" => Some(ImageSource::Scratch),
+        Kind::String(text) => {
+            let message = format!("images from a registry (\"{text}\") are not supported by this version");
+            let help = "start from `base.debian.NAME`, `image.NAME` or \"scratch\"";
+            reader.report(Problem::new("not-supported", expr.span, message).help(help));
+            None
+        }
+        _ => {
+            let kinds = ["base", "image"];
+            let reference = reader.expect_reference("from", &value, expr.span, &kinds, "base.debian.NAME")?;
+            if reference.kind == "base" {
+                reference.name.parse().ok().map(ImageSource::Base)
+            } else {
+                reference.name.parse().ok().map(ImageSource::Image)
+            }
+        }
+    }
+}
+
+/// `user`, `user:group`, `uid` or `uid:gid`.
+pub(super) fn user(reader: Reader<'_>, name: &str) -> Option<String> {
+    let (value, _) = reader.value(name)?;
+    let text = match &value.kind {
+        Kind::Number(number) => number.to_string(),
+        _ => reader.string(name)?,
+    };
+    let part = |p: &str| {
+        !p.is_empty()
+            && p.len() <= 64
+            && p.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b':' | b'/' | b','))
+    };
+    let parts: Vec<&str> = text.split(':').collect();
+    if parts.len() > 2 || !parts.iter().all(|p| part(p)) {
+        let message =
+            format!("`{name}` of {}: \"{text}\" is no user like \"www-data\" or \"1000:1000\"", reader.owner);
+        reader.report(Problem::new("wrong-value", reader.span(name), message));
+        return None;
+    }
+    Some(text)
+}
+
+fn expose(reader: Reader<'_>) -> Vec<String> {
+    let Some((value, expr)) = reader.value("expose") else { return Vec::new() };
+    let Some(seq) = value.as_seq() else {
+        let message =
+            format!("`expose` of {}: expected a list of ports, found {}", reader.owner, value.describe());
+        reader.report(Problem::new("wrong-type", expr.span, message).help("write `expose = [8080]`"));
+        return Vec::new();
+    };
+    let port = |item: &Value| {
+        let text = match &item.kind {
+            Kind::Number(number) => number.to_string(),
+            Kind::String(text) => text.to_string(),
+            _ => String::new(),
+        };
+        let (number, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        let good = number.parse::<u16>().is_ok_and(|n| n > 0) && matches!(protocol, "tcp" | "udp" | "sctp");
+        if !good {
+            let message = format!("`expose` of {}: expected a port such as 8080 or \"53/udp\"", reader.owner);
+            reader.report(Problem::new("wrong-value", expr.span, message));
+        }
+        good.then(|| format!("{number}/{protocol}"))
+    };
+    seq.items.iter().filter_map(port).collect()
+}
+
+fn volumes(reader: Reader<'_>) -> Vec<String> {
+    let check = |text: String| match absolute_path(&text) {
+        Ok(path) => Some(path),
+        Err(reason) => {
+            let message = format!("`volumes` of {}: {reason}", reader.owner);
+            reader.report(Problem::new("wrong-value", reader.span("volumes"), message));
+            None
+        }
+    };
+    reader.strings("volumes").unwrap_or_default().into_iter().filter_map(check).collect()
+}
+
+fn copy(reader: Reader<'_>) -> Option<CopyStep> {
+    let from = reader.string("from").and_then(|text| match inside(&text) {
+        Some(path) if glob_pattern(&path).is_some() => Some(if path.is_empty() { ".".into() } else { path }),
+        Some(_) => {
+            let message = format!("\"{text}\" is no valid glob");
+            reader.report(Problem::new("wrong-value", reader.span("from"), message));
+            None
+        }
+        None => {
+            let message = format!("\"{text}\" leaves the stack folder");
+            let help = "only files of the stack folder can be copied: they are what is reviewed and hashed";
+            reader.report(Problem::new("path-escapes", reader.span("from"), message).help(help));
+            None
+        }
+    });
+    let to = reader.parsed("to", "\"/app\"", |text| {
+        let path = absolute_path(text)?;
+        // The `/` at the end says that it is a folder.
+        Ok(if text.ends_with('/') && path != "/" { format!("{path}/") } else { path })
+    });
+    let mode = reader.parsed("mode", "\"0644\"", |text| match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(mode),
+        _ => Err(format!("\"{text}\" is no mode like \"0644\"")),
+    });
+    Some(CopyStep {
+        from: from?,
+        to: to?,
+        owner: user(reader, "owner").unwrap_or_default(),
+        mode,
+        exclude: reader.strings("exclude").unwrap_or_default(),
+    })
+}
+
+fn run(reader: Reader<'_>) -> Option<RunStep> {
+    Some(RunStep {
+        argv: reader.argv("command")?,
+        env: reader.env("env").unwrap_or_default(),
+        workdir: reader.absolute_path("workdir").unwrap_or_default(),
+        user: user(reader, "user").unwrap_or_default(),
+        network: reader.bool("network").unwrap_or(false),
+    })
+}
+
+/// Returns the test, and whether its port is still open.
+fn test(reader: Reader<'_>, name: &str, name_span: Span, exposed: &[String]) -> Option<(ImageTest, bool)> {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if name.is_empty() || name.len() > 40 || !name.bytes().all(good) {
+        let message =
+            format!("`{name}` is not a valid test name: use 1 to 40 letters, digits, `-`, `_` and `.`");
+        reader.report(Problem::new("invalid-name", name_span, message));
+    }
+    let kinds = ["http", "tcp", "exec"];
+    let found: Vec<&str> = kinds.into_iter().filter(|k| reader.block(k).is_some()).collect();
+    let [kind] = found[..] else {
+        let message = match found.is_empty() {
+            true => format!("test \"{name}\" asks nothing"),
+            false => format!("test \"{name}\" asks {} things at once", found.len()),
+        };
+        let help = "give it one block `http { … }`, `tcp { … }` or `exec { … }`";
+        reader.report(Problem::new("missing-block", reader.header, message).help(help));
+        return None;
+    };
+    let probe = reader.block(kind)?;
+    let only_exposed = match exposed {
+        [only] => only.strip_suffix("/tcp").and_then(|n| n.parse().ok()),
+        _ => None,
+    };
+    let port: Option<u16> = probe.int("port", 1..=65_535).map(|n| n as u16).or(only_exposed);
+    let open = kind != "exec" && port.is_none() && !probe.has("port");
+    let port = port.unwrap_or(0);
+    let probe_kind = match kind {
+        "http" => Probe::Http {
+            port,
+            path: probe.parsed("path", "\"/\"", request_path).unwrap_or_else(|| "/".into()),
+            status: probe.int("status", 100..=599).map(|n| n as u16),
+        },
+        "tcp" => Probe::Tcp { port },
+        _ => Probe::Command { argv: probe.argv("command")? },
+    };
+    let test = ImageTest {
+        name: name.to_owned(),
+        probe: probe_kind,
+        within: probe.some_millis("within").unwrap_or(WITHIN_DEFAULT),
+        env: reader.env("env").unwrap_or_default(),
+        memory: reader.size("memory"),
+    };
+    Some((test, open))
+}
+
+/// The path of a probe, with its query.
+pub(super) fn request_path(text: &str) -> Result<String, String> {
+    let good = text.starts_with('/') && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#');
+    if good { Ok(text.to_owned()) } else { Err(format!("\"{text}\" is no path like \"/healthz\"")) }
+}

@@ -1,0 +1,190 @@
+//! Bases and images.
+
+use super::{BlockSchema, FOR_EACH, NestedBlock, attribute};
+
+pub(super) static BASE: BlockSchema = BlockSchema {
+    name: "base",
+    labels: &["kind", "name"],
+    summary: "A golden base image, made from locked packages and referred to as `base.KIND.NAME`. The kind is `debian`. Nothing that an environment decides may be used in it.",
+    attributes: &[
+        attribute("suite", "string", "", "The suite, such as `bookworm`."),
+        attribute("packages", "list of strings", "[]", "Packages beside what every system needs."),
+        attribute("mirror", "URL", "the one of the machine's apt", "The archive."),
+        attribute("components", "list of strings", "[\"main\"]", "The archive's components."),
+        attribute(
+            "variant",
+            "`\"essential\"` or `\"minbase\"`",
+            "\"essential\"",
+            "What is there beside `packages`: Debian's Essential packages, or these and apt.",
+        ),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "base \"debian\" \"slim\" {\n  suite    = \"bookworm\"\n  packages = [\"ca-certificates\", \"python3-minimal\"]\n}",
+};
+
+pub(super) static IMAGE: BlockSchema = BlockSchema {
+    name: "image",
+    labels: &["name"],
+    summary: "An image, referred to as `image.NAME`. `copy` and `run` are done in the order in which they stand. Nothing that an environment decides may be used in it.",
+    attributes: &[
+        attribute(
+            "from",
+            "base, image or `\"scratch\"`",
+            "",
+            "What it starts from: `base.KIND.NAME`, `image.NAME`, or `\"scratch\"` for nothing.",
+        ),
+        attribute(
+            "command",
+            "list of strings",
+            "that of `from`",
+            "The program and its arguments, or the arguments where there is an entrypoint.",
+        ),
+        attribute(
+            "entrypoint",
+            "list of strings",
+            "that of `from`",
+            "The program that is always started; the command follows it.",
+        ),
+        attribute("env", "map of strings", "{}", "Environment variables, laid over those of `from`."),
+        attribute("workdir", "absolute path", "that of `from`, or `/`", "The working folder."),
+        attribute("user", "string", "that of `from`, or root", "`user`, `user:group`, `uid` or `uid:gid`."),
+        attribute("labels", "map of strings", "{}", "Labels of the OCI image."),
+        attribute("expose", "list of ports", "[]", "Ports, such as `8080` or `\"53/udp\"`."),
+        attribute(
+            "volumes",
+            "list of absolute paths",
+            "[]",
+            "Paths that are writable: bounded memory unless a service mounts a volume there.",
+        ),
+        attribute("stop_signal", "signal", "\"SIGTERM\"", "What asks the program to stop."),
+        FOR_EACH,
+    ],
+    blocks: &[
+        NestedBlock { schema: &COPY, many: true },
+        NestedBlock { schema: &RUN, many: true },
+        NestedBlock { schema: &TEST, many: true },
+    ],
+    any_attribute: None,
+    example: "image \"web\" {\n  from    = base.debian.slim\n  command = [\"python3\", \"/app/server.py\"]\n  user    = \"www-data\"\n\n  copy {\n    from = \"./web\"\n    to   = \"/app\"\n  }\n}",
+};
+
+static COPY: BlockSchema = BlockSchema {
+    name: "copy",
+    labels: &[],
+    summary: "Files of the stack folder into the image. What `.kilnignore` lists is left out.",
+    attributes: &[
+        attribute(
+            "from",
+            "path or glob",
+            "",
+            "Below the stack folder: a file, a folder, or a glob with `*`, `**`, `?`, `[…]`, `{a,b}`.",
+        ),
+        attribute(
+            "to",
+            "absolute path",
+            "",
+            "Where to. A `/` at the end, or several sources, make it a folder.",
+        ),
+        attribute("owner", "string", "root", "`user:group` of the image, by name or number."),
+        attribute(
+            "mode",
+            "octal string",
+            "as in the folder",
+            "The permissions of the files, such as `\"0644\"`; folders can be entered by who may read them.",
+        ),
+        attribute("exclude", "list of globs", "[]", "What is left out."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "copy {\n  from    = \"./web\"\n  to      = \"/app\"\n  owner   = \"www-data:www-data\"\n  exclude = [\"*.pyc\"]\n}",
+};
+
+static RUN: BlockSchema = BlockSchema {
+    name: "run",
+    labels: &[],
+    summary: "A command in a sandbox on the image as it is so far.",
+    attributes: &[
+        attribute("command", "list of strings", "", "The program and its arguments."),
+        attribute("env", "map of strings", "{}", "Environment variables for this step alone."),
+        attribute("workdir", "absolute path", "the image's", "The working folder."),
+        attribute("user", "string", "root", "Who runs it."),
+        attribute(
+            "network",
+            "bool",
+            "false",
+            "Whether it may use the network. What it fetches makes the image unproven.",
+        ),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "run {\n  command = [\"python3\", \"-m\", \"compileall\", \"/app\"]\n}",
+};
+
+static TEST: BlockSchema = BlockSchema {
+    name: "test",
+    labels: &["name"],
+    summary: "The image boots, without routes, and must come to answer before it can be released. It holds exactly one of `http`, `tcp` and `exec`.",
+    attributes: &[
+        attribute("env", "map of strings", "{}", "Environment variables for the test alone."),
+        attribute("memory", "size", "no limit", "Memory for the test alone."),
+    ],
+    blocks: &[
+        NestedBlock { schema: &HTTP, many: false },
+        NestedBlock { schema: &TCP, many: false },
+        NestedBlock { schema: &EXEC, many: false },
+    ],
+    any_attribute: None,
+    example: "test \"starts\" {\n  http {\n    path   = \"/healthz\"\n    status = 200\n    within = \"5s\"\n  }\n}",
+};
+
+static HTTP: BlockSchema = BlockSchema {
+    name: "http",
+    labels: &[],
+    summary: "A GET must be answered.",
+    attributes: &[
+        attribute("path", "path", "\"/\"", "What is asked for."),
+        attribute("status", "number", "any of 200 to 399", "The status that counts."),
+        attribute(
+            "port",
+            "number",
+            "the only port of `expose`, or that of the service that uses the image",
+            "Where.",
+        ),
+        attribute("within", "duration", "\"30s\"", "How long it may take."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "http {\n  path   = \"/healthz\"\n  within = \"5s\"\n}",
+};
+
+static TCP: BlockSchema = BlockSchema {
+    name: "tcp",
+    labels: &[],
+    summary: "A connect must succeed.",
+    attributes: &[
+        attribute(
+            "port",
+            "number",
+            "the only port of `expose`, or that of the service that uses the image",
+            "Where.",
+        ),
+        attribute("within", "duration", "\"30s\"", "How long it may take."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "tcp {\n  port = 5432\n}",
+};
+
+static EXEC: BlockSchema = BlockSchema {
+    name: "exec",
+    labels: &[],
+    summary: "A command inside must exit with 0.",
+    attributes: &[
+        attribute("command", "list of strings", "", "The program and its arguments."),
+        attribute("within", "duration", "\"30s\"", "How long it may take."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "exec {\n  command = [\"/usr/bin/test\", \"-e\", \"/run/ready\"]\n}",
+};

@@ -1,0 +1,237 @@
+//! Services, workers and jobs.
+
+use super::{AttributeSchema, BlockSchema, FOR_EACH, NestedBlock, attribute};
+
+const IMAGE: AttributeSchema =
+    attribute("image", "image", "", "What it boots: `image.NAME`. A changed image replaces the instances.");
+const REPLICAS: AttributeSchema =
+    attribute("replicas", "number", "1", "How many instances run. A changed number replaces none.");
+const COMMAND: AttributeSchema =
+    attribute("command", "list of strings", "the image's", "Replaces the image's command.");
+const ENTRYPOINT: AttributeSchema = attribute(
+    "entrypoint",
+    "list of strings",
+    "the image's",
+    "Replaces the image's entrypoint, and drops its command.",
+);
+const ENV: AttributeSchema = attribute(
+    "env",
+    "map of strings",
+    "{}",
+    "Environment variables, laid over the image's. Nothing sensitive: it is stored in clear.",
+);
+const WORKDIR: AttributeSchema = attribute("workdir", "absolute path", "the image's", "The working folder.");
+const USER: AttributeSchema =
+    attribute("user", "string", "the image's", "`user`, `user:group`, `uid` or `uid:gid`.");
+const SECRETS: AttributeSchema = attribute(
+    "secrets",
+    "map of path to secret",
+    "{}",
+    "Secrets as files that only the user can read: `{ \"/run/secrets/db\" = secret.db }`.",
+);
+const VOLUMES: AttributeSchema = attribute(
+    "volumes",
+    "map of path to volume",
+    "{}",
+    "Volumes by path: `volume.NAME`, or `{ volume = volume.NAME, read_only = true }`.",
+);
+const SCRATCH: AttributeSchema = attribute(
+    "scratch",
+    "map of path to size",
+    "{}",
+    "Writable memory by path, beside `/tmp`, `/run` and `/dev/shm`. All else is read-only.",
+);
+const DEPENDS_ON: AttributeSchema = attribute(
+    "depends_on",
+    "list of services, workers and jobs",
+    "[]",
+    "What is created first. A service whose `url` is used is so already.",
+);
+
+const RESOURCES_BLOCK: NestedBlock = NestedBlock { schema: &RESOURCES, many: false };
+const SECURITY_BLOCK: NestedBlock = NestedBlock { schema: &SECURITY, many: false };
+const STOP_BLOCK: NestedBlock = NestedBlock { schema: &STOP, many: false };
+const PORT_BLOCK: NestedBlock = NestedBlock { schema: &PORT, many: true };
+const HEALTH_BLOCK: NestedBlock = NestedBlock { schema: &HEALTH, many: false };
+const ROLLOUT_BLOCK: NestedBlock = NestedBlock { schema: &ROLLOUT, many: false };
+
+pub(super) static SERVICE: BlockSchema = BlockSchema {
+    name: "service",
+    labels: &["name"],
+    summary: "A workload that answers requests. Others of the stack reach it as `service.NAME.url`, which is `http://NAME.STACK.kiln`; routes reach it as `service.NAME.PORT`. Its name is part of a host name: lower-case letters, digits and hyphens.",
+    attributes: &[
+        IMAGE, REPLICAS, COMMAND, ENTRYPOINT, ENV, WORKDIR, USER, SECRETS, VOLUMES, SCRATCH, DEPENDS_ON,
+        FOR_EACH,
+    ],
+    blocks: &[PORT_BLOCK, HEALTH_BLOCK, RESOURCES_BLOCK, SECURITY_BLOCK, STOP_BLOCK, ROLLOUT_BLOCK],
+    any_attribute: None,
+    example: "service \"web\" {\n  image    = image.web\n  replicas = var.replicas\n  env      = { ORDERS = service.orders.url }\n\n  port \"http\" {\n    number = 8080\n  }\n\n  health {\n    http = \"/healthz\"\n  }\n}",
+};
+
+pub(super) static WORKER: BlockSchema = BlockSchema {
+    name: "worker",
+    labels: &["name"],
+    summary: "A workload without requests. By default the old instances are gone before new ones start.",
+    attributes: &[
+        IMAGE, REPLICAS, COMMAND, ENTRYPOINT, ENV, WORKDIR, USER, SECRETS, VOLUMES, SCRATCH, DEPENDS_ON,
+        FOR_EACH,
+    ],
+    blocks: &[PORT_BLOCK, HEALTH_BLOCK, RESOURCES_BLOCK, SECURITY_BLOCK, STOP_BLOCK, ROLLOUT_BLOCK],
+    any_attribute: None,
+    example: "worker \"mailer\" {\n  image   = image.web\n  command = [\"python3\", \"/app/mailer.py\"]\n}",
+};
+
+pub(super) static JOB: BlockSchema = BlockSchema {
+    name: "job",
+    labels: &["name"],
+    summary: "Runs to its end once for each revision that changes it, before anything of the revision is created. A failed job ends the rollout.",
+    attributes: &[
+        IMAGE, COMMAND, ENTRYPOINT, ENV, WORKDIR, USER, SECRETS, VOLUMES, SCRATCH, DEPENDS_ON, FOR_EACH,
+    ],
+    blocks: &[RESOURCES_BLOCK, SECURITY_BLOCK, STOP_BLOCK],
+    any_attribute: None,
+    example: "job \"migrate\" {\n  image   = image.web\n  command = [\"python3\", \"/app/migrate.py\"]\n}",
+};
+
+static PORT: BlockSchema = BlockSchema {
+    name: "port",
+    labels: &["name"],
+    summary: "A port that it listens on. The one named `http`, or the only one, is that of its `url`.",
+    attributes: &[attribute("number", "number", "", "1 to 65535.")],
+    blocks: &[],
+    any_attribute: None,
+    example: "port \"http\" {\n  number = 8080\n}",
+};
+
+static HEALTH: BlockSchema = BlockSchema {
+    name: "health",
+    labels: &[],
+    summary: "How it proves to be alive. Exactly one of `http`, `tcp` and `command` is set; without the block, running is enough.",
+    attributes: &[
+        attribute("http", "path", "none", "A GET of this path must be answered."),
+        attribute("tcp", "bool", "false", "A connect must succeed."),
+        attribute("command", "list of strings", "none", "A command inside must exit with 0."),
+        attribute(
+            "port",
+            "name or number of a port",
+            "the port named `http`, or the only one",
+            "Where `http` or `tcp` asks.",
+        ),
+        attribute("status", "number", "any of 200 to 399", "The status that counts for `http`."),
+        attribute("interval", "duration", "\"2s\"", "How often, once it has started up."),
+        attribute("timeout", "duration", "\"1s\"", "How long one probe may take."),
+        attribute(
+            "startup",
+            "duration",
+            "\"60s\"",
+            "How long it may take to become healthy first. Failures do not count until then.",
+        ),
+        attribute("healthy_after", "number", "1", "Successes in a row that make it healthy."),
+        attribute(
+            "unhealthy_after",
+            "number",
+            "3",
+            "Failures in a row that make it unhealthy, and replaced.",
+        ),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "health {\n  http     = \"/healthz\"\n  interval = \"1s\"\n}",
+};
+
+static RESOURCES: BlockSchema = BlockSchema {
+    name: "resources",
+    labels: &[],
+    summary: "What each instance may use.",
+    attributes: &[
+        attribute("memory", "size", "no limit", "More ends it."),
+        attribute("cpu", "number of cores", "no limit", "Processor time, such as `0.5`."),
+        attribute("pids", "number", "512", "Processes and threads."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "resources {\n  memory = \"128MiB\"\n  cpu    = 0.5\n}",
+};
+
+static SECURITY: BlockSchema = BlockSchema {
+    name: "security",
+    labels: &[],
+    summary: "What each instance may do beyond an ordinary process.",
+    attributes: &[
+        attribute(
+            "add_capabilities",
+            "list of strings",
+            "[]",
+            "Linux capabilities beside the default set, such as `\"NET_ADMIN\"`.",
+        ),
+        attribute("drop_capabilities", "list of strings", "[]", "Those taken away; `\"ALL\"` takes all."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "security {\n  drop_capabilities = [\"ALL\"]\n  add_capabilities  = [\"NET_BIND_SERVICE\"]\n}",
+};
+
+static STOP: BlockSchema = BlockSchema {
+    name: "stop",
+    labels: &[],
+    summary: "How it is asked to end, after it has no requests left.",
+    attributes: &[
+        attribute("signal", "signal", "the image's, or \"SIGTERM\"", "What it gets."),
+        attribute("grace", "duration", "\"10s\"", "How long it has before SIGKILL."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "stop {\n  signal = \"SIGINT\"\n  grace  = \"30s\"\n}",
+};
+
+static ROLLOUT: BlockSchema = BlockSchema {
+    name: "rollout",
+    labels: &["strategy"],
+    summary: "How it moves from one revision to another. `blue_green`: all new instances beside the old ones, then one switch. `rolling`: a few at a time. `stop_then_start`: the old ones are gone before new ones start. A service without the block is `blue_green`, a worker `stop_then_start`.",
+    attributes: &[
+        attribute(
+            "max_surge",
+            "number",
+            "1",
+            "For `rolling`: how many more than the replicas may exist at once.",
+        ),
+        attribute(
+            "max_unavailable",
+            "number",
+            "0",
+            "For `rolling`: how many fewer than the replicas may be healthy.",
+        ),
+        attribute(
+            "warm_for",
+            "duration",
+            "\"10m\"",
+            "How long the old instances are kept for a quick way back.",
+        ),
+        attribute(
+            "drain_deadline",
+            "duration",
+            "\"30s\"",
+            "How long requests in flight may take before they are cut.",
+        ),
+        attribute(
+            "progress_deadline",
+            "duration",
+            "\"2m\"",
+            "How long new instances may take to become healthy before the rollout goes back.",
+        ),
+        attribute("steps", "list of shares", "none", "For `canary`, which this version does not support."),
+    ],
+    blocks: &[NestedBlock { schema: &ANALYSIS, many: false }],
+    any_attribute: None,
+    example: "rollout \"rolling\" {\n  max_surge = 2\n  warm_for  = \"30m\"\n}",
+};
+
+static ANALYSIS: BlockSchema = BlockSchema {
+    name: "analysis",
+    labels: &[],
+    summary: "For `canary`, which this version does not support.",
+    attributes: &[],
+    blocks: &[],
+    any_attribute: Some("What is compared."),
+    example: "analysis {\n  error_rate = { worse_by = 0.01 }\n}",
+};

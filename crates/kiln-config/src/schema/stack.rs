@@ -1,0 +1,151 @@
+//! Stack, variables, values, secrets, volumes, routes and environments.
+
+use super::{BlockSchema, FOR_EACH, NestedBlock, attribute};
+
+pub(super) static STACK: BlockSchema = BlockSchema {
+    name: "stack",
+    labels: &["name"],
+    summary: "Names the stack. Exactly one in a folder. The name is part of the services' host names: lower-case letters, digits and hyphens.",
+    attributes: &[],
+    blocks: &[],
+    any_attribute: None,
+    example: "stack \"shop\" {}",
+};
+
+pub(super) static VARIABLE: BlockSchema = BlockSchema {
+    name: "variable",
+    labels: &["name"],
+    summary: "A value from outside, referred to as `var.NAME`. The first of these sets it: `-var NAME=…`, the `environment` block, the environment variable `KILN_VAR_NAME`, the default.",
+    attributes: &[
+        attribute(
+            "type",
+            "type",
+            "any",
+            "`string`, `number`, `bool`, `any`, `list(…)`, `set(…)`, `map(…)`, `tuple([…])`, or `object({…})` with `optional(type, default)`. What is given is converted to it.",
+        ),
+        attribute(
+            "default",
+            "value without references",
+            "none: it must be set",
+            "What it is when nothing sets it.",
+        ),
+        attribute(
+            "scope",
+            "`\"stack\"` or `\"environment\"`",
+            "\"stack\"",
+            "Whether each environment decides it. What an environment decides can't reach a `base`, an `image` or a `test`, so that a release stays the same everywhere.",
+        ),
+        attribute(
+            "sensitive",
+            "bool",
+            "false",
+            "Whether it is never shown, and refused where it would be stored in clear.",
+        ),
+        attribute("description", "string", "none", "What it is for."),
+    ],
+    blocks: &[NestedBlock { schema: &VALIDATION, many: true }],
+    any_attribute: None,
+    example: "variable \"replicas\" {\n  type    = number\n  default = 2\n  scope   = \"environment\"\n\n  validation {\n    condition     = var.replicas >= 1\n    error_message = \"At least one replica must run.\"\n  }\n}",
+};
+
+static VALIDATION: BlockSchema = BlockSchema {
+    name: "validation",
+    labels: &[],
+    summary: "What must hold for a variable.",
+    attributes: &[
+        attribute("condition", "bool", "", "Must be true."),
+        attribute("error_message", "string", "", "What is said if it isn't."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "validation {\n  condition     = var.replicas >= 1\n  error_message = \"At least one replica must run.\"\n}",
+};
+
+pub(super) static LOCALS: BlockSchema = BlockSchema {
+    name: "locals",
+    labels: &[],
+    summary: "Values with a name, referred to as `local.NAME`. Several blocks are one.",
+    attributes: &[],
+    blocks: &[],
+    any_attribute: Some("Any expression."),
+    example: "locals {\n  domain = \"${var.region}.example.com\"\n}",
+};
+
+pub(super) static CONFIG: BlockSchema = BlockSchema {
+    name: "config",
+    labels: &["name"],
+    summary: "Configuration of the stack's services, referred to as `config.NAME.KEY`. A changed key replaces only the services that use it.",
+    attributes: &[FOR_EACH],
+    blocks: &[],
+    any_attribute: Some("Any expression; the name is the key."),
+    example: "config \"shop\" {\n  greeting = \"Hello\"\n}",
+};
+
+pub(super) static SECRET: BlockSchema = BlockSchema {
+    name: "secret",
+    labels: &["name"],
+    summary: "A secret value, captured when the stack is deployed. `secret.NAME` can be used in `secrets` of a service alone. Exactly one source is set.",
+    attributes: &[
+        attribute(
+            "file",
+            "path",
+            "none",
+            "A file below the stack folder, or an absolute path. One newline at the end is not part of the value.",
+        ),
+        attribute("env", "name", "none", "An environment variable of the command that deploys."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "secret \"db_password\" {\n  file = \"secrets/db\"\n}",
+};
+
+pub(super) static VOLUME: BlockSchema = BlockSchema {
+    name: "volume",
+    labels: &["name"],
+    summary: "Storage that outlives instances, referred to as `volume.NAME` in `volumes` of a service.",
+    attributes: &[FOR_EACH],
+    blocks: &[],
+    any_attribute: None,
+    example: "volume \"data\" {}",
+};
+
+pub(super) static ROUTE: BlockSchema = BlockSchema {
+    name: "route",
+    labels: &["name"],
+    summary: "A way in from outside, served by the edge. Among routes that match a request the longest path wins, and a host wins over none.",
+    attributes: &[
+        attribute(
+            "listen",
+            "address",
+            "",
+            "Where the edge listens: `\":8080\"` on all addresses, or `\"127.0.0.1:8080\"`.",
+        ),
+        attribute("host", "host name", "any host", "The host that it answers for."),
+        attribute("path", "path", "\"/\"", "The path prefix that it answers for, by whole segments."),
+        attribute(
+            "to",
+            "port of a service",
+            "",
+            "Where requests go: `service.NAME.PORT`, or `service.NAME` for the port named `http` or the only one.",
+        ),
+        FOR_EACH,
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "route \"public\" {\n  listen = \":8080\"\n  host   = \"shop.localhost\"\n  to     = service.web.http\n}",
+};
+
+pub(super) static ENVIRONMENT: BlockSchema = BlockSchema {
+    name: "environment",
+    labels: &["name"],
+    summary: "A place where the stack runs, chosen with `--env` (`dev` without it). It sets variables of the scope `environment` and nothing else.",
+    attributes: &[attribute(
+        "variables",
+        "object of values without references",
+        "{}",
+        "The values of variables with `scope = \"environment\"`.",
+    )],
+    blocks: &[],
+    any_attribute: None,
+    example: "environment \"prod\" {\n  variables = { replicas = 6 }\n}",
+};
