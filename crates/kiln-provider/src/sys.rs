@@ -122,15 +122,21 @@ pub(crate) fn wait_for_signal() -> io::Result<i32> {
 }
 
 /// Gives a new program the signal state that it expects: nothing blocked, nothing ignored.
+///
+/// Past the C library, which keeps two signals for its threads to itself, and would leave them as whoever started the host had them.
 pub(crate) fn reset_signals() {
-    // SAFETY: SIG_DFL is valid for every signal; those that can't be changed refuse harmlessly.
+    /// The kernel's own set of signals: 64 bits.
+    const SET_BYTES: usize = 8;
+    /// `struct sigaction` of the kernel is four words; all zero is the default action.
+    const DEFAULT: [usize; 4] = [0; 4];
+    let empty: u64 = 0;
+    let no_old = ptr::null_mut::<u8>();
+    // SAFETY: both structures have the kernel's layout and outlive the calls. Signals that can't be changed refuse harmlessly.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+        for signal in 1..=64 {
+            libc::syscall(libc::SYS_rt_sigaction, signal, DEFAULT.as_ptr(), no_old, SET_BYTES);
         }
-        let mut set = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut set);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const empty, no_old, SET_BYTES);
     }
 }
 
