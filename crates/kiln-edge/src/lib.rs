@@ -1,1 +1,36 @@
 //! The reverse proxy that serves a RouteTable and outlives the controller.
+//!
+//! [`run`] is the whole process. The host gives it listening sockets and the controller route tables, through
+//! [`client::EdgeClient`]; what became of every request is in the [`ledger`].
+//!
+//! Deliberately absent: the edge changes no weight and decides nothing about a rollout. It sets a backend aside only while
+//! it can't connect to it, and it serves the table that it acknowledged last, whoever else is alive.
+
+mod access_log;
+mod answer;
+mod backend;
+mod chunk;
+pub mod client;
+mod control;
+mod edge;
+mod exchange;
+mod frame;
+mod guard;
+mod head;
+mod headers;
+pub mod ledger;
+mod limits;
+mod link;
+mod persist;
+mod process;
+mod shared;
+mod sys;
+mod table;
+mod ticket;
+mod tunnel;
+mod upload;
+mod upstream;
+mod wire;
+mod worker;
+
+pub use process::{EdgeConfig, RunError, run};

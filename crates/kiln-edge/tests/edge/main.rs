@@ -1,0 +1,14 @@
+//! A real edge process, real sockets, backends that misbehave on purpose.
+
+#![allow(clippy::unwrap_used)] // what the tests share counts as a test, too
+
+mod control;
+mod http;
+mod origin;
+mod process;
+mod retry;
+mod routing;
+mod smuggling;
+mod streaming;
+mod swap;
+mod world;
