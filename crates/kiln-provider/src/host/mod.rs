@@ -27,6 +27,7 @@ mod record;
 mod rootfs;
 mod seccomp;
 mod server;
+mod stored;
 mod user;
 mod watcher;
 mod zygote;
@@ -44,6 +45,7 @@ pub use self::images::{FolderImages, ImageError, Images, Place};
 pub use self::listener::Listeners;
 pub use self::network::NetworkError;
 pub use self::server::Server;
+pub use self::stored::StoredImages;
 pub use self::zygote::{ZYGOTE_COMMAND, ZygoteProgram, run_zygote};
 
 use self::cgroup::Cgroups;
