@@ -1,1 +1,53 @@
 //! Recipe and lock to image.
+//!
+//! [`Baker::lock`] pins what a stack's bases are made from, against the signatures of the archive; [`Baker::bake`] makes
+//! images from the lock and the stack folder, against the digests of the lock. What was made is found again by the digest
+//! of all that decides it, and the same inputs give the same image on any machine.
+//!
+//! **Architecture invariant:** nothing here knows of environments, revisions or instances, and nothing that runs in a bake
+//! sees the host: not its files, its environment, its name, nor its network unless a step asks. The crate is synchronous.
+
+mod accounts;
+mod bake_error;
+mod baker;
+mod base;
+mod cache;
+mod calendar;
+mod cancel;
+mod capture;
+mod copy;
+pub mod debian;
+mod fetch;
+mod glob;
+mod hashing;
+mod ignore;
+mod layer;
+mod lock;
+mod locking;
+mod nearest;
+mod normalise;
+mod oci;
+mod progress;
+mod sandbox;
+mod source;
+mod steps;
+mod workbench;
+
+pub use accounts::AccountError;
+pub use bake_error::{BakeError, OpenBakerError, StepError};
+pub use baker::{Baker, BakerOptions};
+pub use cancel::Cancel;
+pub use capture::CaptureError;
+pub use copy::CopyError;
+pub use fetch::FetchError;
+pub use glob::GlobError;
+pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE};
+pub use layer::LayerError;
+pub use lock::{LOCK_BYTES_MAX, LOCK_FILE, Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe};
+pub use lock::{ParseLockError, StaleLock};
+pub use locking::{LockError, LockOptions};
+pub use normalise::{NORMALISERS, NormaliseError, Normaliser, Treatment};
+pub use progress::{Progress, Report, StepState};
+pub use sandbox::SandboxError;
+pub use source::{Source, SourceError};
+pub use workbench::WorkError;

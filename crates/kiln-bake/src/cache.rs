@@ -1,0 +1,96 @@
+//! Packages that were fetched, by the digest of their bytes.
+//!
+//! A cached file is believed only after it was hashed again, so it needs no fsync, and what a crash or a bad disk left of it
+//! is fetched once more. Writers rename into place: several bakes at once see whole files only.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::fetch::{FetchError, Fetcher};
+use crate::hashing::sha256_of;
+use kiln_model::Digest;
+
+/// No download takes this long, so a temporary file of this age has no writer any more.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// The folder of cached packages.
+#[derive(Debug)]
+pub(crate) struct PackageCache {
+    folder: PathBuf,
+}
+
+impl PackageCache {
+    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)?.flatten() {
+            let old = entry
+                .metadata()
+                .and_then(|meta| meta.modified())
+                .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > ABANDONED_AFTER));
+            if old && entry.file_name().as_encoded_bytes().starts_with(b".") {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    /// Returns the path of a file with the promised bytes; fetches them where they are missing or corrupt.
+    pub(crate) fn obtain(
+        &self,
+        fetcher: &Fetcher,
+        url: &str,
+        size: u64,
+        digest: &Digest,
+    ) -> Result<PathBuf, FetchError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let path = self.folder.join(digest.hex());
+        let failed = |source| FetchError::Write { path: path.clone(), source };
+        if holds(&path, size, digest).map_err(failed)? {
+            return Ok(path);
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let partial = self.folder.join(format!(".{}.{}.{number}", digest.hex(), std::process::id()));
+        fetcher.download(url, size, digest, &partial)?;
+        fs::rename(&partial, &path).map_err(failed)?;
+        Ok(path)
+    }
+}
+
+fn holds(path: &Path, size: u64, digest: &Digest) -> io::Result<bool> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.len() != size {
+        return Ok(false);
+    }
+    Ok(sha256_of(file)? == *digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_corrupt_cached_file_is_fetched_again() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.deb"), "good").unwrap();
+        let digest = crate::hashing::sha256(b"good");
+        let url = format!("file://{}/a.deb", folder.path().display());
+        let cache = PackageCache::open(folder.path().join("cache")).unwrap();
+        let fetcher = Fetcher::default();
+        let path = cache.obtain(&fetcher, &url, 4, &digest).unwrap();
+        for damage in ["evil", "longer than it was", ""] {
+            fs::write(&path, damage).unwrap();
+            assert_eq!(cache.obtain(&fetcher, &url, 4, &digest).unwrap(), path);
+            assert_eq!(fs::read(&path).unwrap(), b"good");
+        }
+        fs::remove_file(folder.path().join("a.deb")).unwrap();
+        cache.obtain(&fetcher, &url, 4, &digest).expect("a good cached file needs no mirror");
+        assert_eq!(fs::read_dir(folder.path().join("cache")).unwrap().count(), 1, "no partial file stays");
+    }
+}

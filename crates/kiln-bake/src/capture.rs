@@ -1,0 +1,184 @@
+//! What a step changed: the upper folder of its overlay, taken into the tree.
+//!
+//! Source: the kernel's `overlayfs.rst`, sections "whiteouts and opaque directories".
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use kiln_store::tree::{PathError, TreeError};
+use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, Tree, TreePath};
+use rustix::fs::FileType;
+
+/// The overlay's own attributes; `y` on a folder hides what lay below.
+const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
+const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// Linux holds no more of one file's attribute names.
+const XATTR_LIST_BYTES_MAX: usize = 65_536;
+
+/// Why what a step changed can't be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// It can't be read.
+    #[error("{} can't be read", path.display())]
+    Read {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file can't be stored.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// It can't be in an image.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// Its name can't be in an image.
+    #[error(transparent)]
+    Path(#[from] PathError),
+}
+
+/// What becomes of the times of what was changed, in seconds since the epoch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    /// When the step began, by the clock of this machine: what is from then on says when the bake ran.
+    pub(crate) began: u64,
+    /// What such times become, and the latest that any time may be.
+    pub(crate) latest: u64,
+}
+
+impl Times {
+    /// Notes that a step begins now.
+    pub(crate) fn begin(latest: u64) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // A file system stamps with a clock that lags by a tick, which may be in the second before.
+        Self { began: now.saturating_sub(1), latest }
+    }
+
+    fn settle(self, secs: i64) -> i64 {
+        if secs >= self.began as i64 { self.latest as i64 } else { secs.min(self.latest as i64) }
+    }
+}
+
+/// Takes the changes of `upper` into `tree`.
+pub(crate) fn capture(
+    upper: &Path,
+    tree: &mut Tree,
+    objects: &Batch,
+    times: Times,
+) -> Result<(), CaptureError> {
+    // The upper folder itself was made by the bake, so only what is in it counts.
+    Capturing { tree, objects, times, links: BTreeMap::new() }.folder(upper, &TreePath::root())
+}
+
+struct Capturing<'a> {
+    tree: &'a mut Tree,
+    objects: &'a Batch,
+    times: Times,
+    /// The first path of each file that has several, by device and inode.
+    links: BTreeMap<(u64, u64), TreePath>,
+}
+
+impl Capturing<'_> {
+    fn folder(&mut self, folder: &Path, at: &TreePath) -> Result<(), CaptureError> {
+        let failed = |source| CaptureError::Read { path: folder.into(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            names.push(entry.map_err(failed)?.file_name());
+        }
+        names.sort();
+        for name in names {
+            self.entry(&folder.join(&name), &at.join(name.as_bytes())?)?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, source: &Path, path: &TreePath) -> Result<(), CaptureError> {
+        let failed = |error| CaptureError::Read { path: source.into(), source: error };
+        let stat = fs::symlink_metadata(source).map_err(failed)?;
+        let (xattrs, opaque) = xattrs(source).map_err(failed)?;
+        let secs = self.times.settle(stat.mtime());
+        // A fraction of a second is never the package's or the source's own: it says when a step ran.
+        let mtime = Mtime { secs, nanos: 0 };
+        let meta =
+            Meta { mode: (stat.mode() & 0o7777) as u16, uid: stat.uid(), gid: stat.gid(), mtime, xattrs };
+        let kind = match FileType::from_raw_mode(stat.mode()) {
+            FileType::Directory => {
+                if opaque {
+                    self.tree.remove(path);
+                }
+                self.tree.insert(path, Entry { meta, kind: Kind::Dir })?;
+                return self.folder(source, path);
+            }
+            FileType::RegularFile => {
+                if stat.nlink() > 1 && self.linked(path, &stat)? {
+                    return Ok(());
+                }
+                let stored = self.objects.put_reader(File::open(source).map_err(failed)?)?;
+                Kind::File { digest: stored.digest, size: stored.size }
+            }
+            FileType::Symlink => {
+                Kind::Symlink { target: fs::read_link(source).map_err(failed)?.into_os_string().into_vec() }
+            }
+            FileType::CharacterDevice if stat.rdev() == 0 => {
+                self.tree.remove(path);
+                return Ok(());
+            }
+            FileType::Fifo => Kind::Fifo,
+            // A socket without its program, or a device that no capability could have made: neither means anything later.
+            _ => {
+                self.tree.remove(path);
+                return Ok(());
+            }
+        };
+        Ok(self.tree.insert(path, Entry { meta, kind })?)
+    }
+
+    /// Makes `path` another name of a file that was captured already.
+    fn linked(&mut self, path: &TreePath, stat: &fs::Metadata) -> Result<bool, CaptureError> {
+        let inode = (stat.dev(), stat.ino());
+        if let Some(first) = self.links.get(&inode) {
+            self.tree.link(path, first)?;
+            return Ok(true);
+        }
+        self.links.insert(inode, path.clone());
+        Ok(false)
+    }
+}
+
+/// A file's attributes by name.
+type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Returns a file's own attributes, and whether the overlay marked it as opaque.
+fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
+    let mut names = vec![0; XATTR_LIST_BYTES_MAX];
+    let count = match rustix::fs::llistxattr(path, &mut names[..]) {
+        Ok(count) => count,
+        Err(rustix::io::Errno::OPNOTSUPP) => 0,
+        Err(errno) => return Err(errno.into()),
+    };
+    let mut found = BTreeMap::new();
+    let mut opaque = false;
+    for name in names[..count].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
+        // What a security module of this host labelled belongs to this host.
+        if name == b"security.selinux" || name == b"security.ima" || name == b"security.evm" {
+            continue;
+        }
+        let mut value = vec![0; XATTR_LIST_BYTES_MAX];
+        let size = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])?;
+        value.truncate(size);
+        if name.starts_with(OVERLAY_PREFIX) {
+            opaque |= name == OPAQUE && value == b"y";
+        } else {
+            found.insert(name.to_vec(), value);
+        }
+    }
+    Ok((found, opaque))
+}

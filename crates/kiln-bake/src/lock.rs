@@ -1,0 +1,401 @@
+//! `kiln.lock`: the outside inputs of a stack's bases, pinned.
+//!
+//! Lines of words, one per package, in the order of names: a change of one package is a change of one line. A base's time is
+//! when its packages were last found to be different; every time in its images is that or earlier.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use kiln_model::recipe::{BaseRecipe, DebianBase, DebianVariant};
+use kiln_model::stack::Stack;
+use kiln_model::{BaseName, Digest};
+
+use crate::calendar;
+use crate::debian::ARCH;
+
+/// The name of the file in the stack folder.
+pub const LOCK_FILE: &str = "kiln.lock";
+
+/// The version of the format.
+const VERSION: &str = "1";
+
+/// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
+pub const LOCK_BYTES_MAX: u64 = 64 << 20;
+
+/// All that is pinned for a stack.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Lock {
+    /// By base.
+    pub bases: BTreeMap<BaseName, LockedBase>,
+}
+
+/// What one base is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedBase {
+    /// When it was locked, in seconds since the epoch.
+    pub locked_at: u64,
+    /// The recipe that it was locked for, but for its mirror: the same packages come from any.
+    pub recipe: LockedRecipe,
+    /// The archives, in the order of preference.
+    pub archives: Vec<LockedArchive>,
+    /// The packages, in the order of names.
+    pub packages: Vec<LockedPackage>,
+}
+
+/// What of a base's recipe decides what is locked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedRecipe {
+    /// The suite.
+    pub suite: String,
+    /// The architecture.
+    pub arch: String,
+    /// How much is there beside the packages.
+    pub variant: DebianVariant,
+    /// The components.
+    pub components: Vec<String>,
+    /// The packages that the recipe lists, in order.
+    pub packages: Vec<String>,
+}
+
+/// An archive whose signed index was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedArchive {
+    /// The suite.
+    pub suite: String,
+    /// When its index was made, in seconds since the epoch.
+    pub released: u64,
+    /// The digest of the signed text.
+    pub index: Digest,
+}
+
+/// One package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockedPackage {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its architecture: the base's, or `all`.
+    pub arch: String,
+    /// The size of the file in bytes.
+    pub size: u64,
+    /// The digest of the file.
+    pub digest: Digest,
+    /// The suite that has it.
+    pub suite: String,
+    /// Where it is below the archive's root.
+    pub path: String,
+}
+
+/// Why a lock does not fit its stack.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StaleLock {
+    /// A base has no entry.
+    #[error("base `{0}` is not locked")]
+    Missing(BaseName),
+    /// A base's recipe has changed since.
+    #[error("base `{base}` was locked for other {what}")]
+    Outdated {
+        /// The base.
+        base: BaseName,
+        /// What differs.
+        what: &'static str,
+    },
+}
+
+/// A lock that can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("kiln.lock, line {line}: {reason}")]
+pub struct ParseLockError {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl LockedRecipe {
+    /// Takes what decides from a recipe.
+    pub fn of(base: &DebianBase) -> Self {
+        Self {
+            suite: base.suite.clone(),
+            arch: ARCH.into(),
+            variant: base.variant,
+            components: base.components.clone(),
+            packages: base.packages.clone(),
+        }
+    }
+
+    fn difference(&self, other: &Self) -> Option<&'static str> {
+        [
+            (self.suite != other.suite, "suite"),
+            (self.arch != other.arch, "architecture"),
+            (self.variant != other.variant, "variant"),
+            (self.components != other.components, "components"),
+            (self.packages != other.packages, "packages"),
+        ]
+        .into_iter()
+        .find_map(|(differs, what)| differs.then_some(what))
+    }
+}
+
+impl LockedBase {
+    /// Writes all that decides what a base becomes; neither its name nor what the recipe asked for does.
+    pub(crate) fn describe(&self) -> String {
+        let LockedRecipe { suite, arch, .. } = &self.recipe;
+        let mut text = format!("debian {suite} {arch} {}\n", self.locked_at);
+        for package in &self.packages {
+            text.push_str(&format!("{} {} {}\n", package.name, package.version, package.digest));
+        }
+        text
+    }
+}
+
+impl Lock {
+    /// Lists what does not fit the stack's bases. Nothing of it may be baked before `kiln lock` has run.
+    pub fn stale(&self, stack: &Stack) -> Vec<StaleLock> {
+        stack.bases.iter().filter_map(|(name, recipe)| self.stale_base(name, recipe)).collect()
+    }
+
+    pub(crate) fn stale_base(&self, name: &BaseName, recipe: &BaseRecipe) -> Option<StaleLock> {
+        let BaseRecipe::Debian(recipe) = recipe;
+        match self.bases.get(name) {
+            None => Some(StaleLock::Missing(name.clone())),
+            Some(locked) => locked
+                .recipe
+                .difference(&LockedRecipe::of(recipe))
+                .map(|what| StaleLock::Outdated { base: name.clone(), what }),
+        }
+    }
+
+    /// Reads the text of a `kiln.lock`.
+    pub fn parse(text: &str) -> Result<Self, ParseLockError> {
+        let mut lines = text.lines().enumerate();
+        let fail = |line: usize, reason: &str| ParseLockError { line: line + 1, reason: reason.into() };
+        match lines.next().map(|(_, line)| line.split_whitespace().collect::<Vec<_>>()) {
+            Some(words) if words == ["kiln.lock", VERSION] => {}
+            Some(words) if words.first() == Some(&"kiln.lock") => {
+                return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
+            }
+            _ => return Err(fail(0, "this is not a kiln.lock")),
+        }
+        let mut lock = Self::default();
+        let mut open: Option<(BaseName, Draft)> = None;
+        let mut last = 0;
+        for (number, line) in lines {
+            last = number;
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words.as_slice() {
+                [] => {}
+                [word, ..] if word.starts_with('#') => {}
+                ["base", name] => {
+                    lock.close(open.take()).map_err(|reason| fail(number, reason))?;
+                    let name = BaseName::new(*name).map_err(|error| fail(number, &error.to_string()))?;
+                    open = Some((name, Draft::default()));
+                }
+                words => {
+                    let (_, draft) = open.as_mut().ok_or_else(|| fail(number, "this belongs to no base"))?;
+                    draft.read(words).ok_or_else(|| fail(number, "this line can't be understood"))?;
+                }
+            }
+        }
+        lock.close(open).map_err(|reason| fail(last, reason))?;
+        Ok(lock)
+    }
+
+    fn close(&mut self, open: Option<(BaseName, Draft)>) -> Result<(), &'static str> {
+        let Some((name, draft)) = open else { return Ok(()) };
+        let base = draft.finish().ok_or("the base above lacks its `locked-at` or `debian` line")?;
+        match self.bases.insert(name, base) {
+            None => Ok(()),
+            Some(_) => Err("the base above comes twice"),
+        }
+    }
+}
+
+/// A base while its lines are read.
+#[derive(Default)]
+struct Draft {
+    locked_at: Option<u64>,
+    recipe: Option<(String, String, DebianVariant)>,
+    components: Vec<String>,
+    wanted: Vec<String>,
+    archives: Vec<LockedArchive>,
+    packages: Vec<LockedPackage>,
+}
+
+impl Draft {
+    fn read(&mut self, words: &[&str]) -> Option<()> {
+        match *words {
+            ["locked-at", time] => self.locked_at = Some(calendar::parse_iso(time)?),
+            ["debian", suite, arch, variant] => {
+                self.recipe = Some((suite.into(), arch.into(), parse_variant(variant)?));
+            }
+            ["components", ref rest @ ..] => self.components = rest.iter().map(|&word| word.into()).collect(),
+            ["packages", ref rest @ ..] => self.wanted = rest.iter().map(|&word| word.into()).collect(),
+            ["archive", suite, released, index] => self.archives.push(LockedArchive {
+                suite: suite.into(),
+                released: calendar::parse_iso(released)?,
+                index: index.parse().ok()?,
+            }),
+            ["deb", name, version, arch, size, digest, suite, path] => self.packages.push(LockedPackage {
+                name: name.into(),
+                version: version.into(),
+                arch: arch.into(),
+                size: size.parse().ok()?,
+                digest: digest.parse().ok()?,
+                suite: suite.into(),
+                path: safe_path(path)?.into(),
+            }),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn finish(self) -> Option<LockedBase> {
+        let (suite, arch, variant) = self.recipe?;
+        Some(LockedBase {
+            locked_at: self.locked_at?,
+            recipe: LockedRecipe { suite, arch, variant, components: self.components, packages: self.wanted },
+            archives: self.archives,
+            packages: self.packages,
+        })
+    }
+}
+
+/// A pool path is joined to a mirror's root, which may be a folder of this machine.
+pub(crate) fn safe_path(path: &str) -> Option<&str> {
+    let safe = !path.starts_with('/')
+        && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
+        && path.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '\\'));
+    safe.then_some(path)
+}
+
+fn parse_variant(text: &str) -> Option<DebianVariant> {
+    [DebianVariant::Essential, DebianVariant::MinBase]
+        .into_iter()
+        .find(|variant| variant_name(*variant) == text)
+}
+
+fn variant_name(variant: DebianVariant) -> &'static str {
+    match variant {
+        DebianVariant::Essential => "essential",
+        DebianVariant::MinBase => "minbase",
+    }
+}
+
+impl fmt::Display for Lock {
+    /// Writes the text of a `kiln.lock`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "kiln.lock {VERSION}")?;
+        writeln!(f, "# Made by `kiln lock`: commit it, don't edit it.")?;
+        for (name, base) in &self.bases {
+            let recipe = &base.recipe;
+            writeln!(f, "\nbase {name}")?;
+            writeln!(f, "  locked-at {}", calendar::iso(base.locked_at))?;
+            writeln!(f, "  debian {} {} {}", recipe.suite, recipe.arch, variant_name(recipe.variant))?;
+            writeln!(f, "{}", words("  components", &recipe.components))?;
+            writeln!(f, "{}", words("  packages", &recipe.packages))?;
+            for archive in &base.archives {
+                let released = calendar::iso(archive.released);
+                writeln!(f, "  archive {} {released} {}", archive.suite, archive.index)?;
+            }
+            for LockedPackage { name, version, arch, size, digest, suite, path } in &base.packages {
+                writeln!(f, "  deb {name} {version} {arch} {size} {digest} {suite} {path}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn words(head: &str, rest: &[String]) -> String {
+    let rest: Vec<_> = rest.iter().map(String::as_str).collect();
+    [&[head], rest.as_slice()].concat().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: &str = "kiln.lock 1\n\
+        # Made by `kiln lock`: commit it, don't edit it.\n\
+        \n\
+        base slim\n  \
+        locked-at 2026-11-21T10:00:00Z\n  \
+        debian bookworm amd64 essential\n  \
+        components main\n  \
+        packages ca-certificates\n  \
+        archive bookworm 2026-07-11T10:16:37Z sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n  \
+        deb adduser 3.134 all 5 sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 bookworm pool/main/a/adduser/adduser_3.134_all.deb\n";
+
+    fn empty() -> Digest {
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().unwrap()
+    }
+
+    fn lock() -> Lock {
+        let base = LockedBase {
+            locked_at: calendar::parse_iso("2026-11-21T10:00:00Z").unwrap(),
+            recipe: LockedRecipe {
+                suite: "bookworm".into(),
+                arch: "amd64".into(),
+                variant: DebianVariant::Essential,
+                components: vec!["main".into()],
+                packages: vec!["ca-certificates".into()],
+            },
+            archives: vec![LockedArchive {
+                suite: "bookworm".into(),
+                released: calendar::parse_iso("2026-07-11T10:16:37Z").unwrap(),
+                index: empty(),
+            }],
+            packages: vec![LockedPackage {
+                name: "adduser".into(),
+                version: "3.134".into(),
+                arch: "all".into(),
+                size: 5,
+                digest: empty(),
+                suite: "bookworm".into(),
+                path: "pool/main/a/adduser/adduser_3.134_all.deb".into(),
+            }],
+        };
+        Lock { bases: [(BaseName::new("slim").unwrap(), base)].into() }
+    }
+
+    #[test]
+    fn the_format_is_golden() {
+        assert_eq!(lock().to_string(), GOLDEN);
+        assert_eq!(Lock::parse(GOLDEN), Ok(lock()));
+    }
+
+    #[test]
+    fn a_damaged_lock_names_the_line() {
+        for (text, line) in [
+            ("", 1),
+            ("kiln.lock 2\n", 1),
+            ("kiln.lock 1\nlocked-at 2026-11-21T10:00:00Z\n", 2),
+            (&GOLDEN.replace("deb adduser", "deb"), 10),
+            (&GOLDEN.replace("pool/main", "pool/../../etc"), 10),
+            (&GOLDEN.replace("  locked-at 2026-11-21T10:00:00Z\n", ""), 9),
+        ] {
+            assert_eq!(Lock::parse(text).unwrap_err().line, line, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_base_whose_recipe_changed_is_outdated_but_a_new_mirror_is_not() {
+        let mut recipe = DebianBase {
+            suite: "bookworm".into(),
+            mirror: Some("http://mirror.invalid/debian".into()),
+            components: vec!["main".into()],
+            packages: vec!["ca-certificates".into()],
+            variant: DebianVariant::Essential,
+        };
+        let name = BaseName::new("slim").unwrap();
+        let mut lock = lock();
+        for base in lock.bases.values_mut() {
+            base.recipe.arch = ARCH.into();
+        }
+        assert_eq!(lock.stale_base(&name, &BaseRecipe::Debian(recipe.clone())), None);
+        recipe.packages.push("curl".into());
+        let stale = lock.stale_base(&name, &BaseRecipe::Debian(recipe)).unwrap();
+        assert_eq!(stale, StaleLock::Outdated { base: name, what: "packages" });
+    }
+}

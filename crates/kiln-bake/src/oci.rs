@@ -1,0 +1,207 @@
+//! The manifest and the config of an OCI image, in one spelling only: the same image always has the same digest.
+//!
+//! Source: the OCI image specification 1.1, `manifest.md` and `config.md`.
+
+use kiln_model::Digest;
+use kiln_model::image::ImageConfig;
+use serde_json::{Map, Value, json};
+
+use crate::calendar;
+use crate::debian::ARCH;
+use crate::layer::{Layer, MEDIA_TYPE};
+
+const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+
+/// One line of an image's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HistoryLine {
+    /// The step, as the recipe has it.
+    pub(crate) what: String,
+    /// Its layer; none where it changed nothing.
+    pub(crate) layer: Option<Layer>,
+}
+
+/// Returns the bytes of an image's config.
+pub(crate) fn config(config: &ImageConfig, history: &[HistoryLine], created: u64) -> Vec<u8> {
+    let created = calendar::iso(created);
+    let lines: Vec<Value> = history
+        .iter()
+        .map(|line| match line.layer {
+            Some(_) => json!({ "created": created, "created_by": line.what }),
+            None => json!({ "created": created, "created_by": line.what, "empty_layer": true }),
+        })
+        .collect();
+    let diff_ids: Vec<String> = layers(history).map(|layer| layer.diff_id.to_string()).collect();
+    let value = json!({
+        "architecture": ARCH,
+        "config": run_config(config),
+        "created": created,
+        "history": lines,
+        "os": "linux",
+        "rootfs": { "diff_ids": diff_ids, "type": "layers" },
+    });
+    canonical(&value)
+}
+
+/// Returns the bytes of an image's manifest.
+pub(crate) fn manifest(config: &Digest, config_size: usize, history: &[HistoryLine]) -> Vec<u8> {
+    let layers: Vec<Value> = layers(history)
+        .map(|layer| {
+            json!({ "digest": layer.digest.to_string(), "mediaType": MEDIA_TYPE, "size": layer.size })
+        })
+        .collect();
+    let value = json!({
+        "config": { "digest": config.to_string(), "mediaType": CONFIG_TYPE, "size": config_size },
+        "layers": layers,
+        "mediaType": MANIFEST_TYPE,
+        "schemaVersion": 2,
+    });
+    canonical(&value)
+}
+
+fn layers(history: &[HistoryLine]) -> impl Iterator<Item = &Layer> {
+    history.iter().filter_map(|line| line.layer.as_ref())
+}
+
+/// What is empty is left out, as other tools do.
+fn run_config(config: &ImageConfig) -> Value {
+    let mut map = Map::new();
+    let mut put = |key: &str, value: Value| {
+        let empty = match &value {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(items) => items.is_empty(),
+            Value::String(text) => text.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            map.insert(key.into(), value);
+        }
+    };
+    let set = |names: &[String]| -> Value {
+        let mut names = names.to_vec();
+        names.sort();
+        Value::Object(names.into_iter().map(|name| (name, json!({}))).collect())
+    };
+    let env: Vec<String> = config.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    put("Cmd", json!(config.command));
+    put("Entrypoint", json!(config.entrypoint));
+    put("Env", json!(env));
+    put("ExposedPorts", set(&config.expose));
+    put("Labels", json!(config.labels));
+    put("StopSignal", json!(config.stop_signal));
+    put("User", json!(config.user));
+    put("Volumes", set(&config.volumes));
+    put("WorkingDir", json!(config.workdir));
+    Value::Object(map)
+}
+
+/// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
+fn canonical(value: &Value) -> Vec<u8> {
+    let mut text = String::new();
+    write(value, &mut text);
+    text.into_bytes()
+}
+
+fn write(value: &Value, text: &mut String) {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<_> = map.iter().collect();
+            keys.sort_by_key(|(key, _)| *key);
+            text.push('{');
+            for (index, (key, value)) in keys.into_iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                text.push_str(&Value::String(key.clone()).to_string());
+                text.push(':');
+                write(value, text);
+            }
+            text.push('}');
+        }
+        Value::Array(items) => {
+            text.push('[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write(item, text);
+            }
+            text.push(']');
+        }
+        scalar => text.push_str(&scalar.to_string()),
+    }
+}
+
+/// Lays an image's own settings over those of what it is made from, as Docker does.
+pub(crate) fn merge(parent: &ImageConfig, own: &ImageConfig) -> ImageConfig {
+    let or = |own: &str, parent: &str| if own.is_empty() { parent.to_owned() } else { own.to_owned() };
+    let union = |parent: &[String], own: &[String]| {
+        let mut all = [parent, own].concat();
+        all.sort();
+        all.dedup();
+        all
+    };
+    let mut merged = ImageConfig {
+        env: parent.env.clone(),
+        labels: parent.labels.clone(),
+        workdir: or(&own.workdir, &parent.workdir),
+        user: or(&own.user, &parent.user),
+        stop_signal: or(&own.stop_signal, &parent.stop_signal),
+        expose: union(&parent.expose, &own.expose),
+        volumes: union(&parent.volumes, &own.volumes),
+        ..ImageConfig::default()
+    };
+    merged.env.extend(own.env.clone());
+    merged.labels.extend(own.labels.clone());
+    let new_entrypoint = !own.entrypoint.is_empty();
+    merged.entrypoint = if new_entrypoint { own.entrypoint.clone() } else { parent.entrypoint.clone() };
+    // The parent's arguments were for the parent's program.
+    let inherits = own.command.is_empty() && !new_entrypoint;
+    merged.command = if inherits { parent.command.clone() } else { own.command.clone() };
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hashing::sha256;
+
+    #[test]
+    fn manifest_and_config_are_golden() {
+        let digest = sha256(b"");
+        let layer = Layer { digest, size: 5, diff_id: digest };
+        let history = [
+            HistoryLine { what: "base slim".into(), layer: Some(layer) },
+            HistoryLine { what: "run true".into(), layer: None },
+        ];
+        let settings = ImageConfig {
+            env: [("A".into(), "1".into())].into(),
+            command: vec!["x\"y".into()],
+            expose: vec!["80/tcp".into()],
+            ..ImageConfig::default()
+        };
+        let text =
+            String::from_utf8(config(&settings, &history, 0)).unwrap().replace(&digest.to_string(), "D");
+        let arch = format!("\"architecture\":\"{ARCH}\"");
+        assert_eq!(
+            text.replace(&arch, "ARCH"),
+            r#"{ARCH,"config":{"Cmd":["x\"y"],"Env":["A=1"],"ExposedPorts":{"80/tcp":{}}},"created":"1970-01-01T00:00:00Z","history":[{"created":"1970-01-01T00:00:00Z","created_by":"base slim"},{"created":"1970-01-01T00:00:00Z","created_by":"run true","empty_layer":true}],"os":"linux","rootfs":{"diff_ids":["D"],"type":"layers"}}"#
+        );
+        let text =
+            String::from_utf8(manifest(&digest, 9, &history)).unwrap().replace(&digest.to_string(), "D");
+        assert_eq!(
+            text,
+            r#"{"config":{"digest":"D","mediaType":"application/vnd.oci.image.config.v1+json","size":9},"layers":[{"digest":"D","mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5}],"mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}"#
+        );
+    }
+
+    #[test]
+    fn an_own_entrypoint_drops_the_parents_command() {
+        let parent = ImageConfig { command: vec!["sh".into()], user: "a".into(), ..ImageConfig::default() };
+        let own = ImageConfig { entrypoint: vec!["/app".into()], ..ImageConfig::default() };
+        let merged = merge(&parent, &own);
+        assert!(merged.command.is_empty() && merged.user == "a");
+        assert_eq!(merge(&parent, &ImageConfig::default()).command, ["sh"]);
+    }
+}

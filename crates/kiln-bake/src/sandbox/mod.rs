@@ -1,0 +1,322 @@
+//! Where steps and maintainer scripts run: namespaces of their own, a root of their own, no network unless asked.
+
+mod sys;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::cancel::Cancel;
+
+/// The end of a step's output is kept for its error; what came before is rarely the reason.
+const LOG_BYTES_MAX: usize = 64 << 10;
+
+/// How soon a step that was called off ends.
+const CANCEL_POLL: Duration = Duration::from_millis(100);
+
+/// A command to run in the sandbox.
+#[derive(Debug)]
+pub(crate) struct Invocation<'a> {
+    /// The program and its arguments.
+    pub(crate) argv: &'a [String],
+    /// The whole environment.
+    pub(crate) env: &'a BTreeMap<String, String>,
+    /// The working folder; it must be there.
+    pub(crate) workdir: &'a str,
+    /// Whom it runs as.
+    pub(crate) user: User,
+    /// Whether it keeps the host's network.
+    pub(crate) network: bool,
+    /// How long it may take.
+    pub(crate) timeout: Duration,
+}
+
+/// Whom a step runs as.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct User {
+    /// The user.
+    pub(crate) uid: u32,
+    /// The group.
+    pub(crate) gid: u32,
+    /// The other groups.
+    pub(crate) groups: Vec<u32>,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// The sandbox could not be set up, or the program not be started in it.
+    #[error("{} can't be started", .program.escape_debug())]
+    Start {
+        /// The program.
+        program: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+        /// What was written until then.
+        log: String,
+    },
+    /// It ended otherwise than with 0.
+    #[error("{} ended with {status}", .program.escape_debug())]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// The end of its output.
+        log: String,
+    },
+    /// It took too long.
+    #[error("{} did not end within {limit:?}", .program.escape_debug())]
+    TimedOut {
+        /// The program.
+        program: String,
+        /// How long it had.
+        limit: Duration,
+        /// The end of its output.
+        log: String,
+    },
+    /// It was called off.
+    #[error("called off")]
+    Cancelled,
+}
+
+impl SandboxError {
+    /// Returns the end of the step's output.
+    pub fn log(&self) -> &str {
+        match self {
+            Self::Start { log, .. } | Self::Failed { log, .. } | Self::TimedOut { log, .. } => log,
+            Self::Cancelled => "",
+        }
+    }
+}
+
+/// Runs a command over a tree; what it changes is in `work/upper` afterwards.
+///
+/// `lower` is the tree, mounted and attached nowhere. `work` is an empty folder on a file system that an overlay accepts.
+pub(crate) fn run(
+    invocation: &Invocation<'_>,
+    lower: OwnedFd,
+    work: &Path,
+    cancel: &Cancel,
+) -> Result<(), SandboxError> {
+    let program = invocation.argv.first().cloned().unwrap_or_default();
+    let cannot = |source, log| SandboxError::Start { program: program.clone(), source, log };
+    let prepared = prepare(invocation, lower, work).and_then(|jail| Ok((jail, pipe()?)));
+    let (jail, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
+    let mut command = Command::new(&program);
+    command.args(&invocation.argv[1..]).env_clear().envs(invocation.env).stdin(Stdio::null());
+    let stdio = input.try_clone().map_err(|source| cannot(source, String::new()))?;
+    command.stdout(Stdio::from(stdio)).stderr(Stdio::from(input));
+    sys::confine(&mut command, jail);
+    let spawned = command.spawn();
+    // The command holds the writing ends and the mount: they must be gone for the output to end.
+    drop(command);
+    let mut child = match spawned {
+        Ok(child) => child,
+        Err(source) => {
+            let mut log = Vec::new();
+            let _ = output.take(LOG_BYTES_MAX as u64).read_to_end(&mut log);
+            return Err(cannot(source, String::from_utf8_lossy(&log).into_owned()));
+        }
+    };
+    let reader = std::thread::spawn(move || tail(&mut output));
+    let ended = wait(&mut child, invocation.timeout, cancel);
+    // Killing the outermost process kills all in the sandbox, which closes the pipe.
+    let _ = child.kill();
+    let _ = child.wait();
+    let log = reader.join().unwrap_or_default();
+    match ended {
+        Ok(Ended::Exit(status)) if status.success() => Ok(()),
+        Ok(Ended::Exit(status)) => Err(SandboxError::Failed { program, status: status.to_string(), log }),
+        Ok(Ended::TimedOut) => Err(SandboxError::TimedOut { program, limit: invocation.timeout, log }),
+        Ok(Ended::Cancelled) => Err(SandboxError::Cancelled),
+        Err(source) => Err(cannot(source, log)),
+    }
+}
+
+fn prepare(invocation: &Invocation<'_>, lower: OwnedFd, work: &Path) -> io::Result<sys::Jail> {
+    for folder in ["lower", "upper", "work", "root"] {
+        fs::create_dir_all(work.join(folder))?;
+    }
+    let nul = |_| io::Error::new(io::ErrorKind::InvalidInput, "a path has a NUL byte");
+    let workdir = if invocation.workdir.is_empty() { "/" } else { invocation.workdir };
+    Ok(sys::Jail {
+        lower,
+        folder: CString::new(work.as_os_str().as_bytes()).map_err(nul)?,
+        network: invocation.network,
+        workdir: CString::new(workdir).map_err(nul)?,
+        uid: invocation.user.uid,
+        gid: invocation.user.gid,
+        groups: invocation.user.groups.clone(),
+    })
+}
+
+fn pipe() -> io::Result<(fs::File, fs::File)> {
+    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    Ok((reader.into(), writer.into()))
+}
+
+enum Ended {
+    Exit(ExitStatus),
+    TimedOut,
+    Cancelled,
+}
+
+fn wait(child: &mut std::process::Child, limit: Duration, cancel: &Cancel) -> io::Result<Ended> {
+    let pid = rustix::process::Pid::from_child(child);
+    let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    let began = Instant::now();
+    let pause = Timespec::try_from(CANCEL_POLL).expect("a tenth of a second is a valid span");
+    loop {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, Some(&pause)) {
+            Ok(0) | Err(rustix::io::Errno::INTR) => {}
+            Ok(_) => return child.wait().map(Ended::Exit),
+            Err(errno) => return Err(errno.into()),
+        }
+        if cancel.is_set() {
+            return Ok(Ended::Cancelled);
+        }
+        if began.elapsed() > limit {
+            return Ok(Ended::TimedOut);
+        }
+    }
+}
+
+/// Reads to the end and returns the last of it.
+fn tail(output: &mut impl Read) -> String {
+    let mut kept: VecDeque<u8> = VecDeque::new();
+    let mut buffer = [0; 8192];
+    loop {
+        match output.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                kept.extend(&buffer[..count]);
+                let excess = kept.len().saturating_sub(LOG_BYTES_MAX);
+                kept.drain(..excess);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(kept.make_contiguous()).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::OpenTreeFlags;
+
+    use super::*;
+
+    /// The host's own root as the lower tree: what runs can change nothing of it.
+    fn shell(
+        script: &str,
+        change: impl FnOnce(&mut Invocation<'_>),
+    ) -> (Result<(), SandboxError>, tempfile::TempDir) {
+        let work = tempfile::tempdir_in("/var/tmp").unwrap();
+        let lower = rustix::mount::open_tree(
+            rustix::fs::CWD,
+            "/",
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+        )
+        .unwrap();
+        let argv = ["/bin/sh".into(), "-c".into(), script.into()];
+        let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
+        let mut invocation = Invocation {
+            argv: &argv,
+            env: &env,
+            workdir: "/",
+            user: User::default(),
+            network: false,
+            timeout: Duration::from_secs(60),
+        };
+        change(&mut invocation);
+        let cancel = Cancel::default();
+        (run(&invocation, lower, work.path(), &cancel), work)
+    }
+
+    #[test]
+    fn what_a_step_changes_lands_in_the_upper_folder_only() {
+        let (done, work) = shell("echo hello > /kiln-sandbox-test && mkdir /kiln-sandbox-dir", |_| {});
+        done.unwrap();
+        assert_eq!(fs::read(work.path().join("upper/kiln-sandbox-test")).unwrap(), b"hello\n");
+        assert!(!Path::new("/kiln-sandbox-test").exists());
+    }
+
+    #[test]
+    fn a_step_has_a_host_name_a_pid_space_and_no_network_of_its_own() {
+        let script = "test $(hostname) = kiln && test $$ -lt 10 && test $(umask) = 0022 && \
+            ! grep -qv -e lo: -e '|' /proc/net/dev && test -c /dev/null && test -z \"$HOME\"";
+        shell(script, |_| {}).0.unwrap();
+    }
+
+    #[test]
+    fn a_step_can_not_make_devices_mount_or_write_the_kernels_settings() {
+        for script in [
+            "mknod /x b 8 0",
+            "mount -t tmpfs x /mnt",
+            "echo 1 > /proc/sys/kernel/panic",
+            "echo h > /proc/sysrq-trigger",
+        ] {
+            let error = shell(script, |_| {}).0.unwrap_err();
+            assert!(matches!(error, SandboxError::Failed { .. }), "{script}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_failing_step_shows_the_end_of_its_output() {
+        let error = shell("echo first; echo last >&2; exit 3", |_| {}).0.unwrap_err();
+        assert_eq!(error.log(), "first\nlast\n");
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_can_not_be_started() {
+        let argv = ["/no/such/program".to_owned()];
+        let (done, _work) = {
+            let work = tempfile::tempdir_in("/var/tmp").unwrap();
+            let lower = rustix::mount::open_tree(
+                rustix::fs::CWD,
+                "/",
+                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
+            )
+            .unwrap();
+            let env = BTreeMap::new();
+            let invocation = Invocation {
+                argv: &argv,
+                env: &env,
+                workdir: "",
+                user: User::default(),
+                network: false,
+                timeout: Duration::from_secs(60),
+            };
+            (run(&invocation, lower, work.path(), &Cancel::default()), work)
+        };
+        assert!(matches!(done, Err(SandboxError::Start { .. })), "{done:?}");
+    }
+
+    #[test]
+    fn a_step_that_hangs_is_ended_with_all_that_it_started() {
+        let (done, _work) =
+            shell("sleep 1000 & sleep 1000", |step| step.timeout = Duration::from_millis(200));
+        assert!(matches!(done, Err(SandboxError::TimedOut { .. })), "{done:?}");
+    }
+
+    #[test]
+    fn a_step_runs_as_the_user_that_it_names() {
+        let (done, _work) =
+            shell("test $(id -u) = 33 && test $(id -g) = 34 && test \"$(id -G)\" = '34 50'", |step| {
+                step.user = User { uid: 33, gid: 34, groups: vec![50] };
+            });
+        done.unwrap();
+    }
+}

@@ -1,0 +1,139 @@
+//! Running commands over a tree, and taking what they changed.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use kiln_model::Digest;
+use kiln_store::trees::AssembleError;
+use kiln_store::{Store, Strategy, Tree};
+
+use crate::cancel::Cancel;
+use crate::capture::{CaptureError, Times, capture};
+use crate::sandbox::{self, Invocation, SandboxError};
+
+/// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
+const STRATEGIES: [Strategy; 3] = [Strategy::LoopOverlay, Strategy::FileWhole, Strategy::LoopWhole];
+
+/// Why a command over a tree came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkError {
+    /// There is no place to work in.
+    #[error("{} can't be used as work folder", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The tree can't be mounted.
+    #[error(transparent)]
+    Mount(#[from] AssembleError),
+    /// The command did not succeed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// Its changes can't be taken.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+}
+
+/// Where commands run: a folder on the store's file system.
+#[derive(Debug)]
+pub(crate) struct Workbench {
+    folder: PathBuf,
+}
+
+impl Workbench {
+    /// Opens the folder, and removes what dead bakes left in it.
+    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+        fs::create_dir_all(&folder)?;
+        for entry in fs::read_dir(&folder)?.flatten() {
+            let name = entry.file_name();
+            let pid = name.to_str().and_then(|name| name.split('.').next()?.parse::<u32>().ok());
+            let dead = pid.is_none_or(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+            if dead {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(Self { folder })
+    }
+
+    /// Runs a command over the stored tree `mounted`, and takes what it changed into `tree`.
+    ///
+    /// The two differ where the sandbox holds more than the image is to have.
+    pub(crate) fn run(
+        &self,
+        store: &Store,
+        mounted: &Digest,
+        tree: &mut Tree,
+        invocation: &Invocation<'_>,
+        latest: u64,
+        cancel: &Cancel,
+    ) -> Result<(), WorkError> {
+        let bench = Bench::new(&self.folder)?;
+        let mount = assemble(store, mounted)?;
+        let times = Times::begin(latest);
+        sandbox::run(invocation, mount, &bench.0, cancel)?;
+        let batch = store.objects.batch();
+        capture(&bench.0.join("upper"), tree, &batch, times)?;
+        batch.commit().map_err(CaptureError::Put)?;
+        Ok(())
+    }
+}
+
+fn assemble(store: &Store, tree: &Digest) -> Result<std::os::fd::OwnedFd, AssembleError> {
+    let mut refused = None;
+    for strategy in STRATEGIES {
+        match store.trees.assemble_with(tree, strategy) {
+            Ok(mounted) => return Ok(mounted.mount),
+            Err(error @ AssembleError::Refused { .. }) => refused = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refused.expect("there is at least one strategy, and only a refusal ends the loop"))
+}
+
+/// One folder for one command; gone with it.
+struct Bench(PathBuf);
+
+impl Bench {
+    fn new(root: &Path) -> Result<Self, WorkError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = root.join(format!("{}.{number}", std::process::id()));
+        let made = fs::create_dir(&path).and_then(|()| {
+            // Overlays show the upper folder's attributes as the root's own.
+            fs::create_dir(path.join("upper"))?;
+            fs::set_permissions(path.join("upper"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        });
+        made.map_err(|source| WorkError::Folder { path: path.clone(), source })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The environment of everything that runs in a bake: nothing of the host's.
+pub(crate) fn environment(latest: u64) -> BTreeMap<String, String> {
+    [
+        ("PATH", DEFAULT_PATH.to_owned()),
+        ("HOME", "/root".into()),
+        ("LANG", "C.UTF-8".into()),
+        ("SOURCE_DATE_EPOCH", latest.to_string()),
+        // Python's compiled files hold sets in the order of their hashes.
+        ("PYTHONHASHSEED", "0".into()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// Where Debian looks for programs.
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
