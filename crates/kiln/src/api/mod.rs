@@ -1,0 +1,13 @@
+//! How the command line talks to the controller: HTTP/1.1 and JSON over a unix socket in the state folder.
+//!
+//! Who connects is known by the kernel's word (peer credentials), never by what a request says. What is deliberately
+//! absent is any way to change something but by a command that the controller decides about.
+
+pub mod client;
+pub mod narrate;
+pub mod peer;
+pub mod refusal;
+pub mod sealed;
+pub mod server;
+pub mod view;
+pub mod wire;

@@ -1,0 +1,66 @@
+//! Refusals in words: what was refused and why, with a stable code for programs.
+
+use kiln_core::Refusal;
+
+use super::wire::Problem;
+use crate::controller::CommandError;
+
+/// Says why a command was not carried out.
+pub fn problem(error: &CommandError) -> Problem {
+    let internal =
+        |kind: &str, code: &str| Problem { kind: kind.into(), code: code.into(), message: error.to_string() };
+    match error {
+        CommandError::Refused(refusal) => {
+            let (code, message) = words(refusal);
+            Problem { kind: "refused".into(), code: code.into(), message }
+        }
+        CommandError::NotRecorded { .. } => internal("unavailable", "not_recorded"),
+        CommandError::NoAnswer => internal("unavailable", "no_answer"),
+        CommandError::Bug { .. } => internal("internal", "bug"),
+    }
+}
+
+/// The code and the sentence of a refusal.
+pub fn words(refusal: &Refusal) -> (&'static str, String) {
+    match refusal {
+        Refusal::UnknownEnvironment(env) => {
+            ("unknown_environment", format!("there is no environment {} of stack {}", env.env, env.stack))
+        }
+        Refusal::UnknownService(env, service) => {
+            ("unknown_service", format!("{env} has no service {service}"))
+        }
+        Refusal::UnknownRevision(env, number) => {
+            ("unknown_revision", format!("{env} has no revision {number}, or it is no longer kept"))
+        }
+        Refusal::NothingToRollBackTo(env) => {
+            ("nothing_to_roll_back_to", format!("{env} has no earlier revision to go back to"))
+        }
+        Refusal::NoRollout(env) => ("no_rollout", format!("no rollout is running in {env}")),
+        Refusal::OtherOrigin { stack, origin } => {
+            ("other_origin", format!("the stack name {stack} belongs to {origin}"))
+        }
+        Refusal::StalePlan { base, current } => {
+            let current = current.map_or_else(|| "nothing".into(), |number| number.to_string());
+            ("stale_plan", format!("it was planned against {base}, but {current} is there now"))
+        }
+        Refusal::RouteTaken { route, owner } => {
+            ("route_taken", format!("{route} is answered by a route of {owner} already"))
+        }
+        Refusal::TooManyEnvironments => {
+            ("too_many_environments", "this Kiln has as many environments as it can address".into())
+        }
+        Refusal::CheckMissing { image, test } => {
+            ("check_missing", format!("test {test} of image {} has not passed", image.short()))
+        }
+        Refusal::TooManyReplicas { max } => {
+            ("too_many_replicas", format!("a service can have {max} replicas at most"))
+        }
+        Refusal::RouteUnserved { route, service } => (
+            "route_unserved",
+            format!("{route} leads to a port that {service} does not have at that revision"),
+        ),
+        Refusal::InvalidRevision { reason } => {
+            ("invalid_revision", format!("the revision does not hold together: {reason}"))
+        }
+    }
+}

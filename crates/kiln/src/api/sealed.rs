@@ -1,0 +1,402 @@
+//! What runs, on the wire: a revision's services, specs and routes.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use kiln_model::instance::{self, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount};
+use kiln_model::release::RevisionSpec;
+use kiln_model::route::Route;
+use kiln_model::service::{self, PortRef, RolloutBounds, ServiceKind};
+use kiln_model::{ByteSize, Digest, MilliCpu, Millis, ServiceName};
+use serde::{Deserialize, Serialize};
+
+/// What can't be what it says to be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {why}")]
+pub struct Malformed {
+    what: &'static str,
+    why: String,
+}
+
+/// All that runs in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Sealed {
+    /// By name.
+    pub services: BTreeMap<String, SealedService>,
+    /// By name.
+    #[serde(default)]
+    pub routes: BTreeMap<String, SealedRoute>,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedService {
+    /// `service`, `worker` or `job`.
+    pub kind: String,
+    /// What each instance sees.
+    pub spec: Spec,
+    /// The digest of that.
+    pub spec_digest: String,
+    /// How many.
+    pub replicas: u32,
+    /// How it moves.
+    pub strategy: Strategy,
+    /// The services that are created before it.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// In milliseconds.
+    pub progress_deadline_ms: u64,
+    /// In milliseconds.
+    pub drain_deadline_ms: u64,
+    /// In milliseconds.
+    pub warm_for_ms: u64,
+}
+
+/// How a service moves from one revision to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Strategy {
+    /// All new beside the old.
+    BlueGreen,
+    /// A few at a time.
+    Rolling {
+        /// More than the replicas.
+        max_surge: u32,
+        /// Fewer than the replicas.
+        max_unavailable: u32,
+    },
+    /// Never both.
+    StopThenStart,
+}
+
+/// A way in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedRoute {
+    /// Where the edge listens.
+    pub listen: String,
+    /// The host; none means any.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// The path prefix.
+    pub path: String,
+    /// The service.
+    pub service: String,
+    /// Its port.
+    pub port: String,
+}
+
+/// What one instance sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spec {
+    /// The image's manifest.
+    pub image: String,
+    /// What runs.
+    pub argv: Vec<String>,
+    /// Its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Its working folder.
+    pub workdir: String,
+    /// Its user.
+    #[serde(default)]
+    pub user: String,
+    /// Secrets by path: name and version, never a value.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, (String, String)>,
+    /// Volumes by path, and whether they are read-only.
+    #[serde(default)]
+    pub volumes: BTreeMap<String, (String, bool)>,
+    /// Writable memory by path, in bytes.
+    #[serde(default)]
+    pub scratch: BTreeMap<String, u64>,
+    /// Ports by name.
+    #[serde(default)]
+    pub ports: BTreeMap<String, u16>,
+    /// How it is probed.
+    #[serde(default)]
+    pub health: Option<Health>,
+    /// In bytes.
+    #[serde(default)]
+    pub memory_bytes: Option<u64>,
+    /// In thousandths of a core.
+    #[serde(default)]
+    pub cpu_milli: Option<u32>,
+    /// Processes and threads.
+    pub pids: u32,
+    /// Capabilities added.
+    #[serde(default)]
+    pub add_capabilities: Vec<String>,
+    /// Capabilities dropped.
+    #[serde(default)]
+    pub drop_capabilities: Vec<String>,
+    /// The signal that asks it to stop.
+    pub stop_signal: String,
+    /// How long it has then.
+    pub stop_grace_ms: u64,
+    /// The services whose names it resolves.
+    #[serde(default)]
+    pub uses: Vec<String>,
+}
+
+/// How health is probed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// What is asked.
+    pub probe: ProbeWire,
+    /// How often.
+    pub interval_ms: u64,
+    /// How long one may take.
+    pub timeout_ms: u64,
+    /// How long the first success may take.
+    pub startup_ms: u64,
+    /// Successes in a row.
+    pub healthy_after: u32,
+    /// Failures in a row.
+    pub unhealthy_after: u32,
+}
+
+/// What a probe asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ProbeWire {
+    /// A GET.
+    Http {
+        /// The port.
+        port: u16,
+        /// The path.
+        path: String,
+        /// The status that counts.
+        #[serde(default)]
+        status: Option<u16>,
+    },
+    /// A connect.
+    Tcp {
+        /// The port.
+        port: u16,
+    },
+    /// A command.
+    Command {
+        /// The program and its arguments.
+        argv: Vec<String>,
+    },
+}
+
+impl From<&RevisionSpec> for Sealed {
+    fn from(spec: &RevisionSpec) -> Self {
+        let service = |(name, service): (&ServiceName, &service::Service)| (name.to_string(), service.into());
+        Self {
+            services: spec.services.iter().map(service).collect(),
+            routes: spec.routes.iter().map(|(name, route)| (name.to_string(), route.into())).collect(),
+        }
+    }
+}
+
+impl TryFrom<&Sealed> for RevisionSpec {
+    type Error = Malformed;
+
+    fn try_from(wire: &Sealed) -> Result<Self, Malformed> {
+        let service = |(name, wire): (&String, &SealedService)| {
+            let service = service_from(name, wire)?;
+            Ok((service.name.clone(), service))
+        };
+        let route = |(name, wire): (&String, &SealedRoute)| {
+            let route = route_from(name, wire)?;
+            Ok((route.name.clone(), route))
+        };
+        Ok(Self {
+            services: wire.services.iter().map(service).collect::<Result<_, _>>()?,
+            routes: wire.routes.iter().map(route).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&service::Service> for SealedService {
+    fn from(service: &service::Service) -> Self {
+        let service::Service { name: _, kind, spec, spec_digest, replicas, strategy, after, bounds } =
+            service;
+        Self {
+            kind: match kind {
+                ServiceKind::Service => "service".into(),
+                ServiceKind::Worker => "worker".into(),
+                ServiceKind::Job => "job".into(),
+            },
+            spec: spec.as_ref().into(),
+            spec_digest: spec_digest.to_string(),
+            replicas: *replicas,
+            strategy: match *strategy {
+                service::Strategy::BlueGreen => Strategy::BlueGreen,
+                service::Strategy::Rolling { max_surge, max_unavailable } => {
+                    Strategy::Rolling { max_surge, max_unavailable }
+                }
+                service::Strategy::StopThenStart => Strategy::StopThenStart,
+            },
+            after: after.iter().map(ToString::to_string).collect(),
+            progress_deadline_ms: bounds.progress_deadline.0,
+            drain_deadline_ms: bounds.drain_deadline.0,
+            warm_for_ms: bounds.warm_for.0,
+        }
+    }
+}
+
+fn service_from(name: &str, wire: &SealedService) -> Result<service::Service, Malformed> {
+    Ok(service::Service {
+        name: parse("service", name)?,
+        kind: match wire.kind.as_str() {
+            "service" => ServiceKind::Service,
+            "worker" => ServiceKind::Worker,
+            "job" => ServiceKind::Job,
+            other => return Err(Malformed { what: "kind", why: format!("`{other}` is none") }),
+        },
+        spec: Arc::new((&wire.spec).try_into()?),
+        spec_digest: parse("spec_digest", &wire.spec_digest)?,
+        replicas: wire.replicas,
+        strategy: match wire.strategy {
+            Strategy::BlueGreen => service::Strategy::BlueGreen,
+            Strategy::Rolling { max_surge, max_unavailable } => {
+                service::Strategy::Rolling { max_surge, max_unavailable }
+            }
+            Strategy::StopThenStart => service::Strategy::StopThenStart,
+        },
+        after: wire.after.iter().map(|name| parse("after", name)).collect::<Result<_, _>>()?,
+        bounds: RolloutBounds {
+            progress_deadline: Millis(wire.progress_deadline_ms),
+            drain_deadline: Millis(wire.drain_deadline_ms),
+            warm_for: Millis(wire.warm_for_ms),
+        },
+    })
+}
+
+impl From<&Route> for SealedRoute {
+    fn from(route: &Route) -> Self {
+        let Route { name: _, listen, host, path, to } = route;
+        Self {
+            listen: listen.to_string(),
+            host: host.clone(),
+            path: path.clone(),
+            service: to.service.to_string(),
+            port: to.port.to_string(),
+        }
+    }
+}
+
+fn route_from(name: &str, wire: &SealedRoute) -> Result<Route, Malformed> {
+    Ok(Route {
+        name: parse("route", name)?,
+        listen: parse("listen", &wire.listen)?,
+        host: wire.host.clone(),
+        path: wire.path.clone(),
+        to: PortRef { service: parse("service", &wire.service)?, port: parse("port", &wire.port)? },
+    })
+}
+
+impl From<&instance::InstanceSpec> for Spec {
+    fn from(spec: &instance::InstanceSpec) -> Self {
+        let strings = |items: &std::collections::BTreeSet<String>| items.iter().cloned().collect();
+        Self {
+            image: spec.image.to_string(),
+            argv: spec.argv.clone(),
+            env: spec.env.clone(),
+            workdir: spec.workdir.clone(),
+            user: spec.user.clone(),
+            secrets: keyed(&spec.secrets, |secret| (secret.name.to_string(), secret.version.clone())),
+            volumes: keyed(&spec.volumes, |mount| (mount.volume.to_string(), mount.read_only)),
+            scratch: keyed(&spec.scratch, |size| size.0),
+            ports: keyed(&spec.ports, |port| *port),
+            health: spec.health.as_ref().map(Health::from),
+            memory_bytes: spec.limits.memory.map(|size| size.0),
+            cpu_milli: spec.limits.cpu.map(|cpu| cpu.0),
+            pids: spec.limits.pids,
+            add_capabilities: strings(&spec.security.add_capabilities),
+            drop_capabilities: strings(&spec.security.drop_capabilities),
+            stop_signal: spec.stop.signal.clone(),
+            stop_grace_ms: spec.stop.grace.0,
+            uses: spec.uses.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+impl TryFrom<&Spec> for instance::InstanceSpec {
+    type Error = Malformed;
+
+    fn try_from(wire: &Spec) -> Result<Self, Malformed> {
+        let secret = |(path, (name, version)): (&String, &(String, String))| {
+            Ok((path.clone(), SecretRef { name: parse("secret", name)?, version: version.clone() }))
+        };
+        let volume = |(path, (name, read_only)): (&String, &(String, bool))| {
+            Ok((path.clone(), VolumeMount { volume: parse("volume", name)?, read_only: *read_only }))
+        };
+        let port = |(name, port): (&String, &u16)| Ok((parse("port", name)?, *port));
+        Ok(Self {
+            image: parse::<Digest>("image", &wire.image)?,
+            argv: wire.argv.clone(),
+            env: wire.env.clone(),
+            workdir: wire.workdir.clone(),
+            user: wire.user.clone(),
+            secrets: wire.secrets.iter().map(secret).collect::<Result<_, Malformed>>()?,
+            volumes: wire.volumes.iter().map(volume).collect::<Result<_, Malformed>>()?,
+            scratch: wire.scratch.iter().map(|(path, size)| (path.clone(), ByteSize(*size))).collect(),
+            ports: wire.ports.iter().map(port).collect::<Result<_, Malformed>>()?,
+            health: wire.health.as_ref().map(HealthCheck::from),
+            limits: Limits {
+                memory: wire.memory_bytes.map(ByteSize),
+                cpu: wire.cpu_milli.map(MilliCpu),
+                pids: wire.pids,
+            },
+            security: Security {
+                add_capabilities: wire.add_capabilities.iter().cloned().collect(),
+                drop_capabilities: wire.drop_capabilities.iter().cloned().collect(),
+            },
+            stop: StopPolicy { signal: wire.stop_signal.clone(), grace: Millis(wire.stop_grace_ms) },
+            uses: wire.uses.iter().map(|name| parse("uses", name)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<&HealthCheck> for Health {
+    fn from(health: &HealthCheck) -> Self {
+        let HealthCheck { probe, interval, timeout, startup, healthy_after, unhealthy_after } = health;
+        Self {
+            probe: match probe.clone() {
+                Probe::Http { port, path, status } => ProbeWire::Http { port, path, status },
+                Probe::Tcp { port } => ProbeWire::Tcp { port },
+                Probe::Command { argv } => ProbeWire::Command { argv },
+            },
+            interval_ms: interval.0,
+            timeout_ms: timeout.0,
+            startup_ms: startup.0,
+            healthy_after: *healthy_after,
+            unhealthy_after: *unhealthy_after,
+        }
+    }
+}
+
+impl From<&Health> for HealthCheck {
+    fn from(wire: &Health) -> Self {
+        Self {
+            probe: match wire.probe.clone() {
+                ProbeWire::Http { port, path, status } => Probe::Http { port, path, status },
+                ProbeWire::Tcp { port } => Probe::Tcp { port },
+                ProbeWire::Command { argv } => Probe::Command { argv },
+            },
+            interval: Millis(wire.interval_ms),
+            timeout: Millis(wire.timeout_ms),
+            startup: Millis(wire.startup_ms),
+            healthy_after: wire.healthy_after,
+            unhealthy_after: wire.unhealthy_after,
+        }
+    }
+}
+
+fn keyed<K: Display, V, W>(map: &BTreeMap<K, V>, value: impl Fn(&V) -> W) -> BTreeMap<String, W> {
+    map.iter().map(|(key, item)| (key.to_string(), value(item))).collect()
+}
+
+/// Reads one checked value.
+pub fn parse<T: FromStr>(what: &'static str, text: &str) -> Result<T, Malformed>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|error: T::Err| Malformed { what, why: error.to_string() })
+}

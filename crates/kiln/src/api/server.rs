@@ -1,0 +1,479 @@
+//! The controller's end of the socket.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Query, Request, State as Shared};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Extension, Json, Router};
+use kiln_core::{Command, Reply, State};
+use kiln_model::release::{Release, RevisionSpec};
+use kiln_model::rollout::ReplicaOwner;
+use kiln_model::{Actor, Digest, Entry, EnvKey, InstanceSpec, Millis, Position, RevisionNumber, Timestamp};
+use serde::de::DeserializeOwned;
+use tokio::net::UnixListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use super::peer::Peer;
+use super::wire::{self, Problem, ProblemBody};
+use super::{narrate, refusal, sealed, view};
+use crate::controller::CommandError;
+
+/// An `up` of 10,000 services takes about 10 MiB.
+const BODY_BYTES_MAX: usize = 64 << 20;
+/// A stream holds a thread; more people than this do not look at one machine at once.
+const STREAMS_MAX: usize = 64;
+/// How often a stream looks whether its reader is still there.
+const STREAM_BEAT: Duration = Duration::from_secs(1);
+/// One read of the log for a stream.
+const EVENTS_PAGE: usize = 512;
+/// Lines that wait for a slow reader; then the stream waits.
+const LINES_WAITING_MAX: usize = 16;
+
+/// What the API shows and asks: the controller and the store behind it.
+pub trait Backend: Send + Sync + 'static {
+    /// Asks the controller; returns once it is recorded or refused.
+    fn command(&self, command: Command, actor: Actor) -> Result<Reply, CommandError>;
+    /// The last committed state.
+    fn state(&self) -> Arc<State>;
+    /// The state once something after `position` is committed, or after `timeout`.
+    fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State>;
+    /// At most `max` entries of the log after `after`.
+    fn events(&self, after: Position, max: usize) -> Result<Vec<Entry>, String>;
+    /// A stored release: only what is stored can be moved to.
+    fn release(&self, digest: &Digest) -> Result<Release, String>;
+    /// Whether a binding is stored.
+    fn has_binding(&self, digest: &Digest) -> bool;
+}
+
+struct Api {
+    backend: Arc<dyn Backend>,
+    streams: Arc<Semaphore>,
+}
+
+type Context = Shared<Arc<Api>>;
+
+/// Serves the API until `stop` resolves; streams end with their readers.
+///
+/// # Errors
+/// The listener failed.
+pub async fn serve(
+    listener: UnixListener,
+    backend: Arc<dyn Backend>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let service = router(backend).into_make_service_with_connect_info::<Peer>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
+}
+
+fn router(backend: Arc<dyn Backend>) -> Router {
+    let api = Arc::new(Api { backend, streams: Arc::new(Semaphore::new(STREAMS_MAX)) });
+    let env = "/v1/environments/{stack}/{env}";
+    let path = |rest: &str| format!("{env}{rest}");
+    Router::new()
+        .route("/v1/health", get(health))
+        .route("/v1/environments", get(environments))
+        .route(env, get(environment))
+        .route(&path("/revisions"), get(revisions))
+        .route(&path("/revisions/{number}"), get(revision))
+        .route(&path("/progress"), get(progress))
+        .route(&path("/up"), post(up))
+        .route(&path("/rollback"), post(rollback))
+        .route(&path("/scale"), post(scale))
+        .route(&path("/abort"), post(abort))
+        .route(&path("/down"), post(down))
+        .route(&path("/check"), post(check))
+        .route("/v1/verdict", get(verdict))
+        .route("/v1/events", get(events))
+        .fallback(async || Refused::invalid("unknown_path", "the API has no such path"))
+        .layer(middleware::from_fn(admit))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(api)
+}
+
+/// An answer that is not a success.
+struct Refused(Problem);
+
+impl Refused {
+    fn new(kind: &str, code: &str, message: impl Into<String>) -> Self {
+        Self(Problem { kind: kind.into(), code: code.into(), message: message.into() })
+    }
+
+    fn invalid(code: &str, message: impl Into<String>) -> Self {
+        Self::new("invalid", code, message)
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let status = match self.0.kind.as_str() {
+            "refused" => StatusCode::CONFLICT,
+            "denied" => StatusCode::FORBIDDEN,
+            "invalid" | "version" => StatusCode::BAD_REQUEST,
+            "unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        (status, Json(ProblemBody { problem: self.0 })).into_response()
+    }
+}
+
+impl From<CommandError> for Refused {
+    fn from(error: CommandError) -> Self {
+        Self(refusal::problem(&error))
+    }
+}
+
+impl From<sealed::Malformed> for Refused {
+    fn from(error: sealed::Malformed) -> Self {
+        Self::invalid("malformed", error.to_string())
+    }
+}
+
+/// Who may not ask is told so, and who speaks another version as well, before anything is looked at.
+async fn admit(ConnectInfo(peer): ConnectInfo<Peer>, mut request: Request, next: Next) -> Response {
+    if !peer.is_trusted() {
+        let why = "only root may talk to Kiln";
+        return stamped(Refused::new("denied", "not_root", why).into_response());
+    }
+    let version = request.headers().get(wire::VERSION_HEADER).and_then(|value| value.to_str().ok());
+    // `curl` sends none, and is welcome.
+    if let Some(theirs) = version
+        && !theirs.parse().is_ok_and(wire::is_compatible)
+        && request.uri().path() != "/v1/health"
+    {
+        let why = format!("this controller speaks version {} of the API, not {theirs}", wire::VERSION);
+        return stamped(Refused::new("version", "other_version", why).into_response());
+    }
+    request.extensions_mut().insert(peer.actor());
+    stamped(next.run(request).await)
+}
+
+fn stamped(mut response: Response) -> Response {
+    response.headers_mut().insert(wire::VERSION_HEADER, HeaderValue::from(wire::VERSION));
+    response
+}
+
+/// Reads a body; what is wrong with it is said in the API's own form.
+fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, Refused> {
+    serde_json::from_slice(bytes).map_err(|error| Refused::invalid("malformed", error.to_string()))
+}
+
+fn key((stack, env): (&str, &str)) -> Result<EnvKey, Refused> {
+    Ok(EnvKey { stack: sealed::parse("stack", stack)?, env: sealed::parse("environment", env)? })
+}
+
+fn wall_clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// As the controller counts it: the log never goes back, whatever the wall clock does.
+fn now(state: &State) -> Timestamp {
+    wall_clock().max(state.now())
+}
+
+async fn health(Shared(api): Context) -> Json<wire::Health> {
+    let state = api.backend.state();
+    Json(wire::Health {
+        version: env!("CARGO_PKG_VERSION").into(),
+        api: wire::VERSION,
+        pid: std::process::id(),
+        term: state.term().0,
+        position: state.position().0,
+        now_ms: now(&state).0,
+    })
+}
+
+async fn environments(Shared(api): Context) -> Json<wire::Environments> {
+    let state = api.backend.state();
+    let now = now(&state);
+    Json(wire::Environments {
+        environments: state.environments().map(|env| view::environment(&state, env, now)).collect(),
+    })
+}
+
+fn unknown(env: &EnvKey) -> Refused {
+    CommandError::Refused(kiln_core::Refusal::UnknownEnvironment(env.clone())).into()
+}
+
+async fn environment(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+) -> Result<Json<wire::Environment>, Refused> {
+    let key = key((&stack, &env))?;
+    let state = api.backend.state();
+    let env = state.environment(&key).ok_or_else(|| unknown(&key))?;
+    Ok(Json(view::environment(&state, env, now(&state))))
+}
+
+async fn revisions(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+) -> Result<Json<wire::Revisions>, Refused> {
+    let key = key((&stack, &env))?;
+    let state = api.backend.state();
+    let env = state.environment(&key).ok_or_else(|| unknown(&key))?;
+    Ok(Json(wire::Revisions { revisions: view::revisions(&state, env) }))
+}
+
+async fn revision(
+    Shared(api): Context,
+    Path((stack, env, number)): Path<(String, String, u64)>,
+) -> Result<Json<wire::RevisionDetail>, Refused> {
+    let key = key((&stack, &env))?;
+    let state = api.backend.state();
+    let env = state.environment(&key).ok_or_else(|| unknown(&key))?;
+    let number = RevisionNumber(number);
+    let gone = || CommandError::Refused(kiln_core::Refusal::UnknownRevision(key.clone(), number));
+    Ok(Json(view::revision(&state, env, number).ok_or_else(gone)?))
+}
+
+#[derive(serde::Deserialize)]
+struct VerdictQuery {
+    image: String,
+    test: String,
+    spec: String,
+}
+
+async fn verdict(
+    Shared(api): Context,
+    Query(query): Query<VerdictQuery>,
+) -> Result<Json<wire::Verdict>, Refused> {
+    let image = sealed::parse("image", &query.image)?;
+    let spec = sealed::parse("spec", &query.spec)?;
+    Ok(Json(view::verdict(&api.backend.state(), image, &query.test, spec)))
+}
+
+/// Asks the controller on a thread that may wait.
+async fn ask(api: &Arc<Api>, command: Command, actor: Actor) -> Result<Json<wire::Accepted>, Refused> {
+    let backend = Arc::clone(&api.backend);
+    let answer = tokio::task::spawn_blocking(move || {
+        let reply = backend.command(command, actor)?;
+        Ok((reply, backend.state().position()))
+    });
+    let (reply, position) = answer
+        .await
+        .map_err(|error| Refused::new("internal", "bug", error.to_string()))?
+        .map_err(|error: CommandError| Refused::from(error))?;
+    Ok(Json(accepted(&reply, position)))
+}
+
+async fn up(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let up: wire::Up = body(&bytes)?;
+    let release: Digest = sealed::parse("release", &up.release)?;
+    let binding: Digest = sealed::parse("binding", &up.binding)?;
+    // What the log names must be stored before the log names it.
+    let stored = api.backend.release(&release).map_err(|why| Refused::invalid("release_not_stored", why))?;
+    if !api.backend.has_binding(&binding) {
+        return Err(Refused::invalid("binding_not_stored", format!("binding {binding} is not stored")));
+    }
+    let command = Command::Up {
+        env: key((&stack, &env))?,
+        origin: up.origin,
+        adopt: up.adopt,
+        base: up.base.map(RevisionNumber),
+        release,
+        binding,
+        checks: stored.checks,
+        spec: Arc::new(RevisionSpec::try_from(&up.sealed)?),
+    };
+    ask(&api, command, actor).await
+}
+
+async fn rollback(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let wire::Rollback { to, service } = body(&bytes)?;
+    let command = Command::Rollback {
+        env: key((&stack, &env))?,
+        to: to.map(RevisionNumber),
+        service: service.map(|name| sealed::parse("service", &name)).transpose()?,
+    };
+    ask(&api, command, actor).await
+}
+
+async fn scale(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let scale: wire::Scale = body(&bytes)?;
+    let command = Command::Scale {
+        env: key((&stack, &env))?,
+        service: sealed::parse("service", &scale.service)?,
+        replicas: scale.replicas,
+        owner: ReplicaOwner::Hand,
+    };
+    ask(&api, command, actor).await
+}
+
+async fn abort(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<wire::Accepted>, Refused> {
+    ask(&api, Command::Abort { env: key((&stack, &env))? }, actor).await
+}
+
+async fn down(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<wire::Accepted>, Refused> {
+    ask(&api, Command::Down { env: key((&stack, &env))? }, actor).await
+}
+
+async fn check(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let check: wire::Check = body(&bytes)?;
+    let command = Command::Check {
+        env: key((&stack, &env))?,
+        image: sealed::parse("image", &check.image)?,
+        test: check.test,
+        spec: Arc::new(InstanceSpec::try_from(&check.spec)?),
+        spec_digest: sealed::parse("spec_digest", &check.spec_digest)?,
+        within: Millis(check.within_ms),
+    };
+    ask(&api, command, actor).await
+}
+
+#[derive(serde::Deserialize)]
+struct ProgressQuery {
+    rollout: u64,
+}
+
+async fn progress(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Query(query): Query<ProgressQuery>,
+) -> Result<Response, Refused> {
+    let key = key((&stack, &env))?;
+    let state = api.backend.state();
+    if view::progress(&state, &key, query.rollout, now(&state), None).is_none() {
+        let why = format!("{key} has no rollout {} any more", query.rollout);
+        return Err(Refused::new("refused", "no_rollout", why));
+    }
+    let backend = Arc::clone(&api.backend);
+    stream(&api, move |lines| {
+        let mut last: Option<wire::Progress> = None;
+        loop {
+            let state = backend.state();
+            let Some(shown) = view::progress(&state, &key, query.rollout, now(&state), last.as_ref()) else {
+                return;
+            };
+            let over = shown.rollout.ended.is_some();
+            if !lines.send(&shown) || over {
+                return;
+            }
+            last = Some(shown);
+            backend.wait_past(state.position(), STREAM_BEAT);
+        }
+    })
+}
+
+#[derive(serde::Deserialize)]
+struct EventsQuery {
+    #[serde(default)]
+    after: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn events(Shared(api): Context, Query(query): Query<EventsQuery>) -> Result<Response, Refused> {
+    let backend = Arc::clone(&api.backend);
+    stream(&api, move |lines| {
+        let mut after = Position(query.after);
+        loop {
+            let page = match backend.events(after, EVENTS_PAGE) {
+                Ok(page) => page,
+                // The reader sees a broken stream, which is what it is.
+                Err(why) => return lines.fail(&why),
+            };
+            for entry in &page {
+                after = entry.position;
+                if !lines.send(&narrate::event(entry)) {
+                    return;
+                }
+            }
+            if page.len() == EVENTS_PAGE {
+                continue;
+            }
+            if !query.follow || !lines.beat() {
+                return;
+            }
+            backend.wait_past(after, STREAM_BEAT);
+        }
+    })
+}
+
+/// The writing end of a stream of JSON lines.
+struct Lines {
+    sender: mpsc::Sender<Result<Bytes, io::Error>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lines {
+    /// Whether the reader is still there.
+    fn send(&self, value: &impl serde::Serialize) -> bool {
+        let mut line =
+            serde_json::to_vec(value).expect("wire structs always serialise: their keys are strings");
+        line.push(b'\n');
+        self.sender.blocking_send(Ok(line.into())).is_ok()
+    }
+
+    /// An empty line: keeps the connection known to be alive, and finds out whether the reader is.
+    fn beat(&self) -> bool {
+        self.sender.blocking_send(Ok(Bytes::from_static(b"\n"))).is_ok()
+    }
+
+    fn fail(&self, why: &str) {
+        // A reader that is gone as well needs no telling.
+        let _ = self.sender.blocking_send(Err(io::Error::other(why.to_owned())));
+    }
+}
+
+fn stream(api: &Arc<Api>, write: impl FnOnce(Lines) + Send + 'static) -> Result<Response, Refused> {
+    let permit = Arc::clone(&api.streams).try_acquire_owned().map_err(|_| {
+        Refused::new("unavailable", "too_many_streams", format!("{STREAMS_MAX} streams are open already"))
+    })?;
+    let (sender, receiver) = mpsc::channel(LINES_WAITING_MAX);
+    tokio::task::spawn_blocking(move || write(Lines { sender, _permit: permit }));
+    let lines = futures_util::stream::unfold(receiver, async |mut receiver| {
+        receiver.recv().await.map(|line| (line, receiver))
+    });
+    let body = Body::from_stream(lines);
+    let kind = [(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))];
+    Ok((kind, body).into_response())
+}
+
+/// What the command line is told of the controller's answer.
+fn accepted(reply: &Reply, position: Position) -> wire::Accepted {
+    let (rollout, revision) = match reply {
+        Reply::RolloutStarted { rollout, revision }
+        | Reply::AlreadyRunning { rollout, revision }
+        | Reply::GoingBack { rollout, revision } => (Some(rollout.0), *revision),
+        Reply::Unchanged { revision } => (None, Some(*revision)),
+        Reply::Noted | Reply::Scaled { .. } | Reply::CheckStarted { .. } | Reply::CheckPassed { .. } => {
+            (None, None)
+        }
+    };
+    wire::Accepted { position: position.0, rollout, revision: revision.map(|number| number.0) }
+}

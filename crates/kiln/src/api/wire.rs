@@ -1,0 +1,399 @@
+//! What travels over the socket: versioned JSON, changed only by adding.
+//!
+//! A reader ignores fields that it does not know and fills in the ones that it misses, so a command line and a controller
+//! one version apart understand each other. The golden files in `api/golden/` show every shape.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use super::sealed::{Sealed, SealedRoute, SealedService, Spec};
+
+/// The version of these shapes. It grows when a meaning changes or a field goes; a new field leaves it as it is.
+pub const VERSION: u32 = 1;
+
+/// The header that carries [`VERSION`] in both directions.
+pub const VERSION_HEADER: &str = "kiln-api";
+
+/// Whether a peer that speaks `version` is understood: one version back and forth, so that the binary can be replaced
+/// while its processes still run.
+pub const fn is_compatible(version: u32) -> bool {
+    version.abs_diff(VERSION) <= 1
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// The version of Kiln, such as `0.1.0`.
+    pub version: String,
+    /// The version of the wire.
+    pub api: u32,
+    /// The controller's process.
+    pub pid: u32,
+    /// The controller's term.
+    pub term: u64,
+    /// The head of the log.
+    pub position: u64,
+    /// The controller's time, in milliseconds since the epoch.
+    pub now_ms: u64,
+}
+
+/// Every environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Environments {
+    /// In the order of their names.
+    pub environments: Vec<Environment>,
+}
+
+/// One environment as it is at one position of the log.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Environment {
+    /// The stack.
+    pub stack: String,
+    /// The environment's name.
+    pub env: String,
+    /// The folder or Git origin that the stack belongs to.
+    pub origin: Option<String>,
+    /// The revision that it is at, or moves away from.
+    pub current: Option<u64>,
+    /// The revision that a rollback without a number goes to.
+    pub previous: Option<u64>,
+    /// The digest of the current release.
+    pub release: Option<String>,
+    /// The rollout that runs, or the last one.
+    pub rollout: Option<Rollout>,
+    /// What it waits for, for people; empty at rest.
+    pub waits_for: Vec<String>,
+    /// The services of the current revision, and those that still have instances.
+    pub services: Vec<Service>,
+    /// The ways in that are served.
+    pub routes: Vec<Route>,
+    /// All that exists, whatever its revision.
+    pub instances: Vec<Instance>,
+    /// The log position that this shows.
+    pub position: u64,
+    /// The controller's time.
+    pub now_ms: u64,
+}
+
+/// One service of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// `service`, `worker` or `job`.
+    pub kind: String,
+    /// `blue_green`, `rolling` or `stop_then_start`.
+    pub strategy: String,
+    /// How many instances are wanted.
+    pub replicas: u32,
+    /// Who decided that: `declared`, `hand` or `autoscaler`.
+    pub replicas_owner: String,
+    /// How many of the current spec are healthy.
+    pub healthy: u32,
+    /// The manifest of the image.
+    pub image: String,
+    /// What went wrong last, for people; empty if nothing did.
+    pub trouble: String,
+}
+
+/// A way in.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Where to point a browser on this machine.
+    pub url: String,
+    /// Where the edge listens.
+    pub listen: String,
+    /// The host that it answers for.
+    pub host: Option<String>,
+    /// The path prefix.
+    pub path: String,
+    /// The service behind it.
+    pub service: String,
+    /// Its port.
+    pub port: String,
+}
+
+/// One instance.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Instance {
+    /// Its id.
+    pub id: String,
+    /// The service; empty for a check's.
+    pub service: String,
+    /// Its place among the replicas.
+    pub ordinal: u32,
+    /// The revision whose spec it has.
+    pub revision: u64,
+    /// `starting`, `healthy`, `unhealthy`, `exited`, `refused`, `warm`, `retiring`, `draining` or `stopping`.
+    pub state: String,
+    /// When it was asked for.
+    pub since_ms: u64,
+    /// Its address, once started.
+    pub address: Option<String>,
+    /// Its share of the requests in per-mille, relative to its peers; none if it is not routed.
+    pub weight: Option<u16>,
+    /// Until when it is kept warm.
+    pub warm_until_ms: Option<u64>,
+    /// What a probe or the kernel said last, for people.
+    pub detail: String,
+}
+
+/// A rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollout {
+    /// The log position at which it started.
+    pub id: u64,
+    /// The revision that served before.
+    pub from: Option<u64>,
+    /// The target; none takes everything down.
+    pub to: Option<u64>,
+    /// `up`, `rollback` or `down`.
+    pub cause: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// When it started.
+    pub started_ms: u64,
+    /// Why it goes back, if it does.
+    pub going_back: Option<String>,
+    /// What is done, in order; since a rollout goes back, the way back.
+    pub steps: Vec<Step>,
+    /// What went wrong last, for people; empty if nothing did.
+    pub trouble: String,
+    /// How it ended, if it did.
+    pub ended: Option<Ended>,
+}
+
+/// One step of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Step {
+    /// What it does, for people.
+    pub text: String,
+    /// `waiting`, `running` or `done`.
+    pub state: String,
+    /// When it started, if it did.
+    pub started_ms: Option<u64>,
+    /// When the wait for it is over, if it ends.
+    pub deadline_ms: Option<u64>,
+}
+
+/// How a rollout ended.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ended {
+    /// When.
+    pub at_ms: u64,
+    /// `completed`, `went_back`, `superseded` or `stuck`.
+    pub outcome: String,
+    /// Why, for people; empty if all went well.
+    pub reason: String,
+}
+
+/// One line of the stream of a rollout's progress: the whole picture, so that a reader may miss any.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Progress {
+    /// The log position that this shows.
+    pub position: u64,
+    /// The controller's time.
+    pub now_ms: u64,
+    /// The rollout.
+    pub rollout: Rollout,
+    /// What exists, by service.
+    pub services: Vec<ServiceProgress>,
+    /// The ways in of the target.
+    pub routes: Vec<Route>,
+}
+
+/// How far one service is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServiceProgress {
+    /// The service.
+    pub service: String,
+    /// How many the target wants.
+    pub wanted: u32,
+    /// Those with the target's spec.
+    pub new: Counts,
+    /// All others.
+    pub old: Counts,
+    /// What went wrong last, for people; empty if nothing did.
+    pub trouble: String,
+}
+
+/// How many instances, in which condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// All that are not on their way out.
+    pub instances: u32,
+    /// Those that are healthy.
+    pub healthy: u32,
+    /// Those that requests are sent to.
+    pub routed: u32,
+    /// Those that are kept for a quick way back.
+    pub warm: u32,
+    /// Those that drain or are being destroyed.
+    pub leaving: u32,
+}
+
+/// The retained revisions of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Revisions {
+    /// The newest first.
+    pub revisions: Vec<Revision>,
+}
+
+/// A revision.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Revision {
+    /// Its number.
+    pub number: u64,
+    /// The digest of its release.
+    pub release: String,
+    /// The digest of its binding.
+    pub binding: String,
+    /// Whether it is what the environment is at.
+    pub current: bool,
+    /// Whether an instance of it is kept warm: going back to it takes one table swap.
+    pub warm: bool,
+    /// Whether a rollout reached it.
+    pub completed: bool,
+    /// How it was made of two others, if one service was rolled back: `web from #41`.
+    pub composed: Option<String>,
+    /// How many services it has.
+    pub services: u32,
+}
+
+/// A revision with all that runs in it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RevisionDetail {
+    /// The revision.
+    pub revision: Revision,
+    /// What runs.
+    pub sealed: Sealed,
+}
+
+/// Asks to move an environment to what was sealed. The store holds the release and the binding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// Where the stack comes from.
+    pub origin: String,
+    /// Whether a stack of another origin is taken over.
+    #[serde(default)]
+    pub adopt: bool,
+    /// What it was planned against; none skips the check.
+    #[serde(default)]
+    pub base: Option<u64>,
+    /// The digest of the release.
+    pub release: String,
+    /// The digest of the binding.
+    pub binding: String,
+    /// What runs.
+    pub sealed: Sealed,
+}
+
+/// Asks to go back.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollback {
+    /// The revision; none means the one before.
+    pub to: Option<u64>,
+    /// Only this service.
+    pub service: Option<String>,
+}
+
+/// Asks for a number of replicas.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scale {
+    /// The service.
+    pub service: String,
+    /// The number.
+    pub replicas: u32,
+}
+
+/// Asks to boot an image and see whether it comes to answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The image's manifest.
+    pub image: String,
+    /// The test's name.
+    pub test: String,
+    /// What the instance sees; its health is what must come to hold.
+    pub spec: Spec,
+    /// The digest of that.
+    pub spec_digest: String,
+    /// How long it may take.
+    pub within_ms: u64,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Accepted {
+    /// The head of the log after it.
+    pub position: u64,
+    /// The rollout that runs because of it; none if nothing had to move.
+    pub rollout: Option<u64>,
+    /// The revision that the environment is at or moves to.
+    pub revision: Option<u64>,
+}
+
+/// What is recorded about a test of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Verdict {
+    /// `missing`, `running`, `passed` or `failed`.
+    pub state: String,
+    /// Why it failed, for people.
+    pub reason: String,
+    /// When it was answered.
+    pub at_ms: Option<u64>,
+}
+
+/// One line of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Its place.
+    pub position: u64,
+    /// When it was decided.
+    pub at_ms: u64,
+    /// Who asked for it.
+    pub actor: String,
+    /// The stack and environment that it is about, as `shop/dev`.
+    #[serde(default)]
+    pub env: Option<String>,
+    /// What kind it is, as `rollout.started`.
+    pub kind: String,
+    /// What happened, for people.
+    pub text: String,
+    /// The entry as the log holds it.
+    #[serde(default)]
+    pub data: Value,
+}
+
+/// Why a request was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// `refused`, `denied`, `invalid`, `version`, `unavailable` or `internal`.
+    pub kind: String,
+    /// What exactly, for programs, as `stale_plan`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+/// The body of every answer that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemBody {
+    /// The problem.
+    pub problem: Problem,
+}

@@ -1,0 +1,158 @@
+//! `kiln bake`
+
+use std::collections::BTreeMap;
+
+use kiln_bake::{BakeError, Baker, BakerOptions, Cancel, Lock, Report, Source};
+use kiln_model::image::Image;
+use kiln_model::{ByteSize, Digest, ImageName};
+use kiln_store::{Lease, Store};
+use serde_json::json;
+
+use super::context::Context;
+use super::deploy::load::Declared;
+use super::deploy::{bakery, load, lockfile, snapshot};
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::interrupt::Interrupt;
+use super::screen::Screen;
+use super::table::Table;
+use crate::runtime::StateDir;
+
+/// Bake the stack's images
+///
+/// Captures the folder and makes every image from it and kiln.lock. What did not change is taken from the store. Nothing
+/// that runs is touched.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln bake && kiln image list")]
+pub(super) struct Args {}
+
+/// What a bake leaves behind, held by its lease until it is referred to.
+pub(super) struct Baked {
+    /// Where everything is stored.
+    pub(super) store: Store,
+    /// The snapshot of the folder.
+    pub(super) source: Digest,
+    /// The images.
+    pub(super) images: BTreeMap<ImageName, Image>,
+    /// Keeps a collection away.
+    pub(super) _lease: Lease,
+}
+
+pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
+    context.require_root("bake")?;
+    let (env, vars) = (context.env(), context.globals.vars.clone());
+    let mut declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
+    let interrupt = Interrupt::listen(|| {});
+    let baked = bake(&mut declared, &context.state(), context.screen, &interrupt)?;
+    if context.screen.json() {
+        let images: serde_json::Map<_, _> = baked
+            .images
+            .iter()
+            .map(|(name, image)| (name.to_string(), json!(image.manifest.to_string())))
+            .collect();
+        context.screen.answer(&json!({ "source": baked.source.to_string(), "images": images }));
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::bare();
+    for (name, image) in &baked.images {
+        table.row([name.to_string(), image.manifest.to_string(), ByteSize(image.size_bytes).to_string()]);
+    }
+    context.screen.print(&table.render(0));
+    Ok(Exit::Done)
+}
+
+/// A baker with its store and its switch.
+pub(super) struct Oven {
+    /// Where everything is stored.
+    pub(super) store: Store,
+    /// Makes locks and images.
+    pub(super) baker: Baker,
+    /// Calls it off.
+    pub(super) cancel: Cancel,
+}
+
+impl Oven {
+    /// Opens the store of a state folder.
+    ///
+    /// # Errors
+    /// The store can't be opened.
+    pub(super) fn open(state: &StateDir) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::error::Error| {
+            Failure::external("the store can't be opened")
+                .caused_by(error)
+                .hint("`--state DIR` or KILN_STATE names another state folder")
+        };
+        let store = Store::open(state.path()).map_err(|error| failed(&error))?;
+        let cancel = Cancel::default();
+        let options = BakerOptions { cancel: cancel.clone(), ..BakerOptions::default() };
+        let baker = Baker::new(store.clone(), options).map_err(|error| failed(&error))?;
+        Ok(Self { store, baker, cancel })
+    }
+}
+
+/// Locks where nothing is locked yet, captures the folder, and bakes.
+pub(super) fn bake(
+    declared: &mut Declared,
+    state: &StateDir,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Baked, Failure> {
+    let oven = Oven::open(state)?;
+    let purpose = format!("bake {}", declared.stack.name);
+    let lease = oven
+        .store
+        .leases
+        .take(&purpose)
+        .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
+    let lock = locked(&oven, declared, screen, interrupt)?;
+    let snapshots = &oven.store.snapshots;
+    let source = snapshot::capture(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
+    let stack = &declared.stack;
+    let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
+    let bake = |report: Report<'_>| oven.baker.bake(stack, &lock, &files, &names, report);
+    let images =
+        bakery::with_progress(screen, interrupt, &oven.cancel, bake).map_err(|error| failure(&error))?;
+    for (name, image) in &images {
+        // A name is for people: without it the image is found by its digest.
+        let _ = oven.store.images.set_name(&format!("{}/{name}", stack.name), &image.manifest);
+    }
+    Ok(Baked { store: oven.store, source, images, _lease: lease })
+}
+
+/// The lock of the folder; made where there is none, and refused where it does not fit.
+fn locked(
+    oven: &Oven,
+    declared: &mut Declared,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Lock, Failure> {
+    if let Some(lock) = lockfile::read(&declared.folder)? {
+        lockfile::require_fresh(&lock, &declared.stack)?;
+        return Ok(lock);
+    }
+    let lock = super::lock::make(oven, &declared.stack, None, false, screen, interrupt)?;
+    if super::lock::save(&declared.folder, &lock, false)? {
+        screen.note("wrote kiln.lock: commit it, so that the next bake starts from the same packages");
+        declared.rescan()?;
+    }
+    Ok(lock)
+}
+
+/// Lines of a failed command's output that are shown: its last words are the ones that say why.
+const LOG_LINES_MAX: usize = 20;
+
+fn failure(error: &BakeError) -> Failure {
+    if matches!(error, BakeError::Cancelled) {
+        return Failure::failed("called off; what runs was not touched");
+    }
+    let mut failure = Failure::external("the images can't be baked").caused_by(error);
+    let lines: Vec<&str> = error.log().lines().collect();
+    if !lines.is_empty() {
+        let tail = &lines[lines.len().saturating_sub(LOG_LINES_MAX)..];
+        failure = failure.cause(format!("it printed:\n{}", tail.join("\n")));
+    }
+    match error.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}

@@ -1,0 +1,47 @@
+//! `kiln check`
+
+use serde_json::json;
+
+use super::context::Context;
+use super::deploy::load;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::screen::Paint;
+use super::table::count;
+
+/// Check the stack in this folder
+///
+/// Parses and resolves it for the environment, and shows all errors at once. Needs no root and changes nothing.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln check --env prod")]
+pub(super) struct Args {}
+
+pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
+    let env = context.env();
+    let found = load::find(&context.folder()?, &env, &context.globals.vars)?;
+    let errors = found.errors();
+    if context.screen.json() {
+        let stack = found.stack.as_ref().map(|stack| stack.name.to_string());
+        context.screen.answer(&json!({
+            "ok": errors == 0,
+            "stack": stack,
+            "environment": env.as_str(),
+            "diagnostics": found.json(),
+        }));
+        return Ok(if errors == 0 { Exit::Done } else { Exit::Config });
+    }
+    let colour = context.screen.err_paint() != Paint::PLAIN;
+    let Some(stack) = found.stack.as_ref().filter(|_| errors == 0) else {
+        return Err(Failure::diagnostics(found.report(colour), errors));
+    };
+    if !found.diagnostics.is_empty() {
+        context.screen.note(&found.report(colour));
+    }
+    let parts = [
+        count(stack.services.len(), "service"),
+        count(stack.images.len(), "image"),
+        count(stack.routes.len(), "route"),
+    ];
+    context.screen.line(&format!("{}/{env} is well formed: {}", stack.name, parts.join(", ")));
+    Ok(Exit::Done)
+}

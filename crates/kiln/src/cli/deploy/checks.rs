@@ -1,0 +1,183 @@
+//! Image tests: the image boots as an unrouted instance and answers, before anything refers to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kiln_model::image::Image;
+use kiln_model::instance::{HealthCheck, Limits, Security, StopPolicy};
+use kiln_model::recipe::ImageTest;
+use kiln_model::stack::Stack;
+use kiln_model::{Digest, EnvKey, ImageName, InstanceSpec, Millis};
+use kiln_store::canonical::spec_digest;
+
+use crate::api::client::Client;
+use crate::api::wire;
+use crate::cli::failure::{Failure, Kind};
+use crate::cli::interrupt::Interrupt;
+use crate::cli::screen::Screen;
+use crate::cli::table::span;
+
+/// How often a verdict is asked for: a tiny server answers within some tens of milliseconds.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// How much longer than the test itself its verdict may take: the instance is created and the log is synced.
+const VERDICT_SLACK: Duration = Duration::from_secs(60);
+/// A test probes often: it is over with the first answer.
+const PROBE_EVERY: Millis = Millis(200);
+/// One probe of a test; a server that hangs is asked again.
+const PROBE_WITHIN: Millis = Millis(2_000);
+/// Nothing is in flight to a test's instance.
+const STOP_WITHIN: Millis = Millis(1_000);
+
+/// A test that is to be run.
+struct Pending {
+    title: String,
+    image: Digest,
+    test: String,
+    spec: Digest,
+    within: Duration,
+    since: Instant,
+}
+
+/// Runs every test that has not passed yet, side by side.
+///
+/// # Errors
+/// A test failed: nothing is released.
+pub(crate) fn run(
+    client: &Client,
+    env: &EnvKey,
+    stack: &Stack,
+    images: &BTreeMap<ImageName, Image>,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let mut pending = Vec::new();
+    for (name, image) in images {
+        let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
+        for test in tests {
+            let title = format!("{name}.{}", test.name);
+            if let Some(started) = start(client, env, &title, image, test, screen)? {
+                pending.push(started);
+            }
+        }
+    }
+    let mut failed = Vec::new();
+    for test in &pending {
+        if let Some(reason) = wait(client, test, screen, interrupt)? {
+            failed.push((test.title.clone(), reason));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = failed.iter().map(|(title, _)| title.as_str()).collect();
+    let mut failure =
+        Failure::failed(format!("the image can't be released: test {} failed", names.join(", ")));
+    for (title, reason) in &failed {
+        failure = failure.cause(format!("{title}: {reason}"));
+    }
+    Err(failure.hint("what runs was not touched; change the image or its test, then run the command again"))
+}
+
+fn start(
+    client: &Client,
+    env: &EnvKey,
+    title: &str,
+    image: &Image,
+    test: &ImageTest,
+    screen: &mut Screen,
+) -> Result<Option<Pending>, Failure> {
+    let spec = spec(title, image, test)?;
+    let digest = spec_digest(&spec);
+    if client.verdict(&image.manifest, &test.name, &digest)?.state == "passed" {
+        screen.note(&format!("test {title} passed before"));
+        return Ok(None);
+    }
+    let check = wire::Check {
+        image: image.manifest.to_string(),
+        test: test.name.clone(),
+        spec: spec.as_ref().into(),
+        spec_digest: digest.to_string(),
+        within_ms: test.within.0,
+    };
+    client.check(env, &check)?;
+    Ok(Some(Pending {
+        title: title.into(),
+        image: image.manifest,
+        test: test.name.clone(),
+        spec: digest,
+        within: test.within.as_duration(),
+        since: Instant::now(),
+    }))
+}
+
+/// Returns why it failed, if it did.
+fn wait(
+    client: &Client,
+    test: &Pending,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Option<String>, Failure> {
+    let passed = || Millis(u64::try_from(test.since.elapsed().as_millis()).unwrap_or(u64::MAX));
+    loop {
+        if interrupt.is_set() {
+            return Err(Failure::failed("called off").hint("nothing was released; what runs was not touched"));
+        }
+        let verdict = client.verdict(&test.image, &test.test, &test.spec)?;
+        match verdict.state.as_str() {
+            "passed" => {
+                screen.note(&format!("test {} passed after {}", test.title, span(passed())));
+                return Ok(None);
+            }
+            "failed" => return Ok(Some(verdict.reason)),
+            _ if test.since.elapsed() > test.within + VERDICT_SLACK => {
+                return Err(Failure::external(format!("test {} gave no answer", test.title))
+                    .hint("`kiln status` shows whether the host runs; the command is safe to repeat"));
+            }
+            _ => {}
+        }
+        screen.draw(&[format!("test {}  {}", test.title, span(passed()))]);
+        std::thread::sleep(ASK_EVERY);
+    }
+}
+
+/// What the instance of a test sees: the image as it is, and what the test adds.
+fn spec(title: &str, image: &Image, test: &ImageTest) -> Result<Arc<InstanceSpec>, Failure> {
+    let config = &image.config;
+    let argv: Vec<String> = config.entrypoint.iter().chain(&config.command).cloned().collect();
+    if argv.is_empty() {
+        return Err(Failure::new(Kind::Config, format!("test {title} can't boot its image"))
+            .cause("the image has neither an entrypoint nor a command")
+            .hint("set `command` in the image"));
+    }
+    let mut env = config.env.clone();
+    env.extend(test.env.clone());
+    let or = |text: &str, default: &str| if text.is_empty() { default.into() } else { text.to_owned() };
+    Ok(Arc::new(InstanceSpec {
+        image: image.manifest,
+        argv,
+        env,
+        workdir: or(&config.workdir, "/"),
+        user: config.user.clone(),
+        secrets: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        scratch: config
+            .volumes
+            .iter()
+            .map(|path| (path.clone(), kiln_model::stack::IMAGE_VOLUME_SIZE))
+            .collect(),
+        ports: BTreeMap::new(),
+        health: Some(HealthCheck {
+            probe: test.probe.clone(),
+            interval: PROBE_EVERY,
+            timeout: PROBE_WITHIN.min(test.within),
+            startup: test.within,
+            healthy_after: 1,
+            unhealthy_after: 1,
+        }),
+        limits: Limits { memory: test.memory, ..Limits::default() },
+        security: Security::default(),
+        stop: StopPolicy { signal: or(&config.stop_signal, "SIGTERM"), grace: STOP_WITHIN },
+        uses: Default::default(),
+    }))
+}

@@ -1,0 +1,94 @@
+//! What is moved to: a stack, its images and its secrets' versions, sealed. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kiln_model::image::Image;
+use kiln_model::release::{Binding, Release, RequiredCheck, RevisionSpec};
+use kiln_model::service::Service;
+use kiln_model::stack::{ServiceDefinition, Stack};
+use kiln_model::{Digest, ImageName, SecretName, ServiceName};
+use kiln_store::canonical::spec_digest;
+
+use crate::cli::failure::{Failure, Kind};
+
+/// A release and its binding with what runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sealing {
+    /// The same in every environment.
+    pub release: Release,
+    /// What this environment fills in.
+    pub binding: Binding,
+    /// What runs.
+    pub spec: RevisionSpec,
+}
+
+/// Seals a stack.
+///
+/// # Errors
+/// A service can't be sealed: neither it nor its image says what to run.
+pub(crate) fn seal(
+    stack: &Stack,
+    images: &BTreeMap<ImageName, Image>,
+    versions: &BTreeMap<SecretName, String>,
+    source: Digest,
+) -> Result<Sealing, Failure> {
+    let mut services = BTreeMap::new();
+    for (name, definition) in &stack.services {
+        services.insert(name.clone(), service(name, definition, images, versions)?);
+    }
+    let release = Release {
+        stack: stack.name.clone(),
+        source,
+        images: images.iter().map(|(name, image)| (name.clone(), image.manifest)).collect(),
+        holes: stack.holes.clone(),
+        checks: required(stack, images),
+    };
+    let binding = Binding {
+        variables: stack.bound.clone(),
+        secrets: versions.iter().map(|(name, version)| (name.to_string(), version.clone())).collect(),
+    };
+    Ok(Sealing { release, binding, spec: RevisionSpec { services, routes: stack.routes.clone() } })
+}
+
+/// Seals one service over its image.
+///
+/// # Errors
+/// As [`seal`].
+pub(crate) fn service(
+    name: &ServiceName,
+    definition: &ServiceDefinition,
+    images: &BTreeMap<ImageName, Image>,
+    versions: &BTreeMap<SecretName, String>,
+) -> Result<Service, Failure> {
+    let image = images.get(&definition.image).ok_or_else(|| {
+        Failure::bug(format!("image `{}` of service {name} was not baked", definition.image))
+    })?;
+    let spec = definition.seal(image, versions).map_err(|error| {
+        Failure::new(Kind::Config, format!("service {name} can't be sealed"))
+            .cause(error)
+            .hint(format!("set `command` in service \"{name}\" or in image \"{}\"", definition.image))
+    })?;
+    Ok(Service {
+        name: name.clone(),
+        kind: definition.kind,
+        spec_digest: spec_digest(&spec),
+        spec: Arc::clone(&spec),
+        replicas: definition.replicas,
+        strategy: definition.strategy,
+        after: definition.after.clone(),
+        bounds: definition.bounds,
+    })
+}
+
+/// Every test of every image, each digest and name once.
+fn required(stack: &Stack, images: &BTreeMap<ImageName, Image>) -> Vec<RequiredCheck> {
+    let checks: BTreeSet<RequiredCheck> = images
+        .iter()
+        .flat_map(|(name, image)| {
+            let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
+            tests.iter().map(|test| RequiredCheck { image: image.manifest, test: test.name.clone() })
+        })
+        .collect();
+    checks.into_iter().collect()
+}

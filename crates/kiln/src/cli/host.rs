@@ -1,0 +1,167 @@
+//! `kiln host`, and the processes that it starts.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use kiln_model::{EnvKey, EnvName, StackName};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::table::count;
+use crate::api::client::Client;
+use crate::runtime::{self, Lock, LockError, ProcessError, StateDir};
+
+/// Between two looks at whether something is gone.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long one of Kiln's processes may take to end: it has nothing to finish, only to let go.
+const END_WITHIN: Duration = Duration::from_secs(20);
+/// How long taking all environments down may take: drain and grace of the slowest, and then some.
+const DOWN_WITHIN: Duration = Duration::from_secs(300);
+
+/// Run Kiln on this machine
+///
+/// Owns the listening sockets and the instances, and keeps the edge and the controller running. In the foreground, until
+/// SIGTERM or Ctrl-C; instances go on, and the next host adopts them.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln host --state /srv/kiln\n  kiln host stop")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    child: ChildArgs,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// End Kiln's processes
+    ///
+    /// Instances go on, and so does the edge as long as there are any. With --force everything is taken down first.
+    #[command(after_help = "Example:\n  kiln host stop")]
+    Stop {
+        /// Take every environment down first
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// What a process of Kiln is started with.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ChildArgs {
+    /// Its lock is its standard input
+    #[arg(long, hide = true)]
+    holds_lock: bool,
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    context.require_root("host")?;
+    match &args.verb {
+        None => ended("host", runtime::host::run(&context.state(), args.child.holds_lock)),
+        Some(Verb::Stop { force }) => stop(*force, context),
+    }
+}
+
+pub(super) fn edge(args: &ChildArgs, context: &mut Context<'_>) -> Outcome {
+    ended("edge", runtime::edge::run(&context.state(), args.holds_lock))
+}
+
+pub(super) fn controller(args: &ChildArgs, context: &mut Context<'_>) -> Outcome {
+    ended("controller", runtime::controller::run(&context.state(), args.holds_lock))
+}
+
+fn ended(name: &str, result: Result<(), ProcessError>) -> Outcome {
+    match result {
+        Ok(()) => Ok(Exit::Done),
+        Err(error @ ProcessError::Lock(LockError::Held { .. })) => {
+            Err(Failure::refused(format!("`kiln {name}` runs already"))
+                .caused_by(&error)
+                .hint("`kiln status` shows it"))
+        }
+        Err(error) => Err(Failure::external(format!("`kiln {name}` can't go on")).caused_by(&error)),
+    }
+}
+
+fn stop(force: bool, context: &mut Context<'_>) -> Outcome {
+    let state = context.state();
+    let mut left = 0;
+    if force && state.path().join("log").exists() {
+        // Started where it does not run: what a killed host left behind is only known to the next one.
+        let client = context.client("host stop")?;
+        take_down(&client)?;
+    } else if let Some(client) = context.running_client()? {
+        left = client.environments()?.len();
+    }
+    // The host first: it would start the others again.
+    end("host", &state)?;
+    end("controller", &state)?;
+    if left == 0 {
+        end("edge", &state)?;
+    }
+    if context.screen.json() {
+        context.screen.answer(&json!({ "stopped": true, "environments": left }));
+    } else if left > 0 {
+        let environments = count(left, "environment");
+        context.screen.line(&format!(
+            "Kiln is stopped; the instances of {environments} go on, and the edge serves them."
+        ));
+    } else {
+        context.screen.line("Kiln is stopped.");
+    }
+    Ok(Exit::Done)
+}
+
+/// Takes every environment down and waits until nothing of them is left.
+fn take_down(client: &Client) -> Result<(), Failure> {
+    let until = Instant::now() + DOWN_WITHIN;
+    for environment in client.environments()? {
+        client.down(&key(&environment.stack, &environment.env)?)?;
+    }
+    loop {
+        let environments = client.environments()?;
+        if environments.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(Failure::external(format!(
+                "{} did not go down",
+                count(environments.len(), "environment")
+            ))
+            .hint("`kiln status` shows what they wait for"));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn key(stack: &str, env: &str) -> Result<EnvKey, Failure> {
+    let impossible = |error| Failure::bug("the controller named an impossible environment").cause(error);
+    Ok(EnvKey {
+        stack: StackName::new(stack).map_err(impossible)?,
+        env: EnvName::new(env).map_err(impossible)?,
+    })
+}
+
+/// Ends one of Kiln's processes, if it runs, and waits until it is gone.
+fn end(name: &str, state: &StateDir) -> Result<(), Failure> {
+    let path = state.lock_file(name);
+    let until = Instant::now() + END_WITHIN;
+    let mut asked = None;
+    // A lock file without a holder is only a name: its pid may be anybody's by now.
+    while path.exists() && matches!(Lock::try_take(&path), Err(LockError::Held { .. })) {
+        let pid =
+            fs::read_to_string(&path).ok().and_then(|text| text.trim().parse().ok()).and_then(Pid::from_raw);
+        // Asked once: a second signal could meet another process under the same number.
+        if let Some(pid) = pid.filter(|pid| asked != Some(*pid)) {
+            asked = Some(pid);
+            kill_process(pid, Signal::TERM)
+                .map_err(|error| Failure::external(format!("`kiln {name}` can't be ended")).cause(error))?;
+        }
+        if Instant::now() > until {
+            return Err(Failure::external(format!("`kiln {name}` does not end"))
+                .hint(format!("{} holds what it printed", state.process_log(name).display())));
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! `kiln image`
+
+use std::fmt::Write as _;
+
+use kiln_model::image::Image;
+use kiln_model::{ByteSize, Digest};
+use kiln_store::Store;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::table::Table;
+
+/// List and show baked images
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln image list\n  kiln image show shop/web")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List the images in the store
+    #[command(after_help = "Example:\n  kiln image list --json")]
+    List,
+    /// Show one image: how it runs, and how large it is
+    #[command(after_help = "Example:\n  kiln image show shop/web\n  kiln image show 9f2c41d0a7b3")]
+    Show {
+        /// A name, a digest, or the beginning of one
+        image: String,
+    },
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    context.require_root("image")?;
+    let store = Store::open(context.state().path())
+        .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
+    match &args.verb {
+        Verb::List => list(&store, context),
+        Verb::Show { image } => show(&store, image, context),
+    }
+}
+
+/// Every image with the names that point at it.
+fn images(store: &Store) -> Result<Vec<(Digest, Vec<String>)>, Failure> {
+    let failed = |error| Failure::external("the images can't be listed").cause(error);
+    let names = store.images.names().map_err(failed)?;
+    let named =
+        |digest: Digest| names.iter().filter(|(_, to)| *to == digest).map(|(name, _)| name.clone()).collect();
+    Ok(store.images.list().map_err(failed)?.into_iter().map(|digest| (digest, named(digest))).collect())
+}
+
+fn load(store: &Store, digest: Digest) -> Result<Image, Failure> {
+    store.images.get(&digest).map_err(|error| {
+        Failure::external(format!("image {} can't be read", digest.short()))
+            .caused_by(&error)
+            .hint("`kiln bake` makes it again from the same inputs")
+    })
+}
+
+fn list(store: &Store, context: &mut Context<'_>) -> Outcome {
+    let mut rows = Vec::new();
+    for (digest, names) in images(store)? {
+        rows.push((load(store, digest)?, names));
+    }
+    // Named ones first: the others are what only older revisions still need.
+    rows.sort_by(|a, b| (a.1.is_empty(), &a.1).cmp(&(b.1.is_empty(), &b.1)));
+    if context.screen.json() {
+        let images: Vec<Value> = rows.iter().map(|(image, names)| answer(image, names)).collect();
+        context.screen.answer(&json!({ "images": images }));
+        return Ok(Exit::Done);
+    }
+    let mut table = Table::new(&["IMAGE", "SIZE", "NAMES"]);
+    for (image, names) in &rows {
+        table.row([image.manifest.short(), ByteSize(image.size_bytes).to_string(), names.join(", ")]);
+    }
+    context.screen.print(&table.render(0));
+    Ok(Exit::Done)
+}
+
+fn show(store: &Store, which: &str, context: &mut Context<'_>) -> Outcome {
+    let (digest, names) = find(&images(store)?, which)?;
+    let image = load(store, digest)?;
+    if context.screen.json() {
+        context.screen.answer(&answer(&image, &names));
+        return Ok(Exit::Done);
+    }
+    let paint = context.screen.paint();
+    let config = &image.config;
+    let words = |words: &[String]| serde_json::to_string(words).expect("strings always print as JSON");
+    let mut table = Table::bare();
+    table.row(["names", &names.join(", ")]);
+    table.row(["tree", &image.tree.to_string()]);
+    table.row(["size", &ByteSize(image.size_bytes).to_string()]);
+    table.row(["entrypoint", &words(&config.entrypoint)]);
+    table.row(["command", &words(&config.command)]);
+    table.row(["workdir", if config.workdir.is_empty() { "/" } else { &config.workdir }]);
+    table.row(["user", if config.user.is_empty() { "root" } else { &config.user }]);
+    for (key, value) in &config.env {
+        table.row([format!("env {key}"), value.clone()]);
+    }
+    for (key, value) in &config.labels {
+        table.row([format!("label {key}"), value.clone()]);
+    }
+    for port in &config.expose {
+        table.row(["expose", port]);
+    }
+    let mut text = String::new();
+    // Writing to a String can't fail.
+    let _ = write!(text, "{}\n{}", paint.bold(&image.manifest.to_string()), table.render(2));
+    context.screen.print(&text);
+    Ok(Exit::Done)
+}
+
+fn find(images: &[(Digest, Vec<String>)], which: &str) -> Result<(Digest, Vec<String>), Failure> {
+    let hex = which.strip_prefix("sha256:").unwrap_or(which);
+    let fits = |(digest, names): &&(Digest, Vec<String>)| {
+        names.iter().any(|name| name == which) || (!hex.is_empty() && digest.hex().starts_with(hex))
+    };
+    let found: Vec<_> = images.iter().filter(fits).collect();
+    match found.as_slice() {
+        [one] => Ok((*one).clone()),
+        [] => {
+            Err(Failure::refused(format!("no image is called `{which}`"))
+                .hint("`kiln image list` shows them"))
+        }
+        many => Err(Failure::usage(format!("`{which}` could be {} images", many.len()))
+            .hint("give more of the digest")),
+    }
+}
+
+fn answer(image: &Image, names: &[String]) -> Value {
+    let config = &image.config;
+    json!({
+        "digest": image.manifest.to_string(),
+        "names": names,
+        "tree": image.tree.to_string(),
+        "size_bytes": image.size_bytes,
+        "entrypoint": config.entrypoint,
+        "command": config.command,
+        "workdir": config.workdir,
+        "user": config.user,
+        "env": config.env,
+        "labels": config.labels,
+        "expose": config.expose,
+        "volumes": config.volumes,
+        "stop_signal": config.stop_signal,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_found_by_name_or_by_the_beginning_of_its_digest() {
+        let images =
+            [(Digest::new([0x11; 32]), vec!["shop/web".to_string()]), (Digest::new([0x12; 32]), vec![])];
+        assert_eq!(find(&images, "shop/web").unwrap().0, images[0].0);
+        assert_eq!(find(&images, "sha256:12").unwrap().0, images[1].0);
+        assert_eq!(find(&images, "1").unwrap_err().exit().code(), 2);
+        assert_eq!(find(&images, "ff").unwrap_err().exit().code(), 3);
+        assert_eq!(find(&images, "").unwrap_err().exit().code(), 3);
+    }
+}

@@ -1,0 +1,285 @@
+//! What moving from one revision to the next does, service by service. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_model::release::RevisionSpec;
+use kiln_model::route::Route;
+use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::{Digest, ImageName, InstanceSpec, RouteName, ServiceName};
+
+use super::changes::{Change, Changes, spec_changes};
+
+/// What is done to one service or route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Verb {
+    /// It is new.
+    Create,
+    /// Its instances are replaced: something that they see changed.
+    Replace {
+        /// Whether the new ones exist before the old ones go.
+        new_first: bool,
+    },
+    /// Instances are added or removed; none is replaced.
+    Scale,
+    /// Nothing that an instance sees changes: a strategy, a deadline, a route's target.
+    Adjust,
+    /// It goes.
+    Remove,
+    /// Nothing.
+    Keep,
+}
+
+/// What is done to one service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ServicePlan {
+    /// The service.
+    pub name: ServiceName,
+    /// What is done.
+    pub verb: Verb,
+    /// What it is.
+    pub kind: ServiceKind,
+    /// How many instances there are and will be.
+    pub replicas: (u32, u32),
+    /// Why.
+    pub changes: Vec<Change>,
+}
+
+/// What is done to one route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RoutePlan {
+    /// The route.
+    pub name: RouteName,
+    /// What is done.
+    pub verb: Verb,
+    /// Where it leads, as text.
+    pub text: String,
+    /// Why.
+    pub changes: Vec<Change>,
+}
+
+/// What `up` would do to an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Plan {
+    /// By service.
+    pub services: Vec<ServicePlan>,
+    /// By route.
+    pub routes: Vec<RoutePlan>,
+}
+
+/// A service as it will be, as far as that is known before anything is baked.
+#[derive(Debug, Clone)]
+pub(crate) struct Forecast {
+    /// The service. Where its image is still to be baked, its spec has the manifest of the last bake, if any.
+    pub service: Service,
+    /// The image's name.
+    pub image: ImageName,
+    /// What will become of the image.
+    pub bake: Bake,
+    /// Secrets whose value is another one than the captured one, or was never captured.
+    pub recapture: BTreeSet<String>,
+}
+
+/// What will become of an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Bake {
+    /// It is baked already; the spec has its digest.
+    Done,
+    /// It will be baked.
+    Due {
+        /// Why, as `files changed: web/server.py`; empty for a first bake.
+        why: String,
+    },
+}
+
+/// The numbers that Terraform users look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    /// New services and routes.
+    pub create: usize,
+    /// Services whose instances are replaced.
+    pub replace: usize,
+    /// Scaled or adjusted in place.
+    pub change: usize,
+    /// Services and routes that go.
+    pub remove: usize,
+    /// Services and routes that stay as they are.
+    pub keep: usize,
+}
+
+impl Plan {
+    /// Compares what runs with what would. `images` names the images of the current release, for people.
+    pub(crate) fn new(
+        old: &RevisionSpec,
+        old_images: &BTreeMap<ImageName, Digest>,
+        new: &BTreeMap<ServiceName, Forecast>,
+        new_routes: &BTreeMap<RouteName, Route>,
+    ) -> Self {
+        let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.keys()).collect();
+        let one = |name: &ServiceName| plan_service(name, old.services.get(name), old_images, new.get(name));
+        let services = names.into_iter().filter_map(one).collect();
+        let names: BTreeSet<&RouteName> = old.routes.keys().chain(new_routes.keys()).collect();
+        let one = |name: &RouteName| plan_route(name, old.routes.get(name), new_routes.get(name));
+        let routes = names.into_iter().filter_map(one).collect();
+        Self { services, routes }
+    }
+
+    /// Counts by verb.
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        let verbs = self.services.iter().map(|s| s.verb).chain(self.routes.iter().map(|r| r.verb));
+        for verb in verbs {
+            match verb {
+                Verb::Create => totals.create += 1,
+                Verb::Replace { .. } => totals.replace += 1,
+                Verb::Scale | Verb::Adjust => totals.change += 1,
+                Verb::Remove => totals.remove += 1,
+                Verb::Keep => totals.keep += 1,
+            }
+        }
+        totals
+    }
+
+    /// Whether `up` would do anything.
+    pub(crate) fn has_changes(&self) -> bool {
+        let Totals { create, replace, change, remove, keep: _ } = self.totals();
+        create + replace + change + remove > 0
+    }
+}
+
+fn plan_service(
+    name: &ServiceName,
+    old: Option<&Service>,
+    old_images: &BTreeMap<ImageName, Digest>,
+    new: Option<&Forecast>,
+) -> Option<ServicePlan> {
+    let plan =
+        |verb, kind, replicas, changes| ServicePlan { name: name.clone(), verb, kind, replicas, changes };
+    match (old, new) {
+        (None, None) => None,
+        (Some(old), None) => Some(plan(Verb::Remove, old.kind, (old.replicas, 0), Vec::new())),
+        (None, Some(new)) => {
+            let changes = first_changes(new);
+            Some(plan(Verb::Create, new.service.kind, (0, new.service.replicas), changes))
+        }
+        (Some(old), Some(new)) => {
+            let (verb, changes) = compare(old, old_images, new);
+            Some(plan(verb, new.service.kind, (old.replicas, new.service.replicas), changes))
+        }
+    }
+}
+
+/// What is worth saying about a service that is new.
+fn first_changes(new: &Forecast) -> Vec<Change> {
+    let to = match &new.bake {
+        Bake::Done => format!("{} {}", new.image, new.service.spec.image.short()),
+        Bake::Due { .. } => format!("{} (will be baked)", new.image),
+    };
+    vec![Change::new("image", None, Some(to))]
+}
+
+fn compare(old: &Service, old_images: &BTreeMap<ImageName, Digest>, new: &Forecast) -> (Verb, Vec<Change>) {
+    let mut replacing = image_change(&old.spec, old_images, new);
+    replacing.extend(spec_changes(&old.spec, &new.service.spec));
+    for name in &new.recapture {
+        let mut change = Change::new(format!("secret.{name}"), None, None);
+        change.note = "its value changed".into();
+        replacing.push(change);
+    }
+    let mut adjusting = Changes::default();
+    adjusting.value("kind", &kind_text(old.kind), &kind_text(new.service.kind));
+    adjusting.value("rollout", &strategy_text(old.strategy), &strategy_text(new.service.strategy));
+    bounds_changes(&mut adjusting, old.bounds, new.service.bounds);
+    let mut adjusting = adjusting.into_vec();
+    let scaled = old.replicas != new.service.replicas;
+    let verb = match (replacing.is_empty(), scaled, adjusting.is_empty()) {
+        (false, _, _) => Verb::Replace { new_first: new.service.strategy != Strategy::StopThenStart },
+        (true, true, _) => Verb::Scale,
+        (true, false, false) => Verb::Adjust,
+        (true, false, true) => Verb::Keep,
+    };
+    let mut changes = replacing;
+    if scaled {
+        let (from, to) = (old.replicas.to_string(), new.service.replicas.to_string());
+        changes.push(Change::new("replicas", Some(from), Some(to)));
+    }
+    changes.append(&mut adjusting);
+    (verb, changes)
+}
+
+fn image_change(old: &InstanceSpec, old_images: &BTreeMap<ImageName, Digest>, new: &Forecast) -> Vec<Change> {
+    let named = |digest: Digest| match old_images.iter().find(|(_, known)| **known == digest) {
+        Some((name, _)) => format!("{name} {}", digest.short()),
+        None => digest.short(),
+    };
+    match &new.bake {
+        Bake::Done if old.image == new.service.spec.image => Vec::new(),
+        Bake::Done => {
+            let to = format!("{} {}", new.image, new.service.spec.image.short());
+            vec![Change::new("image", Some(named(old.image)), Some(to))]
+        }
+        Bake::Due { why } => {
+            let to = format!("{} (will be rebaked)", new.image);
+            let note = why.clone();
+            vec![Change { note, ..Change::new("image", Some(named(old.image)), Some(to)) }]
+        }
+    }
+}
+
+fn bounds_changes(changes: &mut Changes, old: RolloutBounds, new: RolloutBounds) {
+    let RolloutBounds { progress_deadline, drain_deadline, warm_for } = new;
+    changes.value("rollout.progress_deadline", &old.progress_deadline, &progress_deadline);
+    changes.value("rollout.drain_deadline", &old.drain_deadline, &drain_deadline);
+    changes.value("rollout.warm_for", &old.warm_for, &warm_for);
+}
+
+fn plan_route(name: &RouteName, old: Option<&Route>, new: Option<&Route>) -> Option<RoutePlan> {
+    let plan = |verb, route: &Route, changes| RoutePlan {
+        name: name.clone(),
+        verb,
+        text: route_text(route),
+        changes,
+    };
+    match (old, new) {
+        (None, None) => None,
+        (Some(old), None) => Some(plan(Verb::Remove, old, Vec::new())),
+        (None, Some(new)) => Some(plan(Verb::Create, new, Vec::new())),
+        (Some(old), Some(new)) => {
+            let Route { name: _, listen, host, path, to } = new;
+            let mut changes = Changes::default();
+            changes.value("listen", &old.listen, listen);
+            changes.optional("host", old.host.clone(), host.clone());
+            changes.value("path", &old.path, path);
+            let target = |to: &kiln_model::service::PortRef| format!("{}.{}", to.service, to.port);
+            changes.value("to", &target(&old.to), &target(to));
+            let changes = changes.into_vec();
+            let verb = if changes.is_empty() { Verb::Keep } else { Verb::Adjust };
+            Some(plan(verb, new, changes))
+        }
+    }
+}
+
+/// A route on one line.
+pub(crate) fn route_text(route: &Route) -> String {
+    let host = route.host.as_deref().unwrap_or("any host");
+    format!("{} {host} {} to {}.{}", route.listen, route.path, route.to.service, route.to.port)
+}
+
+/// A kind by the word of its block.
+pub(crate) const fn kind_text(kind: ServiceKind) -> &'static str {
+    match kind {
+        ServiceKind::Service => "service",
+        ServiceKind::Worker => "worker",
+        ServiceKind::Job => "job",
+    }
+}
+
+/// A strategy by its word in the stack language.
+pub(crate) fn strategy_text(strategy: Strategy) -> String {
+    match strategy {
+        Strategy::BlueGreen => "blue_green".into(),
+        Strategy::Rolling { max_surge, max_unavailable } => {
+            format!("rolling (max_surge {max_surge}, max_unavailable {max_unavailable})")
+        }
+        Strategy::StopThenStart => "stop_then_start".into(),
+    }
+}

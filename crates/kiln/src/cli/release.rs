@@ -1,0 +1,189 @@
+//! `kiln release`
+
+use std::fmt::Write as _;
+
+use kiln_model::release::{Binding, Release};
+use kiln_model::{Digest, RevisionNumber};
+use kiln_store::Store;
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::screen::Paint;
+use super::table::Table;
+use crate::api::wire;
+
+/// List and show what an environment can be moved to
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln release list --env prod\n  kiln release show 41")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List revisions, the newest first
+    #[command(after_help = "Example:\n  kiln release list --retained")]
+    List {
+        /// Only what a rollback can go to
+        #[arg(long)]
+        retained: bool,
+    },
+    /// Show the release behind a revision: images, holes, checks
+    #[command(after_help = "Example:\n  kiln release show 41")]
+    Show {
+        /// The revision, as 41 or #41; by default the current one
+        #[arg(value_parser = super::rollback::number)]
+        revision: Option<RevisionNumber>,
+    },
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("release")?;
+    let target = context.target(&client)?;
+    match &args.verb {
+        Verb::List { retained } => {
+            let mut revisions = client.revisions(&target)?;
+            if *retained {
+                revisions.retain(|revision| revision.completed);
+            }
+            if context.screen.json() {
+                context.screen.answer(&json!({ "environment": target.to_string(), "revisions": revisions }));
+                return Ok(Exit::Done);
+            }
+            let text = list(&revisions, context.screen.paint());
+            context.screen.print(&text);
+            Ok(Exit::Done)
+        }
+        Verb::Show { revision } => {
+            let current = || client.environment(&target).map(|environment| environment.current);
+            let number = match revision {
+                Some(number) => *number,
+                None => RevisionNumber(current()?.ok_or_else(|| {
+                    Failure::refused(format!("{target} has no revision yet"))
+                        .hint("`kiln up` makes the first one")
+                })?),
+            };
+            let detail = client.revision(&target, number)?;
+            let shown = Shown::load(context, &detail)?;
+            if context.screen.json() {
+                let answer = shown.json(&detail);
+                context.screen.answer(&answer);
+            } else {
+                let text = shown.text(&detail, context.screen.paint());
+                context.screen.print(&text);
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn list(revisions: &[wire::Revision], paint: Paint) -> String {
+    let mut table = Table::new(&["REVISION", "RELEASE", "SERVICES", "STATE", ""]);
+    for revision in revisions {
+        let state = match (revision.current, revision.warm, revision.completed) {
+            (true, ..) => paint.green("current"),
+            (false, true, _) => paint.yellow("warm"),
+            (false, false, true) => "retained".into(),
+            (false, false, false) => paint.dim("never reached"),
+        };
+        let release: String = revision.release.trim_start_matches("sha256:").chars().take(12).collect();
+        let made = revision.composed.clone().unwrap_or_default();
+        table.row([format!("#{}", revision.number), release, revision.services.to_string(), state, made]);
+    }
+    table.render(0)
+}
+
+/// A release and its binding, as stored.
+struct Shown {
+    release: Release,
+    binding: Binding,
+}
+
+impl Shown {
+    fn load(context: &Context<'_>, detail: &wire::RevisionDetail) -> Result<Self, Failure> {
+        let store = Store::open(context.state().path())
+            .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
+        let digest = |text: &str| {
+            text.parse::<Digest>()
+                .map_err(|error| Failure::bug("the controller named an impossible digest").cause(error))
+        };
+        let lost = |error: kiln_store::ReadError| {
+            Failure::external(format!("the release of #{} can't be read", detail.revision.number))
+                .caused_by(&error)
+        };
+        Ok(Self {
+            release: store.releases.release(&digest(&detail.revision.release)?).map_err(lost)?,
+            binding: store.releases.binding(&digest(&detail.revision.binding)?).map_err(lost)?,
+        })
+    }
+
+    fn json(&self, detail: &wire::RevisionDetail) -> Value {
+        let pairs = |pairs: Vec<(String, String)>| {
+            pairs.into_iter().map(|(key, value)| (key, json!(value))).collect::<serde_json::Map<_, _>>()
+        };
+        let checks: Vec<Value> = self
+            .release
+            .checks
+            .iter()
+            .map(|check| json!({ "image": check.image.to_string(), "test": check.test }))
+            .collect();
+        json!({
+            "revision": detail.revision,
+            "source": self.release.source.to_string(),
+            "images": pairs(self.release.images.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()),
+            "holes": pairs(self.release.holes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect()),
+            "variables": pairs(self.binding.variables.iter().map(|(k, v)| (k.to_string(), v.clone())).collect()),
+            "secrets": pairs(self.binding.secrets.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
+            "checks": checks,
+            "sealed": detail.sealed,
+        })
+    }
+
+    fn text(&self, detail: &wire::RevisionDetail, paint: Paint) -> String {
+        let mut text = String::new();
+        let revision = &detail.revision;
+        let mut section = |title: &str, rows: Vec<[String; 2]>| {
+            if rows.is_empty() {
+                return;
+            }
+            let mut table = Table::bare();
+            rows.into_iter().for_each(|row| table.row(row));
+            // Writing to a String can't fail.
+            let _ = write!(text, "{}\n{}", paint.bold(title), table.render(2));
+        };
+        section(
+            &format!("Revision #{}", revision.number),
+            vec![
+                ["release".into(), revision.release.clone()],
+                ["binding".into(), revision.binding.clone()],
+                ["source".into(), self.release.source.to_string()],
+            ],
+        );
+        let images = self.release.images.iter().map(|(name, digest)| [name.to_string(), digest.to_string()]);
+        section("Images", images.collect());
+        let holes = self.release.holes.iter().map(|(name, kind)| {
+            let value = self.binding.variables.get(name).map_or("(sensitive)", String::as_str);
+            [format!("{name} ({kind})"), value.into()]
+        });
+        section("Holes, as filled in", holes.collect());
+        let secrets =
+            self.binding.secrets.iter().map(|(name, version)| [name.clone(), format!("version {version}")]);
+        section("Secrets", secrets.collect());
+        let checks = self
+            .release
+            .checks
+            .iter()
+            .map(|check| [check.test.clone(), format!("on {}", check.image.short())]);
+        section("Required checks", checks.collect());
+        let services = detail
+            .sealed
+            .services
+            .iter()
+            .map(|(name, service)| [name.clone(), format!("{} × {}", service.replicas, service.kind)]);
+        section("Services", services.collect());
+        text
+    }
+}

@@ -1,0 +1,83 @@
+//! `kiln rollback`
+
+use kiln_model::{RevisionNumber, ServiceName};
+use serde_json::json;
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::follow;
+use super::interrupt::Interrupt;
+
+/// Go back to a retained revision
+///
+/// Without a number: to the revision before the current one. Where its instances are still warm, going back is one switch
+/// of the routes. With --service, only that service goes back, and a new revision is composed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln rollback --env prod 41\n  kiln rollback --service web")]
+pub(super) struct Args {
+    /// The revision, as 41 or #41
+    #[arg(value_parser = number)]
+    revision: Option<RevisionNumber>,
+    /// Take only this service back
+    #[arg(long, value_name = "NAME")]
+    service: Option<ServiceName>,
+    /// Return once it is recorded, without waiting for its end
+    #[arg(long)]
+    detach: bool,
+}
+
+/// Reads a revision's number, with or without its sign.
+pub(super) fn number(text: &str) -> Result<RevisionNumber, String> {
+    let digits = text.strip_prefix('#').unwrap_or(text);
+    digits.parse().map(RevisionNumber).map_err(|_| "expected a revision's number, such as 41".into())
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("rollback")?;
+    let target = context.target(&client)?;
+    // Named, so that a request that is sent twice goes back once.
+    let to = match args.revision {
+        Some(number) => number,
+        None => {
+            let previous = client.environment(&target)?.previous;
+            previous.map(RevisionNumber).ok_or_else(|| {
+                Failure::refused(format!("{target} has no earlier revision to go back to"))
+                    .hint("`kiln release list --retained` shows what can still be restored")
+            })?
+        }
+    };
+    let service = args.service.as_ref().map(ServiceName::as_str);
+    let accepted = client.rollback(&target, Some(to), service)?;
+    let Some(rollout) = accepted.rollout else {
+        let at = accepted.revision.unwrap_or(to.0);
+        return done(context, &format!("{target} is at #{at} already"), at);
+    };
+    if args.detach {
+        return done(context, &format!("{target} goes back to {to}"), to.0);
+    }
+    let interrupt = Interrupt::listen(|| {});
+    let followed = follow::rollout(&client, &target, rollout, context.screen, &interrupt)?;
+    follow::conclude(&target, followed, context.screen, &[("to", json!(to.0))])
+}
+
+fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {
+    if context.screen.json() {
+        context.screen.answer(&json!({ "revision": revision, "outcome": text }));
+    } else {
+        context.screen.line(text);
+    }
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_is_named_with_or_without_its_sign() {
+        assert_eq!(number("#41"), Ok(RevisionNumber(41)));
+        assert_eq!(number("41"), Ok(RevisionNumber(41)));
+        assert!(number("prod").is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! `kiln status`
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use kiln_model::{Millis, Timestamp};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::follow::frame::title;
+use super::screen::Paint;
+use super::table::{Table, count, now, span};
+use crate::api::wire;
+use crate::runtime::StateDir;
+
+/// Show what runs and what is going on
+///
+/// Every environment, or the one that --env or --stack names: its revision, the rollout and what it waits for, services,
+/// health and URLs; then Kiln's own processes, and the limits that this machine can't enforce.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln status --env prod")]
+pub(super) struct Args {}
+
+/// One of Kiln's own processes.
+struct Process {
+    name: &'static str,
+    pid: Option<u32>,
+}
+
+pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
+    context.require_root("status")?;
+    let processes = processes(&context.state());
+    let Some(client) = context.running_client()? else {
+        return not_running(context, &processes);
+    };
+    let mut environments = client.environments()?;
+    if let Some(env) = context.named_env() {
+        environments.retain(|shown| shown.env == env.as_str());
+    }
+    if let Some(stack) = &context.globals.stack {
+        environments.retain(|shown| shown.stack == stack.as_str());
+    }
+    let unenforced = super::hosts::unenforced(&context.state());
+    let health = client.health().clone();
+    if context.screen.json() {
+        context.screen.answer(&json!({
+            "running": true,
+            "version": health.version,
+            "term": health.term,
+            "position": health.position,
+            "environments": environments,
+            "processes": processes_json(&processes),
+            "unenforced": unenforced,
+        }));
+        return Ok(Exit::Done);
+    }
+    let paint = context.screen.paint();
+    let mut text = String::new();
+    if environments.is_empty() {
+        text.push_str("Nothing runs here yet: `kiln up` in a stack's folder.\n\n");
+    }
+    for environment in &environments {
+        environment_text(&mut text, environment, paint);
+        text.push('\n');
+    }
+    let pids: Vec<String> = processes.iter().map(process_text).collect();
+    let _ = writeln!(text, "Kiln {}: {}; log {}", health.version, pids.join(", "), health.position);
+    for limit in &unenforced {
+        let _ = writeln!(text, "{} not enforced here: {limit}", paint.yellow("!"));
+    }
+    context.screen.print(&text);
+    Ok(Exit::Done)
+}
+
+fn not_running(context: &mut Context<'_>, processes: &[Process]) -> Outcome {
+    if context.screen.json() {
+        context
+            .screen
+            .answer(&json!({ "running": false, "processes": processes_json(processes), "environments": [] }));
+        return Ok(Exit::External);
+    }
+    let state = context.state();
+    Err(Failure::external(format!("Kiln does not run for {}", state.path().display()))
+        .cause("no controller answers; instances that were started go on without it")
+        .hint("`kiln up` starts it, and so does `kiln host`"))
+}
+
+fn processes_json(processes: &[Process]) -> Value {
+    processes
+        .iter()
+        .map(|process| (process.name.to_string(), json!(process.pid)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn process_text(process: &Process) -> String {
+    match process.pid {
+        Some(pid) => format!("{} {pid}", process.name),
+        None => format!("{} not running", process.name),
+    }
+}
+
+/// The processes by what they wrote into their lock files, if they still live.
+fn processes(state: &StateDir) -> Vec<Process> {
+    ["host", "edge", "controller"]
+        .into_iter()
+        .map(|name| {
+            let text = fs::read_to_string(state.lock_file(name)).unwrap_or_default();
+            let pid =
+                text.trim().parse().ok().filter(|pid: &u32| Path::new(&format!("/proc/{pid}")).exists());
+            Process { name, pid }
+        })
+        .collect()
+}
+
+fn environment_text(text: &mut String, environment: &wire::Environment, paint: Paint) {
+    let at = environment.current.map_or_else(|| "no revision yet".into(), |number| format!("at #{number}"));
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "{}  {at}", paint.bold(&format!("{}/{}", environment.stack, environment.env)));
+    if let Some(origin) = &environment.origin {
+        let _ = writeln!(text, "  from {origin}");
+    }
+    if let Some(rollout) = &environment.rollout {
+        rollout_text(text, rollout, environment, paint);
+    }
+    for wait in &environment.waits_for {
+        let _ = writeln!(text, "    waits for {wait}");
+    }
+    let mut table = Table::new(&["SERVICE", "KIND", "HEALTHY", "ROLLOUT", "IMAGE", ""]);
+    for service in &environment.services {
+        table.row(service_cells(service, paint));
+    }
+    if !environment.services.is_empty() {
+        text.push_str(&table.render(2));
+    }
+    for route in &environment.routes {
+        let _ = writeln!(text, "  {}  to {}.{}", paint.bold(&route.url), route.service, route.port);
+    }
+}
+
+fn service_cells(service: &wire::Service, paint: Paint) -> [String; 6] {
+    let healthy = match service.kind.as_str() {
+        "job" => "-".to_string(),
+        _ => format!("{}/{}", service.healthy, service.replicas),
+    };
+    let healthy = match service.healthy >= service.replicas {
+        true => paint.green(&healthy),
+        false => paint.yellow(&healthy),
+    };
+    let owner = match service.replicas_owner.as_str() {
+        "hand" => " (scaled by hand)",
+        "autoscaler" => " (autoscaler)",
+        _ => "",
+    };
+    let image = service.image.strip_prefix("sha256:").unwrap_or(&service.image);
+    [
+        service.name.clone(),
+        service.kind.clone(),
+        healthy + owner,
+        service.strategy.clone(),
+        image.chars().take(12).collect(),
+        paint.yellow(&service.trouble),
+    ]
+}
+
+fn rollout_text(text: &mut String, rollout: &wire::Rollout, environment: &wire::Environment, paint: Paint) {
+    let title = title(rollout);
+    let Some(ended) = &rollout.ended else {
+        let done = rollout.steps.iter().filter(|step| step.state == "done").count();
+        let passed = span(Millis(environment.now_ms.saturating_sub(rollout.started_ms)));
+        let steps = count(rollout.steps.len(), "step");
+        let _ = writeln!(
+            text,
+            "  {} {title} by {}: {done} of {steps}, {passed}",
+            paint.yellow("▸"),
+            rollout.actor
+        );
+        if let Some(reason) = &rollout.going_back {
+            let _ = writeln!(text, "    {}", paint.red(&format!("going back: {reason}")));
+        }
+        if !rollout.trouble.is_empty() {
+            let _ = writeln!(text, "    last trouble: {}", rollout.trouble);
+        }
+        return;
+    };
+    let ago = span(now().since(Timestamp(ended.at_ms)));
+    let outcome = ended.outcome.replace('_', " ");
+    let outcome = if ended.outcome == "completed" { paint.green(&outcome) } else { paint.red(&outcome) };
+    let _ = writeln!(text, "  {title} by {}: {outcome} {ago} ago", rollout.actor);
+    if !ended.reason.is_empty() {
+        let _ = writeln!(text, "    {}", ended.reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_shows_what_its_rollout_waits_for() {
+        let environment = wire::Environment {
+            stack: "shop".into(),
+            env: "dev".into(),
+            origin: Some("/srv/shop".into()),
+            current: Some(41),
+            now_ms: 12_000,
+            waits_for: vec!["web/0 to become healthy".into()],
+            rollout: Some(wire::Rollout {
+                from: Some(41),
+                to: Some(42),
+                cause: "up".into(),
+                actor: "alice".into(),
+                steps: vec![wire::Step { state: "done".into(), ..Default::default() }, wire::Step::default()],
+                ..Default::default()
+            }),
+            services: vec![wire::Service {
+                name: "web".into(),
+                kind: "service".into(),
+                strategy: "blue_green".into(),
+                replicas: 2,
+                healthy: 1,
+                image: format!("sha256:{}", "ab".repeat(32)),
+                ..Default::default()
+            }],
+            routes: vec![wire::Route {
+                url: "http://localhost:8080/".into(),
+                service: "web".into(),
+                port: "http".into(),
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        let mut text = String::new();
+        environment_text(&mut text, &environment, Paint::PLAIN);
+        let expected = "\
+shop/dev  at #41
+  from /srv/shop
+  ▸ up #41 → #42 by alice: 1 of 2 steps, 12s
+    waits for web/0 to become healthy
+  SERVICE  KIND     HEALTHY  ROLLOUT     IMAGE
+  web      service  1/2      blue_green  abababababab
+  http://localhost:8080/  to web.http
+";
+        assert_eq!(text, expected);
+    }
+}

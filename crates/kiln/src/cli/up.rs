@@ -1,0 +1,224 @@
+//! `kiln up`
+
+use std::path::PathBuf;
+
+use kiln_edge::ledger::{self, LedgerSnapshot};
+use kiln_model::{EnvKey, EnvName};
+use kiln_store::Sealed;
+use serde_json::{Value, json};
+
+use super::bake::{Baked, bake};
+use super::context::Context;
+use super::deploy::load::{self, Declared};
+use super::deploy::seal::{Sealing, seal};
+use super::deploy::{checks, origin, secrets};
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::follow::{self, Followed};
+use super::interrupt::Interrupt;
+use super::plan;
+use super::plan::diff::{Plan, Verb};
+use super::plan::file::SavedPlan;
+use super::plan::forecast::Last;
+use super::table::count;
+use crate::api::client::Client;
+use crate::api::wire;
+use crate::runtime::StateDir;
+
+/// Bake, check, seal and move the environment to it
+///
+/// Starts Kiln where it does not run. Shows the rollout until it is complete; Ctrl-C detaches and the rollout goes on. A
+/// rollout that fails goes back by itself, traffic first.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln up --env prod\n  kiln plan --out next.plan && kiln up next.plan")]
+pub(super) struct Args {
+    /// Carry out a saved plan, or refuse if the folder or the environment moved on since
+    #[arg(value_name = "PLANFILE")]
+    plan: Option<PathBuf>,
+    /// Return once the rollout is recorded, without waiting for its end
+    #[arg(long)]
+    detach: bool,
+    /// Take over a stack name that belongs to another folder or Git origin
+    #[arg(long)]
+    adopt: bool,
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    context.require_root("up")?;
+    let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
+    let (env, vars) = asked(context, saved.as_ref())?;
+    let folder = context.folder()?;
+    let mut declared = load::declared(&folder, &env, &vars, context.screen)?;
+    let key = EnvKey { stack: declared.stack.name.clone(), env };
+    let client = context.client("up")?;
+    let state = context.state();
+    let last = Last::load(&client, &state, &key)?;
+    if let Some(saved) = &saved {
+        saved.require_same_folder(&declared.listing)?;
+        saved.require_base(last.as_ref().and_then(|last| last.number))?;
+    }
+    let plan = plan::of(&declared, last.as_ref())?;
+    say_plan(context, &key, &plan);
+    let interrupt = Interrupt::listen(|| {});
+    let baked = bake(&mut declared, &state, context.screen, &interrupt)?;
+    checks::run(&client, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
+    let sealing = sealed(&declared, &baked, &state)?;
+    let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
+    let before = ledger_of(&state);
+    let accepted = client.up(&key, &up)?;
+    // From here on the log refers to what was stored, and the lease has done its work.
+    drop(baked);
+    let Some(rollout) = accepted.rollout else { return unchanged(context, &client, &key, accepted.revision) };
+    if args.detach {
+        return detached(context, &key, &accepted);
+    }
+    let followed = follow::rollout(&client, &key, rollout, context.screen, &interrupt)?;
+    conclude(context, &key, followed, &plan, before)
+}
+
+/// The environment and the variables: those of the saved plan, which nothing may contradict.
+fn asked(
+    context: &Context<'_>,
+    saved: Option<&SavedPlan>,
+) -> Result<(EnvName, Vec<(String, String)>), Failure> {
+    let vars = context.globals.vars.clone();
+    let Some(saved) = saved else { return Ok((context.env(), vars)) };
+    let env = EnvName::new(saved.env.as_str())
+        .map_err(|error| Failure::usage("the saved plan names no environment").cause(error))?;
+    if context.named_env().is_some_and(|named| *named != env) {
+        return Err(Failure::usage(format!("the plan is for the environment {env}")).hint("leave out --env"));
+    }
+    if !vars.is_empty() && vars != saved.vars {
+        return Err(
+            Failure::usage("the plan has variables of its own").hint("leave out --var, or plan again")
+        );
+    }
+    Ok((env, saved.vars.clone()))
+}
+
+fn say_plan(context: &mut Context<'_>, key: &EnvKey, plan: &Plan) {
+    let mut line = format!("{key}: {}", plan::render::summary(plan));
+    let moving: Vec<&str> = plan
+        .services
+        .iter()
+        .filter(|service| service.verb != Verb::Keep)
+        .map(|service| service.name.as_str())
+        .collect();
+    // A handful of names helps; a thousand don't.
+    if (1..=8).contains(&moving.len()) {
+        line = format!("{line} ({})", moving.join(", "));
+    }
+    context.screen.note(&line);
+}
+
+fn sealed(declared: &Declared, baked: &Baked, state: &StateDir) -> Result<Sealing, Failure> {
+    let store = Sealed::open(state.path())
+        .map_err(|error| Failure::external("the sealed store can't be opened").caused_by(&error))?;
+    let versions = secrets::capture(&store, &declared.stack, &declared.folder)?;
+    seal(&declared.stack, &baked.images, &versions, baked.source)
+}
+
+/// Stores the release and its binding, and makes the request that refers to them.
+fn request(
+    args: &Args,
+    declared: &Declared,
+    baked: &Baked,
+    sealing: &Sealing,
+    saved: Option<&SavedPlan>,
+) -> Result<wire::Up, Failure> {
+    let failed = |error: kiln_store::PutError| {
+        Failure::external("the release can't be stored")
+            .caused_by(&error)
+            .hint("free some space on the disk of the state folder; what runs was not touched")
+    };
+    let releases = &baked.store.releases;
+    Ok(wire::Up {
+        origin: origin::of(&declared.folder),
+        adopt: args.adopt,
+        base: saved.and_then(|saved| saved.base),
+        release: releases.put_release(&sealing.release).map_err(failed)?.to_string(),
+        binding: releases.put_binding(&sealing.binding).map_err(failed)?.to_string(),
+        sealed: (&sealing.spec).into(),
+    })
+}
+
+fn unchanged(context: &mut Context<'_>, client: &Client, key: &EnvKey, revision: Option<u64>) -> Outcome {
+    let environment = client.environment(key)?;
+    let urls: Vec<String> = environment.routes.iter().map(|route| route.url.clone()).collect();
+    let number = revision.or(environment.current).unwrap_or_default();
+    if context.screen.json() {
+        context.screen.answer(&json!({
+            "environment": key.to_string(),
+            "revision": number,
+            "outcome": "unchanged",
+            "urls": urls,
+        }));
+        return Ok(Exit::Done);
+    }
+    let paint = context.screen.paint();
+    context.screen.line(&format!("{} {key} is at #{number} already: nothing to do", paint.green("✓")));
+    for url in &urls {
+        context.screen.line(&format!("  {}", paint.bold(url)));
+    }
+    Ok(Exit::Done)
+}
+
+fn detached(context: &mut Context<'_>, key: &EnvKey, accepted: &wire::Accepted) -> Outcome {
+    let number = accepted.revision.unwrap_or_default();
+    if context.screen.json() {
+        context.screen.answer(&json!({
+            "environment": key.to_string(),
+            "revision": number,
+            "rollout": accepted.rollout,
+            "outcome": "running",
+        }));
+    } else {
+        let env = &key.env;
+        context
+            .screen
+            .line(&format!("{key} moves to #{number}; `kiln status --env {env}` shows how far it is"));
+    }
+    Ok(Exit::Done)
+}
+
+/// What the edge has counted so far; none before it ever ran.
+fn ledger_of(state: &StateDir) -> Option<LedgerSnapshot> {
+    ledger::read(&state.path().join("edge/ledger")).ok()
+}
+
+fn conclude(
+    context: &mut Context<'_>,
+    key: &EnvKey,
+    followed: Followed,
+    plan: &Plan,
+    before: Option<LedgerSnapshot>,
+) -> Outcome {
+    let ended = matches!(followed, Followed::Ended(_));
+    let total =
+        |ledger: Option<&LedgerSnapshot>| ledger.map(|ledger| ledger.total_of(key, None)).unwrap_or_default();
+    let (before, after) = (total(before.as_ref()), total(ledger_of(&context.state()).as_ref()));
+    let served = after.answered.saturating_sub(before.answered);
+    let lost = after.lost().saturating_sub(before.lost());
+    let totals = plan.totals();
+    let more: [(&str, Value); 2] = [
+        ("requests", json!({ "served": served, "lost": lost })),
+        (
+            "changes",
+            json!({
+                "create": totals.create,
+                "replace": totals.replace,
+                "change": totals.change,
+                "remove": totals.remove,
+            }),
+        ),
+    ];
+    let exit = follow::conclude(key, followed, context.screen, &more)?;
+    if ended && !context.screen.json() {
+        if served + lost > 0 {
+            let served = count(usize::try_from(served).unwrap_or(usize::MAX), "request");
+            context.screen.line(&format!("  meanwhile {served} served, {lost} lost"));
+        }
+        context.screen.line("  `kiln rollback` goes back, `kiln logs -f` shows what the instances say");
+    }
+    Ok(exit)
+}
