@@ -186,6 +186,11 @@ impl Sink {
         self.problems.len()
     }
 
+    /// Takes back problems of these kinds.
+    pub(crate) fn drop_codes(&mut self, codes: &[&str]) {
+        self.problems.retain(|p| !codes.contains(&p.code));
+    }
+
     pub(crate) fn has_errors(&self) -> bool {
         self.problems.iter().any(|p| p.severity == Severity::Error)
     }

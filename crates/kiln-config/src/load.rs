@@ -64,6 +64,10 @@ pub fn load(sources: &SourceSet, request: &Request<'_>) -> Loaded {
     let redacted = Arc::new(redactions(sources, &bodies, &broken));
     let declared = Declarations::collect(&bodies, &mut sink.borrow_mut());
     let stack = resolve(&declared, request, &sink);
+    if !broken.is_empty() {
+        // What is missing may stand in a part that could not be read.
+        sink.borrow_mut().drop_codes(&["unknown-name", "unknown-variable", "missing-stack", "no-port"]);
+    }
     let stack = stack.filter(|_| !sink.borrow().has_errors());
     let sink = sink.into_inner();
     let total = sink.len();

@@ -175,7 +175,7 @@ impl<'a> Lowering<'a> {
     fn traversal(&self, traversal: &Traversal) -> ExprKind {
         let base = self.expr(&traversal.expr);
         let steps = traversal.operators.iter().map(|operator| {
-            let span = self.span(operator.span());
+            let span = self.step_span(operator.span());
             let kind = match operator.value() {
                 TraversalOperator::AttrSplat(_) => StepKind::AttrSplat,
                 TraversalOperator::FullSplat(_) => StepKind::FullSplat,
@@ -189,6 +189,14 @@ impl<'a> Lowering<'a> {
             Step { span, kind }
         });
         ExprKind::Traversal(Box::new(base), steps.collect())
+    }
+
+    /// The name of an attribute, without the dot and blanks before it.
+    fn step_span(&self, range: Option<Range<usize>>) -> Span {
+        let range = range.unwrap_or(0..0);
+        let text = self.text.get(range.clone()).unwrap_or("");
+        let name = text.strip_prefix('.').map_or(text, str::trim_start);
+        self.span(Some(range.end - name.len()..range.end))
     }
 
     fn for_expr(&self, for_expr: &ForExpr) -> ExprKind {

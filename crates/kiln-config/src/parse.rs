@@ -163,8 +163,10 @@ fn too_large(id: FileId, tokens: &[Token], text: &str) -> Option<Problem> {
 
 fn lex_problem(id: FileId, error: &LexError) -> Problem {
     let span = Span::new(id, error.range.start, error.range.end);
-    let mut problem =
-        Problem::new("syntax", span, error.message.clone()).label("opened here").help(error.help);
+    let mut problem = Problem::new("syntax", span, error.message.clone()).help(error.help);
+    if error.message.contains("never closed") {
+        problem = problem.label("opened here");
+    }
     if let Some((range, text)) = &error.also {
         problem = problem.also(Span::new(id, range.start, range.end), *text);
     }
@@ -188,12 +190,20 @@ fn syntax_problem(id: FileId, text: &str, chunk: Range<usize>, error: &hcl_edit:
         Some(_) if word_end > at => format!("`{}`", &text[at..word_end]),
         Some(c) => format!("`{c}`"),
     };
+    if raw.contains("invalid escape sequence") {
+        let start = text[..at].rfind('\\').unwrap_or(at);
+        let span = Span::new(id, start, at.max(start + 1));
+        let message = format!("`{}` is no escape sequence", text[start..at].trim());
+        let help = "there are `\\n`, `\\r`, `\\t`, `\\\"`, `\\\\`, `\\uNNNN` and `\\UNNNNNNNN`";
+        return Problem::new("syntax", span, message).help(help);
+    }
     let expected = raw.rsplit("expected ").next().filter(|_| raw.contains("expected "));
     let (message, help) = match expected {
-        Some(_) if raw.contains("invalid expression") => (
-            format!("a value is missing: found {found}"),
-            Some("give a value, such as a string in quotes".to_owned()),
-        ),
+        Some(_) if raw.contains("invalid expression") => {
+            let help =
+                hint(text, at, "").unwrap_or_else(|| "give a value, such as a string in quotes".to_owned());
+            (format!("a value is missing: found {found}"), Some(help))
+        }
         Some(list) => (format!("found {found}, expected {}", tidy_expected(list)), hint(text, at, list)),
         None if raw.contains("unexpected token") => (format!("{found} can't stand here"), hint(text, at, "")),
         None => (raw.to_owned(), None),

@@ -134,12 +134,12 @@ impl<'r> Reader<'r> {
     }
 
     fn refuse_sensitive(self, name: &str, expr: &Expr, value: &Value) {
-        let span = sensitive_item(expr, value).unwrap_or(expr.span);
+        let (span, origin) = sensitive_item(expr, value).unwrap_or((expr.span, value.origin));
         let message = format!("`{name}` of {} would store a sensitive value in clear", self.owner);
         let problem = Problem::new("sensitive-value", span, message).label("this is sensitive").help(
             "declare a `secret`, and let the service read it from a file: `secrets = { \"/run/secrets/NAME\" = secret.NAME }`",
         );
-        self.report(written_at(problem, span, value.origin));
+        self.report(written_at(problem, span, origin));
     }
 
     fn wrong(self, name: &str, span: Span, value: &Value, reason: &str, help: Option<String>) {
@@ -405,9 +405,9 @@ fn item_span(expr: &Expr, key: &str) -> Span {
     }
 }
 
-/// The first item of an object that is sensitive.
-fn sensitive_item(expr: &Expr, value: &Value) -> Option<Span> {
+/// The first item of an object that is sensitive: its place, and where its value was written.
+fn sensitive_item(expr: &Expr, value: &Value) -> Option<(Span, Span)> {
     let map = value.as_map().filter(|_| !value.marks.sensitive)?;
-    let (key, _) = map.items.iter().find(|(_, v)| v.all_marks().sensitive)?;
-    Some(item_span(expr, key))
+    let (key, item) = map.items.iter().find(|(_, v)| v.all_marks().sensitive)?;
+    Some((item_span(expr, key), item.origin))
 }

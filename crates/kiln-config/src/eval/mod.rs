@@ -5,6 +5,9 @@ mod operate;
 mod template;
 mod traverse;
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 
 use kiln_model::Timestamp;
@@ -17,8 +20,8 @@ use crate::syntax::{Call, Expr, ExprKind, Part, Step};
 use crate::types::Type;
 use crate::value::{Kind, Reference, STRING_BYTES_MAX, TooLarge, Value};
 
-/// A stack of 10,000 services takes under a million steps; a hostile one is stopped within seconds.
-const STEPS_MAX: u64 = 30_000_000;
+/// A stack of 10,000 services takes well under a million steps; a hostile one is stopped within a second or two.
+const STEPS_MAX: u64 = 5_000_000;
 
 /// `templatefile` and `templatestring` within each other: each level nests a whole evaluation on the stack.
 const TEMPLATE_NESTING_MAX: u32 = 8;

@@ -66,7 +66,14 @@ impl Evaluator<'_> {
                 Some(item) => Ok(item.clone().marked(&value.marks)),
                 None => {
                     let known = map.items.keys().map(|k| &**k);
-                    let help = if value.marks.sensitive { None } else { did_you_mean(name, known) };
+                    let many = map.items.iter().next().filter(|(_, v)| matches!(v.kind, Kind::Ref(_)));
+                    let help = match many {
+                        _ if value.marks.sensitive => None,
+                        Some((key, _)) => {
+                            Some(format!("it has `for_each`: say which one, as in `[\"{key}\"].{name}`"))
+                        }
+                        None => did_you_mean(name, known),
+                    };
                     let message = format!("{} has no attribute `{name}`", value.describe());
                     let problem = Problem::new("unknown-attribute", span, message).maybe_help(help);
                     fail(written_at(problem, span, value.origin))

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Args, Failure, Function, MANY, Run, row};
 use crate::number::Number;
-use crate::types::Type;
+use crate::types::{Type, unify_all};
 use crate::value::{Kind, MapKind, SeqKind, Value};
 
 pub(super) static ROWS: &[Function] = &[
@@ -209,6 +209,16 @@ pub(super) fn like(kind: SeqKind, items: Vec<Value>) -> Result<Value, Failure> {
     })
 }
 
+/// The type that all values have in common; anything where there is none.
+pub(super) fn common_type<'v>(
+    args: &Args<'_>,
+    values: impl Iterator<Item = &'v Value>,
+) -> Result<Type, Failure> {
+    args.weigh()?;
+    let types: Vec<Type> = values.map(Type::of).collect();
+    Ok(unify_all(types.iter()).unwrap_or(Type::Any))
+}
+
 fn bools(args: &Args<'_>) -> Result<Vec<bool>, Failure> {
     let one = |(i, value): (usize, &Value)| {
         let converted = Type::Bool.convert(value.clone());
@@ -228,7 +238,9 @@ fn anytrue(args: &Args<'_>) -> Result<Value, Failure> {
 
 fn coalesce(args: &Args<'_>) -> Result<Value, Failure> {
     let found = args.rest(0).iter().find(|v| !v.is_null() && v.as_str() != Some(""));
-    found.cloned().ok_or_else(|| "all values are null or empty".into())
+    let Some(found) = found else { return Err("all values are null or empty".into()) };
+    let common = common_type(args, args.rest(0).iter())?;
+    common.convert(found.clone()).map_err(Failure::Call)
 }
 
 fn coalescelist(args: &Args<'_>) -> Result<Value, Failure> {
@@ -263,13 +275,15 @@ fn contains(args: &Args<'_>) -> Result<Value, Failure> {
 }
 
 fn distinct(args: &Args<'_>) -> Result<Value, Failure> {
-    args.weigh()?;
     let seq = args.seq(0)?;
-    let mut order: Vec<usize> = (0..seq.items.len()).collect();
-    order.sort_by(|a, b| seq.items[*a].order(&seq.items[*b]).then(a.cmp(b)));
-    order.dedup_by(|a, b| seq.items[*a].order(&seq.items[*b]).is_eq());
+    let common = common_type(args, seq.items.iter())?;
+    let converted = seq.items.iter().map(|v| common.convert(v.clone()).map_err(Failure::Call));
+    let items: Vec<Value> = converted.collect::<Result<_, _>>()?;
+    let mut order: Vec<usize> = (0..items.len()).collect();
+    order.sort_by(|a, b| items[*a].order(&items[*b]).then(a.cmp(b)));
+    order.dedup_by(|a, b| items[*a].order(&items[*b]).is_eq());
     order.sort_unstable();
-    like(seq.kind, order.into_iter().map(|i| seq.items[i].clone()).collect())
+    Ok(Value::list(order.into_iter().map(|i| items[i].clone()).collect())?)
 }
 
 fn element(args: &Args<'_>) -> Result<Value, Failure> {

@@ -174,20 +174,20 @@ fn one(verb: &Verb, value: &Value) -> Result<String, String> {
             Kind::Bool(value) => Ok(value.to_string()),
             _ => Err("`%t` can't take null".into()),
         },
-        'd' => Ok(signed(verb, number()?, |n| n.to_string())),
+        'd' => whole(number()?).map(|n| signed(verb, n, |n| n.to_string())),
         'b' => whole(number()?).map(|n| signed(verb, n, |n| radix(n, 2))),
         'o' => whole(number()?).map(|n| signed(verb, n, |n| radix(n, 8))),
         'x' => whole(number()?).map(|n| signed(verb, n, |n| radix(n, 16))),
         'X' => whole(number()?).map(|n| signed(verb, n, |n| radix(n, 16).to_uppercase())),
         'f' => Ok(signed(verb, number()?, |n| format!("{:.decimals$}", n.to_f64()))),
         'e' => Ok(signed(verb, number()?, |n| exponent(n.to_f64(), decimals))),
-        'g' => Ok(signed(verb, number()?, |n| n.to_string())),
+        'g' => Ok(signed(verb, number()?, shortest)),
         other => Err(format!("there is no verb `%{other}`")),
     }
 }
 
 fn whole(number: Number) -> Result<Number, String> {
-    Ok(Number::from(number.floor().to_i128().ok_or("the number is too large")?))
+    number.to_i128().map(Number::from).ok_or_else(|| format!("expected a whole number, found {number}"))
 }
 
 fn radix(number: Number, base: u32) -> String {
@@ -207,9 +207,19 @@ fn exponent(value: f64, decimals: usize) -> String {
     format!("{mantissa}e{sign}{digits:0>2}")
 }
 
+/// Go's `%g`: an exponent for what is below 10^-4 or from 10^6 on.
+fn shortest(number: Number) -> String {
+    let text = format!("{:e}", number.to_f64());
+    let (mantissa, power) = text.split_once('e').unwrap_or((&text, "0"));
+    let power: i32 = power.parse().unwrap_or(0);
+    if (-4..6).contains(&power) {
+        return number.to_string();
+    }
+    let sign = if power < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", power.unsigned_abs())
+}
+
 fn signed(verb: &Verb, number: Number, show: impl Fn(Number) -> String) -> String {
-    let number =
-        if verb.letter == 'd' { Number::from(number.floor().to_i128().unwrap_or_default()) } else { number };
     let (sign, positive) = match number.is_negative() {
         true => ("-", number.negate()),
         false if verb.plus => ("+", number),

@@ -1,6 +1,6 @@
 //! Sets, ranges and slices.
 
-use super::collection::like;
+use super::collection::{common_type, like};
 use super::{Args, Failure, Function, MANY, Run, row};
 use crate::number::Number;
 use crate::value::{SeqKind, Value};
@@ -124,8 +124,16 @@ fn reverse(args: &Args<'_>) -> Result<Value, Failure> {
 
 /// The elements of each argument as sets.
 fn all_sets(args: &Args<'_>) -> Result<Vec<Value>, Failure> {
-    args.weigh()?;
-    (0..args.len()).map(|i| Ok(Value::set(args.seq(i)?.items.clone())?)).collect()
+    let lists: Result<Vec<&[Value]>, Failure> =
+        (0..args.len()).map(|i| Ok(&args.seq(i)?.items[..])).collect();
+    let lists = lists?;
+    let common = common_type(args, lists.iter().copied().flatten())?;
+    let convert = |v: &Value| common.convert(v.clone()).map_err(Failure::Call);
+    let set = |items: &&[Value]| {
+        let items: Vec<Value> = items.iter().map(convert).collect::<Result<_, _>>()?;
+        Ok(Value::set(items)?)
+    };
+    lists.iter().map(set).collect()
 }
 
 fn items_of(value: &Value) -> &[Value] {

@@ -109,7 +109,7 @@ pub(super) static ROWS: &[Function] = &[
         "substr(string, offset, length)",
         (3, 3),
         Run::Whole(substr),
-        "A part; a negative offset counts from the end, length -1 is all the rest.",
+        "A part; a negative offset counts from the end, a negative length takes all the rest.",
         "substr(\"hello\", 1, 3)",
         "\"ell\"",
     ),
@@ -301,8 +301,7 @@ fn substr(args: &Args<'_>) -> Result<Value, Failure> {
     let count = parts.len() as i64;
     let start = if offset < 0 { (count + offset).max(0) } else { offset.min(count) };
     let end = match length {
-        -1 => count,
-        length if length < 0 => return args.bad(2, "a length is not negative, or -1 for all the rest"),
+        length if length < 0 => count,
         length => start.saturating_add(length).min(count),
     };
     Ok(Value::string(parts[start as usize..end as usize].concat()))
@@ -318,7 +317,7 @@ fn title(args: &Args<'_>) -> Result<Value, Failure> {
         } else {
             out.extend(c.to_uppercase());
         }
-        in_word = c.is_alphanumeric() || c == '_' || c == '\'';
+        in_word = c.is_alphanumeric() || c == '_';
     }
     args.text(out)
 }
