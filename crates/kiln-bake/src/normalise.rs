@@ -233,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_lists_every_rule() {
+        let text = include_str!("../../../docs/bake.md");
+        for rule in NORMALISERS {
+            let paths: Vec<String> = rule.paths.iter().map(|path| format!("`{path}`")).collect();
+            let becomes = match rule.treatment {
+                Treatment::Remove => "removed",
+                Treatment::Clear => "emptied folder",
+                Treatment::Empty => "empty file",
+                Treatment::ShadowDates => "the lock's day",
+            };
+            let row = format!("| {} | {} | {becomes} | {} |", rule.name, paths.join(" "), rule.why);
+            assert!(text.contains(&row), "docs/bake.md lacks: {row}");
+        }
+    }
+
+    #[test]
     fn every_rule_of_the_table_is_a_glob_of_absolute_paths() {
         for rule in NORMALISERS {
             for path in rule.paths {
