@@ -176,11 +176,15 @@ pub enum Observation {
     ListenerOpened {
         /// Which.
         listener: Listener,
+        /// The fence of the action that asked, as for every answer about a socket: one to an earlier question says nothing.
+        fence: Fence,
     },
     /// A socket can't be opened.
     ListenerFailed {
         /// Which.
         listener: Listener,
+        /// The fence of the action that asked.
+        fence: Fence,
         /// Why, for people.
         reason: String,
     },
@@ -188,6 +192,8 @@ pub enum Observation {
     ListenerClosed {
         /// Which.
         listener: Listener,
+        /// The fence of the action that asked.
+        fence: Fence,
     },
 }
 

@@ -1,15 +1,22 @@
 //! A jump of the wall clock is no time that passed: what is running goes on for as long as it was meant to.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_model::{Millis, Timestamp};
+use kiln_model::{InstanceId, Millis, Timestamp};
 
-use crate::state::{Environment, Instance, ListenerPhase, Phase, State, StepPhase};
+use crate::state::{Environment, Instance, ListenerPhase, Phase, SharedMap, State, StepPhase};
 
 /// Moves every deadline that is running, and every moment from which one derives.
 pub(super) fn extend(state: &mut State, by: Millis) {
     for instance in state.instances.values_mut() {
         extend_instance(Arc::make_mut(instance), by);
+    }
+    let timers = state.instances.values().filter_map(|instance| Some((instance.timer()?, instance.id)));
+    let timers: BTreeSet<(Timestamp, InstanceId)> = timers.collect();
+    state.timers = SharedMap::default();
+    for timer in timers {
+        state.timers.insert(timer, ());
     }
     for env in state.environments.values_mut() {
         extend_environment(Arc::make_mut(env), by);

@@ -32,7 +32,7 @@ pub(super) fn apply(
         _ => {
             let before = state.instances.get(&id).cloned().ok_or(ApplyError::UnknownInstance(id))?;
             advance(state, entry, id, event)?;
-            keep_index(state, id);
+            keep_index(state, &before);
             count_failure(state, entry, &before, event);
             Ok(())
         }
@@ -179,6 +179,9 @@ fn destroyed(state: &mut State, id: InstanceId) -> Result<(), ApplyError> {
     }
     let instance = state.instances.remove(&id).expect("found above");
     state.pending.remove(&id);
+    if let Some(moment) = instance.timer() {
+        state.timers.remove(&(moment, id));
+    }
     match &instance.purpose {
         Purpose::Slot { slot, .. } => {
             if let Some(env) = state.environments.get_mut(&slot.env) {
@@ -201,12 +204,23 @@ fn destroyed(state: &mut State, id: InstanceId) -> Result<(), ApplyError> {
     Ok(())
 }
 
-fn keep_index(state: &mut State, id: InstanceId) {
-    let is_pending = state.instances.get(&id).is_some_and(|instance| instance.phase.is_pending());
-    if is_pending {
-        state.pending.insert(id, ());
-    } else {
-        state.pending.remove(&id);
+/// Keeps what is looked up by phase and by time in step with the instance.
+fn keep_index(state: &mut State, before: &Instance) {
+    let id = before.id;
+    let after = state.instances.get(&id).expect("an event other than its end leaves it there");
+    match (before.phase.is_pending(), after.phase.is_pending()) {
+        (false, true) => drop(state.pending.insert(id, ())),
+        (true, false) => drop(state.pending.remove(&id)),
+        (false, false) | (true, true) => {}
+    }
+    let (old, new) = (before.timer(), after.timer());
+    if old != new {
+        if let Some(moment) = old {
+            state.timers.remove(&(moment, id));
+        }
+        if let Some(moment) = new {
+            state.timers.insert((moment, id), ());
+        }
     }
 }
 
@@ -256,7 +270,8 @@ fn count_exit(rollout: &mut Rollout, text: Arc<str>, is_final: bool) {
 fn push_back(env: &mut Environment, at: Timestamp, failed: &Instance) {
     let Purpose::Slot { slot, .. } = &failed.purpose else { return };
     let Some(service) = env.services.get_mut(&slot.service) else { return };
-    let Some(place) = Arc::make_mut(service).slots.get_mut(&slot.ordinal) else { return };
+    let service = Arc::make_mut(service);
+    let Some(place) = service.slots.get_mut(&slot.ordinal) else { return };
     let place = Arc::make_mut(place);
     let was_well = failed.healthy_since.is_some_and(|since| at.since(since) >= BACKOFF_FORGET);
     let failures = match place.backoff {
@@ -267,6 +282,7 @@ fn push_back(env: &mut Environment, at: Timestamp, failed: &Instance) {
     };
     let not_before = at.plus(delay(failures));
     place.backoff = Some(Backoff { spec: failed.spec_digest, failures, not_before });
+    service.resting.insert(slot.ordinal);
 }
 
 /// How long the slot rests after so many failures in a row: 0, 1 s, 2 s, 4 s and so on.

@@ -119,7 +119,9 @@ fn put_on_duty(env: &mut Environment) {
 /// Writes down from which step on each slot's new instance is to exist. Back-offs end: somebody asked for another try.
 fn place_creations(env: &mut Environment, steps: &[Step]) {
     for service in env.services.values_mut() {
-        for slot in Arc::make_mut(service).slots.values_mut() {
+        let service = Arc::make_mut(service);
+        service.resting.clear();
+        for slot in service.slots.values_mut() {
             let is_clear =
                 slot.create_step.is_none() && slot.backoff.is_none() && slot.share == Share::default();
             if !is_clear {

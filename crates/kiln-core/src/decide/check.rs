@@ -5,7 +5,6 @@ use kiln_model::{CheckId, Event, Millis};
 
 use super::retire::advance_one;
 use super::work::{Deed, Work, brief};
-use crate::deadline::settles_at;
 use crate::state::{Check, Health, Instance, Phase, State};
 
 /// Moves every check as far as it goes.
@@ -23,7 +22,7 @@ fn next_of(work: &Work<'_>, state: &State, check: &Check) -> Option<Event> {
     if !check.answered {
         return answer(work, check, instance).map(|event| Event::Check(check.id, event)).or_else(|| {
             let has_settled = instance.phase == Phase::Running
-                && settles_at(instance).is_some_and(|moment| moment <= work.now());
+                && instance.settles_at().is_some_and(|moment| moment <= work.now());
             has_settled.then_some(Event::Instance(instance.id, InstanceEvent::BecameHealthy))
         });
     }

@@ -227,7 +227,7 @@ fn abort(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     if running.is_going_back() {
         return Ok(reply);
     }
-    let view = View { state: work.state(), observed: work.observed(), now: work.now(), env };
+    let view = View { state: work.state(), observed: work.observed(), now: work.now(), env, focus: None };
     if let Deed::Log(event) = rollout::going_back(view, running, "it was aborted".to_owned()) {
         work.ask(Some(key), event);
     }

@@ -1,7 +1,6 @@
 //! The steady state, and what must hold during a rollout as well: every slot is filled, by another instance after a
 //! failure, and what nobody wants goes.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kiln_model::event::InstanceEvent;
@@ -11,42 +10,47 @@ use kiln_model::{Millis, ServiceName};
 
 use super::work::{Deed, View, brief};
 use crate::bounds::WARM_PER_SLOT_MAX;
-use crate::deadline::settles_at;
 use crate::serving::{Roles, Want, is_routed, roles};
 use crate::state::{Health, Instance, Phase, Slot, StepPhase};
 
 /// An instance without a health check counts as healthy once it has run for a moment.
 pub(super) fn settle(view: View<'_>) -> Vec<Deed> {
-    let instances = view.state.instances_of(view.env).filter(|instance| has_settled(view, instance));
+    let instances = view.instances().filter(|instance| has_settled(view, instance));
     instances.map(|instance| Deed::instance(instance.id, InstanceEvent::BecameHealthy)).collect()
 }
 
 fn has_settled(view: View<'_>, instance: &Instance) -> bool {
-    instance.phase == Phase::Running && settles_at(instance).is_some_and(|moment| moment <= view.now)
+    instance.phase == Phase::Running && instance.settles_at().is_some_and(|moment| moment <= view.now)
 }
 
 /// Fills what is empty and sends away what is not wanted.
 pub(super) fn fill(view: View<'_>) -> Vec<Deed> {
     let mut deeds = Vec::new();
-    let target = view.env.spec(view.env.target()).into_iter().flat_map(|spec| spec.services.keys());
-    let names: BTreeSet<&ServiceName> = view.env.services.keys().chain(target).collect();
+    for (name, ordinal, slot) in view.slots() {
+        fill_slot(view, name, ordinal, slot, &mut deeds);
+    }
     let blank = Slot::default();
-    for name in names {
-        let slots = view.env.services.get(name).map(|service| &service.slots);
-        // A rollout wrote down every slot that it knows; otherwise the current revision says which there are.
-        let replicas = match view.env.rollout {
-            Some(_) => 0,
-            None => view.env.replicas(view.env.current, name),
-        };
-        let missing = (0..replicas).filter(|ordinal| slots.is_none_or(|slots| !slots.contains_key(ordinal)));
-        for ordinal in missing {
-            fill_slot(view, name, ordinal, &blank, &mut deeds);
-        }
-        for (ordinal, slot) in slots.into_iter().flat_map(|slots| slots.iter()) {
-            fill_slot(view, name, *ordinal, slot, &mut deeds);
-        }
+    for (name, ordinal) in missing(view) {
+        fill_slot(view, name, ordinal, &blank, &mut deeds);
     }
     deeds
+}
+
+/// The slots that the current revision says there are and that hold nothing. A rollout writes down every slot that it
+/// knows.
+fn missing(view: View<'_>) -> Vec<(&ServiceName, u32)> {
+    if view.env.rollout.is_some() {
+        return Vec::new();
+    }
+    let is_missing = |(name, ordinal): &(&ServiceName, u32)| view.env.slot(name, *ordinal).is_none();
+    if let Some((name, ordinal)) = view.focus {
+        let is_wanted = ordinal < view.env.replicas(view.env.current, name);
+        return Some((name, ordinal)).filter(|slot| is_wanted && is_missing(slot)).into_iter().collect();
+    }
+    let names = view.env.spec(view.env.current).into_iter().flat_map(|spec| spec.services.keys());
+    let all = names
+        .flat_map(|name| (0..view.env.replicas(view.env.current, name)).map(move |ordinal| (name, ordinal)));
+    all.filter(is_missing).collect()
 }
 
 fn fill_slot(view: View<'_>, name: &ServiceName, ordinal: u32, slot: &Slot, deeds: &mut Vec<Deed>) {

@@ -106,6 +106,8 @@ pub enum Reply {
 /// A refused command changes nothing: the decision has no events.
 pub fn decide(state: &State, observed: &Observed, input: &Input) -> Decision {
     let mut work = Work::new(state, observed, input);
+    // News may overtake the tick: a deadline that passed since the last entry must not wait for the one after it.
+    let is_overdue = next_deadline(state, state.now).is_some_and(|moment| moment <= work.now());
     let (scope, reply) = match &input.kind {
         InputKind::Command(command) => match command::run(&mut work, command) {
             Ok((env, reply)) => (env.map_or(Scope::Global, Scope::Environment), Ok(reply)),
@@ -117,7 +119,7 @@ pub fn decide(state: &State, observed: &Observed, input: &Input) -> Decision {
         InputKind::Observation(observation) => (observe::run(&mut work, observation), Ok(Reply::Noted)),
         InputKind::Tick => (Scope::All, Ok(Reply::Noted)),
     };
-    work.settle(&scope);
+    work.settle(if is_overdue { &Scope::All } else { &scope });
     let wake_at = next_deadline(work.state(), work.now());
     Decision { events: work.into_drafts(), wake_at, reply }
 }

@@ -10,7 +10,7 @@ use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, Term};
 
 use super::work::{Scope, Work, brief};
 use crate::input::{InstanceSeen, Observation};
-use crate::state::{Health, Instance, ListenerPhase, Phase};
+use crate::state::{Health, Instance, ListenerPhase, ListenerState, Phase};
 
 /// Writes down what an observation says, and returns whom it may concern.
 pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
@@ -41,22 +41,22 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             Scope::All
         }
         Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
-        Observation::ListenerOpened { listener } => {
-            if awaits_opening(work, *listener) {
+        Observation::ListenerOpened { listener, fence } => {
+            if awaits_opening(work, *listener, *fence) {
                 traffic(work, TrafficEvent::ListenerOpened { listener: *listener });
             }
             Scope::All
         }
-        Observation::ListenerFailed { listener, reason } => {
-            if awaits_opening(work, *listener) {
+        Observation::ListenerFailed { listener, fence, reason } => {
+            if awaits_opening(work, *listener, *fence) {
                 let reason = brief(reason);
                 traffic(work, TrafficEvent::ListenerFailed { listener: *listener, reason });
             }
             Scope::All
         }
-        Observation::ListenerClosed { listener } => {
-            let found = work.state().listeners.get(listener).map(|found| &found.phase);
-            if found == Some(&ListenerPhase::Releasing) {
+        Observation::ListenerClosed { listener, fence } => {
+            let found = asked_about(work, *listener, *fence);
+            if found.is_some_and(|found| found.phase == ListenerPhase::Releasing) {
                 traffic(work, TrafficEvent::ListenerClosed { listener: *listener });
             }
             Scope::All
@@ -64,11 +64,17 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
     }
 }
 
-/// Looks only at the environment of an instance; nobody cares about one that the log does not know.
+/// Looks only at the slot of an instance; nobody cares about one that the log does not know.
 fn about<'a>(work: &mut Work<'a>, id: InstanceId, note: impl FnOnce(&mut Work<'a>)) -> Scope {
-    let env = env_of(work, id);
+    let scope = match work.state().instance(id) {
+        Some(instance) => match instance.slot() {
+            Some((service, ordinal)) => Scope::Slot(instance.env.clone(), service.clone(), ordinal),
+            None => Scope::Global,
+        },
+        None => Scope::Global,
+    };
     note(work);
-    env.map_or(Scope::Global, Scope::Environment)
+    scope
 }
 
 fn env_of(work: &Work<'_>, id: InstanceId) -> Option<EnvKey> {
@@ -182,8 +188,13 @@ fn acknowledged(work: &mut Work<'_>, fence: Fence) -> Scope {
 }
 
 /// Whether an answer about opening a socket is awaited.
-fn awaits_opening(work: &Work<'_>, listener: Listener) -> bool {
-    match work.state().listeners.get(&listener).map(|found| &found.phase) {
+/// A socket, if the last intent about it is the one that an answer belongs to.
+fn asked_about<'a>(work: &'a Work<'_>, listener: Listener, fence: Fence) -> Option<&'a ListenerState> {
+    work.state().listeners.get(&listener).filter(|found| found.since == fence.position)
+}
+
+fn awaits_opening(work: &Work<'_>, listener: Listener, fence: Fence) -> bool {
+    match asked_about(work, listener, fence).map(|found| &found.phase) {
         Some(ListenerPhase::Requested) => true,
         Some(ListenerPhase::Open { term }) => *term < work.state().term(),
         Some(ListenerPhase::Failed { .. } | ListenerPhase::Releasing) | None => false,

@@ -8,7 +8,7 @@ use kiln_model::{EnvKey, Event, RevisionNumber};
 
 use super::work::{Deed, View, Work};
 use crate::bounds::RETAINED_MAX;
-use crate::state::{Environment, State};
+use crate::state::Environment;
 
 /// Releases the revisions that nothing needs and that are too old to go back to.
 pub(super) fn release(view: View<'_>) -> Vec<Deed> {
@@ -16,19 +16,26 @@ pub(super) fn release(view: View<'_>) -> Vec<Deed> {
     if view.env.rollout.is_some() {
         return Vec::new();
     }
-    let kept = kept(view.state, view.env);
-    let gone = view.env.revisions.keys().filter(|number| !kept.contains(number));
+    let needed = needed(view.env);
+    let mut gone: BTreeSet<RevisionNumber> =
+        view.env.revisions.keys().copied().filter(|number| !needed.contains(number)).collect();
+    if gone.is_empty() {
+        return Vec::new();
+    }
+    for instance in view.state.instances_of(view.env) {
+        gone.retain(|number| instance.revision() != Some(*number));
+    }
     let event = |number: &RevisionNumber| {
         Deed::Log(Event::Environment(EnvironmentEvent::RevisionReleased { number: *number }))
     };
-    gone.map(event).collect()
+    gone.iter().map(event).collect()
 }
 
-fn kept(state: &State, env: &Environment) -> BTreeSet<RevisionNumber> {
+/// The revisions that are kept whether or not an instance of them is left.
+fn needed(env: &Environment) -> BTreeSet<RevisionNumber> {
     let recent = env.completed.iter().rev().take(RETAINED_MAX).copied();
     let fixed = [env.current, env.routes, env.previous()].into_iter().flatten();
-    let held = state.instances_of(env).filter_map(|instance| instance.revision());
-    recent.chain(fixed).chain(held).collect()
+    recent.chain(fixed).collect()
 }
 
 /// Forgets environments of which nothing is left after a `down`.

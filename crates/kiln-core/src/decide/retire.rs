@@ -9,8 +9,9 @@ use kiln_model::Timestamp;
 
 /// Moves every instance that is to go as far as it may.
 pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
-    let instances = view.state.instances_of(view.env);
-    instances.filter_map(|instance| advance_one(view.state, view.observed, view.now, instance)).collect()
+    view.instances()
+        .filter_map(|instance| advance_one(view.state, view.observed, view.now, instance))
+        .collect()
 }
 
 /// Moves one instance that is to go as far as it may.

@@ -6,12 +6,12 @@ use kiln_model::{Event, InstanceId, ServiceName, Weight};
 
 use super::work::{Deed, View};
 use crate::serving::{Roles, is_routed, roles};
-use crate::state::{Instance, Phase, ServiceState};
+use crate::state::{Instance, Phase, ServiceState, Slot};
 
 /// Takes out what must not be routed and brings in what should be, in one table.
 pub(super) fn balance(view: View<'_>) -> Vec<Deed> {
     let mut weights = Vec::new();
-    for (name, service) in &view.env.services {
+    for (name, service) in view.services() {
         balance_service(view, name, service, &mut weights);
     }
     if weights.is_empty() {
@@ -26,7 +26,7 @@ fn balance_service(
     service: &ServiceState,
     weights: &mut Vec<(InstanceId, Weight)>,
 ) {
-    let (mut healthy, mut weak) = (0, Vec::new());
+    let (mut healthy, mut weak, mut surplus) = (0, Vec::new(), Vec::new());
     for (ordinal, slot) in service.slots.iter() {
         let roles = roles(view.env, name, *ordinal, slot);
         let instances: Vec<&Instance> =
@@ -34,7 +34,10 @@ fn balance_service(
         let has_successor =
             instances.iter().any(|other| other.is_routable() && roles.share_of(other) > Weight::ZERO);
         for instance in instances {
-            let planned = if instance.is_routable() {
+            let planned = if is_surplus(view, slot, &roles, instance) {
+                surplus.push(instance);
+                continue;
+            } else if instance.is_routable() {
                 routable(view, name, instance, &roles, has_successor)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 weak.push(instance);
@@ -48,6 +51,15 @@ fn balance_service(
             }
         }
     }
+    // A service that was scaled down lets go of what is too much only as far as those that stay are healthy.
+    let wanted = view.env.replicas(view.env.current, name);
+    for instance in surplus {
+        if healthy < wanted {
+            healthy += 1;
+        } else {
+            weights.push((instance.id, Weight::ZERO));
+        }
+    }
     // An unhealthy instance may answer some requests; no instance answers none. So the last one stays until another is
     // healthy, unless it must be gone before its successor may start.
     for instance in weak {
@@ -57,6 +69,13 @@ fn balance_service(
             weights.push((instance.id, Weight::ZERO));
         }
     }
+}
+
+/// Whether requests are sent to an instance of a slot that was wanted once, and that no rollout has moved since.
+fn is_surplus(view: View<'_>, slot: &Slot, roles: &Roles<'_>, instance: &Instance) -> bool {
+    let is_moved = view.env.rollout.as_ref().is_some_and(|rollout| slot.duty == rollout.target());
+    let has_work = is_moved || roles.duty.is_some() || roles.share_of(instance) > Weight::ZERO;
+    !has_work && instance.is_routable() && instance.is_routed()
 }
 
 /// The weight of an instance that may be routed.

@@ -1,7 +1,7 @@
 //! The desk on which a decision is made: a speculative state and the drafts that led to it.
 
 use kiln_model::digest::Digest;
-use kiln_model::event::{InstanceEvent, Purpose};
+use kiln_model::event::{InstanceEvent, Purpose, TrafficEvent};
 use kiln_model::{
     Actor, EnvKey, Event, InstanceId, Position, RevisionNumber, ServiceName, SlotKey, Timestamp,
 };
@@ -11,7 +11,7 @@ use crate::apply::apply;
 use crate::bounds::{PASSES_MAX, REASON_CHARS_MAX};
 use crate::input::Input;
 use crate::observed::Observed;
-use crate::state::{Environment, State};
+use crate::state::{Environment, Instance, ServiceState, Slot, State};
 
 /// What a rule wants written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,8 @@ impl Deed {
 pub(super) enum Scope {
     /// None of them, only what is shared.
     Global,
+    /// One slot of one, and what its environment's rollout makes of it.
+    Slot(EnvKey, ServiceName, u32),
     /// One.
     Environment(EnvKey),
     /// All.
@@ -55,6 +57,33 @@ pub(super) struct View<'a> {
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
     pub(super) env: &'a Environment,
+    /// The only slot in which something happened; none to look at all of them.
+    pub(super) focus: Option<(&'a ServiceName, u32)>,
+}
+
+impl<'a> View<'a> {
+    /// The slots to look at.
+    pub(super) fn slots(self) -> impl Iterator<Item = (&'a ServiceName, u32, &'a Slot)> {
+        let services =
+            self.services().flat_map(|(name, service)| service.slots.iter().map(move |slot| (name, slot)));
+        let all = self.focus.is_none().then_some(services).into_iter().flatten();
+        let one = self.focus.and_then(|(name, ordinal)| Some((name, ordinal, self.env.slot(name, ordinal)?)));
+        one.into_iter().chain(all.map(|(name, (ordinal, slot))| (name, *ordinal, slot.as_ref())))
+    }
+
+    /// The services to look at.
+    pub(super) fn services(self) -> impl Iterator<Item = (&'a ServiceName, &'a ServiceState)> {
+        let one = self.focus.and_then(|(name, _)| self.env.services.get_key_value(name));
+        let all = self.focus.is_none().then_some(&self.env.services);
+        let services = one.into_iter().chain(all.into_iter().flatten());
+        services.map(|(name, service)| (name, service.as_ref()))
+    }
+
+    /// The instances to look at.
+    pub(super) fn instances(self) -> impl Iterator<Item = &'a Instance> {
+        let ids = self.slots().flat_map(|(_, _, slot)| &slot.instances);
+        ids.filter_map(move |id| self.state.instance(*id))
+    }
 }
 
 /// A rule: what is to be written down about one environment, given how things are.
@@ -157,28 +186,50 @@ impl<'a> Work<'a> {
     }
 
     fn look_at_environments(&mut self, scope: &Scope) {
-        let keys: Vec<EnvKey> = match scope {
+        let (keys, focus): (Vec<EnvKey>, _) = match scope {
             Scope::Global => return,
-            Scope::Environment(key) => vec![key.clone()],
-            Scope::All => self.state.environments.keys().cloned().collect(),
+            Scope::Slot(key, service, ordinal) => (vec![key.clone()], Some((service.clone(), *ordinal))),
+            Scope::Environment(key) => (vec![key.clone()], None),
+            Scope::All => (self.state.environments.keys().cloned().collect(), None),
         };
         for key in keys {
-            for _ in 0..PASSES_MAX {
-                let before = self.drafts.len();
-                for rule in RULES {
-                    self.follow(&key, rule);
-                }
-                if self.drafts.len() == before {
-                    break;
-                }
+            self.look_at_environment(&key, focus.clone());
+        }
+    }
+
+    fn look_at_environment(&mut self, key: &EnvKey, mut focus: Option<(ServiceName, u32)>) {
+        for _ in 0..PASSES_MAX {
+            let before = self.drafts.len();
+            for rule in RULES {
+                self.follow(key, rule, focus.as_ref());
+            }
+            if self.drafts.len() == before {
+                return;
+            }
+            if focus.as_ref().is_some_and(|focus| self.has_spread(before, focus)) {
+                focus = None;
             }
         }
     }
 
-    fn follow(&mut self, key: &EnvKey, rule: Rule) {
+    /// Whether the drafts from `before` on are about more than one slot.
+    fn has_spread(&self, before: usize, (service, ordinal): &(ServiceName, u32)) -> bool {
+        let is_there = |id: &InstanceId| {
+            // One that is destroyed is gone from its slot, and nobody else's business.
+            self.state.instance(*id).is_none_or(|found| found.slot() == Some((service, *ordinal)))
+        };
+        !self.drafts[before..].iter().all(|draft| match &draft.event {
+            Event::Instance(id, _) => is_there(id),
+            Event::Traffic(TrafficEvent::Shifted { weights }) => weights.iter().all(|(id, _)| is_there(id)),
+            _ => false,
+        })
+    }
+
+    fn follow(&mut self, key: &EnvKey, rule: Rule, focus: Option<&(ServiceName, u32)>) {
         let now = self.now();
         let Some(env) = self.state.environments.get(key) else { return };
-        let deeds = rule(View { state: &self.state, observed: self.observed, now, env });
+        let focus = focus.map(|(service, ordinal)| (service, *ordinal));
+        let deeds = rule(View { state: &self.state, observed: self.observed, now, env, focus });
         for deed in deeds {
             match deed {
                 Deed::Log(event) => self.act(Some(key), event),

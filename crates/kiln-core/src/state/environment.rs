@@ -1,6 +1,6 @@
 //! Environments, their services and slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_model::digest::Digest;
@@ -50,6 +50,8 @@ pub struct ServiceState {
     pub replicas: Option<ReplicaOverride>,
     /// The spec with which the job last ran to a successful end.
     pub job_done: Option<Digest>,
+    /// The slots that have a back-off, over or not.
+    pub(crate) resting: BTreeSet<u32>,
 }
 
 /// A number of replicas that somebody else than the stack decided.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::bounds::SETTLE;
 use kiln_model::digest::Digest;
 use kiln_model::event::Purpose;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
@@ -142,6 +143,24 @@ impl Instance {
             Purpose::Slot { revision, .. } => Some(*revision),
             Purpose::Check(_) => None,
         }
+    }
+
+    /// Returns when time alone makes a difference to it.
+    pub fn timer(&self) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::Running => self.settles_at(),
+            Phase::Warm { until } => Some(*until),
+            Phase::Draining { deadline, .. } => Some(*deadline),
+            Phase::Requested | Phase::Ended { .. } | Phase::Retiring { .. } | Phase::Destroying { .. } => {
+                None
+            }
+        }
+    }
+
+    /// Returns when an instance that has no health check counts as healthy; none if it has one or already does.
+    pub(crate) fn settles_at(&self) -> Option<Timestamp> {
+        let is_open = self.spec.health.is_none() && self.health == Health::Unknown;
+        self.started_at.filter(|_| is_open).map(|started| started.plus(SETTLE))
     }
 
     /// Whether requests are sent to it.

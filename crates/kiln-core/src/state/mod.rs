@@ -38,10 +38,12 @@ pub struct State {
     pub(crate) instances: SharedMap<InstanceId, Arc<Instance>>,
     /// The instances for which an action may be outstanding: see [`Phase::is_pending`].
     pub(crate) pending: SharedMap<InstanceId, ()>,
+    /// The instances for which time alone makes a difference, by when it does: see [`Instance::timer`].
+    pub(crate) timers: SharedMap<(Timestamp, InstanceId), ()>,
     pub(crate) disowned: BTreeMap<InstanceId, Position>,
     pub(crate) used: UsedIds,
     pub(crate) checks: BTreeMap<CheckId, Arc<Check>>,
-    pub(crate) verdicts: BTreeMap<(Digest, String), Verdict>,
+    pub(crate) verdicts: SharedMap<(Digest, String), Verdict>,
     pub(crate) listeners: BTreeMap<Listener, ListenerState>,
     pub(crate) table: TableState,
 }

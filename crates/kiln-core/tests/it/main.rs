@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
+mod commands;
 mod histories;
+mod illegal;
 mod notation;
 mod scenarios;
 mod shapes;

@@ -10,7 +10,7 @@ use kiln_core::{
     ActionKind, Command, Decision, Input, InputKind, Observation, Observed, State, apply, decide, number,
     observe, outstanding,
 };
-use kiln_model::event::{EnvironmentEvent, InstanceEvent};
+use kiln_model::event::{EnvironmentEvent, InstanceEvent, Purpose};
 use kiln_model::instance::ExitStatus;
 use kiln_model::route::{Listener, RouteTable};
 use kiln_model::service::Strategy;
@@ -99,6 +99,7 @@ impl World {
         assert_eq!(decision, again, "a decision depends on its arguments alone");
         for entry in number(&self.state, &decision.events, &input) {
             apply(&mut self.state, &entry).expect("a decision is legal");
+            self.starts_after_stop(&entry);
             self.log.push(entry);
         }
         assert!(decision.wake_at.is_none_or(|moment| moment > self.now), "time that passed wakes nobody");
@@ -250,11 +251,11 @@ impl World {
     fn execute(&mut self, fence: Fence, kind: ActionKind) -> Option<Observation> {
         match kind {
             ActionKind::OpenListener(listener) if self.taken.contains(&listener) => {
-                Some(Observation::ListenerFailed { listener, reason: "address in use".into() })
+                Some(Observation::ListenerFailed { listener, fence, reason: "address in use".into() })
             }
             ActionKind::OpenListener(listener) => {
                 self.sockets.insert(listener);
-                Some(Observation::ListenerOpened { listener })
+                Some(Observation::ListenerOpened { listener, fence })
             }
             ActionKind::CloseListener(listener) => {
                 self.sockets.remove(&listener);
@@ -262,7 +263,7 @@ impl World {
                     self.table.rules.iter().all(|rule| rule.listener != listener),
                     "a socket is closed once the edge let go of it"
                 );
-                Some(Observation::ListenerClosed { listener })
+                Some(Observation::ListenerClosed { listener, fence })
             }
             ActionKind::CreateInstance { id, spec, .. } => self.create(id, spec),
             ActionKind::DestroyInstance { id, .. } => {
@@ -346,7 +347,6 @@ impl World {
                 assert!(instance.address.is_some());
             }
         }
-        self.nothing_runs_twice();
         for (id, _) in self.bodies.iter().filter(|(id, _)| self.state.instance(**id).is_none()) {
             let is_ordered = outstanding(&self.state).iter().any(
                 |action| matches!(action.kind, ActionKind::DestroyInstance { id: other, .. } if other == *id),
@@ -355,20 +355,14 @@ impl World {
         }
     }
 
-    /// What stops before it starts never has two instances.
-    fn nothing_runs_twice(&self) {
-        for env in self.state.environments() {
-            for (name, service) in env.spec(env.target()).into_iter().flat_map(|spec| &spec.services) {
-                if service.strategy != Strategy::StopThenStart {
-                    continue;
-                }
-                let slots = env.services.get(name).into_iter().flat_map(|service| service.slots.values());
-                for slot in slots {
-                    let wanted = slot.instances.iter().filter_map(|id| self.state.instance(*id));
-                    let new = wanted.filter(|instance| instance.spec_digest == service.spec_digest).count();
-                    assert!(new == 0 || slot.instances.len() == 1, "{name} runs twice in one slot");
-                }
-            }
+    /// What stops before it starts is created in an empty slot.
+    fn starts_after_stop(&self, entry: &Entry) {
+        let Event::Instance(_, InstanceEvent::Requested { purpose, .. }) = &entry.event else { return };
+        let Purpose::Slot { slot, revision } = purpose else { return };
+        let env = self.state.environment(&slot.env).unwrap();
+        if env.service(Some(*revision), &slot.service).unwrap().strategy == Strategy::StopThenStart {
+            let place = env.slot(&slot.service, slot.ordinal).unwrap();
+            assert_eq!(place.instances.len(), 1, "{slot} runs twice");
         }
     }
 
