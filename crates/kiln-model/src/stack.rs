@@ -182,7 +182,7 @@ impl ServiceDefinition {
 }
 
 /// A VOLUME of an image is memory unless a volume is mounted there, so it must not take the machine's.
-const IMAGE_VOLUME_SIZE: ByteSize = ByteSize::from_mib(64);
+pub const IMAGE_VOLUME_SIZE: ByteSize = ByteSize::from_mib(64);
 
 fn non_empty(first: Option<&str>, second: &str, last: &str) -> String {
     match first {
