@@ -4,6 +4,8 @@
 //! `#: file path=text`), one or more files (`#: hcl path` begins another), and the outcome after `#: expect`. With
 //! `KILN_BLESS=1` in the environment outcomes are written instead of compared; look at the difference before committing.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
