@@ -43,6 +43,14 @@ impl Host {
         Ok(address)
     }
 
+    /// Puts the address of an internal listener on the bridge, where a restart of the machine may have removed it.
+    ///
+    /// # Errors
+    /// As netlink.
+    pub fn internal_address(&self, index: u8) -> std::io::Result<std::net::Ipv4Addr> {
+        self.network.internal_address(index)
+    }
+
     /// Closes a socket.
     ///
     /// # Errors

@@ -16,8 +16,8 @@ use kiln_model::route::Listener;
 use kiln_model::{Digest, EnvKey, Fence, InstanceId, Millis, Position, Term};
 use kiln_provider::host::{FolderImages, Host, HostConfig, Listeners, Server, ZYGOTE_COMMAND, ZygoteProgram};
 use kiln_provider::{
-    CreateRequest, Cursor, DestroyRequest, LogCursor, LogNext, Provider, ProviderError, Transition,
-    Transitions, Watched,
+    CreateRequest, DestroyRequest, LogCursor, LogNext, Provider, ProviderError, Transition, Transitions,
+    Watched,
 };
 
 pub const HOST_PROGRAM: &str = env!("CARGO_BIN_EXE_kiln-provider-host");
@@ -142,7 +142,8 @@ impl World {
             },
         };
         let server = Server::start(config).unwrap();
-        *self.watch.lock().unwrap() = Some(server.host().watch(Cursor::default()).unwrap());
+        let cursor = server.host().list().unwrap().cursor;
+        *self.watch.lock().unwrap() = Some(server.host().watch(cursor).unwrap());
         self.server = Some(server);
     }
 
@@ -249,11 +250,8 @@ impl World {
         self.log(id)
     }
 
-    /// Returns all that is in an instance's log, once its end is in it.
+    /// Returns all that is in an instance's log: it is complete once the instance was removed.
     pub fn log(&self, id: InstanceId) -> String {
-        let folder = self.instance_folder(id);
-        // The collector reads within moments of the end; the log is complete when it has been removed.
-        let _ = folder;
         self.destroy(id, Millis(0));
         self.destroyed(id);
         lines(self.host(), id).join("\n")
