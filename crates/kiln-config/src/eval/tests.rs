@@ -69,3 +69,91 @@ fn every_functions_example_gives_its_result() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Expressions of one type each, of what hcl-rs gets right: no division (it panics), no short circuit, no conversions, keys
+/// in order (it doesn't sort), and only strings without markers.
+mod oracle {
+    use hcl::eval::{Context, Evaluate};
+    use proptest::prelude::*;
+
+    use super::json;
+
+    fn number() -> BoxedStrategy<String> {
+        let leaf = prop_oneof!["[1-9][0-9]{0,3}", "[1-9][0-9]{0,2}\\.5", "-[1-9]"];
+        leaf.prop_recursive(4, 16, 3, |inner| {
+            prop_oneof![
+                (inner.clone(), "[+*-]", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+                (inner.clone(), inner.clone(), inner.clone())
+                    .prop_map(|(a, b, c)| format!("({a} < {b} ? {c} : {a})")),
+                (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("[{a}, {b}][1]")),
+                (inner.clone(), inner).prop_map(|(a, b)| format!("{{ x = {a}, y = {b} }}.y")),
+            ]
+        })
+        .boxed()
+    }
+
+    fn boolean() -> BoxedStrategy<String> {
+        let compare = (number(), prop_oneof!["==", "!=", "<=", ">=", "<", ">"], number())
+            .prop_map(|(a, op, b)| format!("{a} {op} {b}"));
+        compare
+            .prop_recursive(3, 8, 2, |inner| {
+                prop_oneof![
+                    (inner.clone(), prop_oneof!["&&", "\\|\\|"], inner.clone())
+                        .prop_map(|(a, op, b)| format!("({a}) {op} ({b})")),
+                    inner.prop_map(|a| format!("!({a})")),
+                ]
+            })
+            .boxed()
+    }
+
+    fn string() -> BoxedStrategy<String> {
+        let inner = prop_oneof![
+            "[a-z ]{0,5}",
+            "[1-9]{1,3}".prop_map(|n| format!("${{{n}}}")),
+            ("[a-z]{1,3}", boolean()).prop_map(|(t, c)| format!("%{{ if {c} }}{t}%{{ else }}-%{{ endif }}")),
+            "[a-z]{1,3}"
+                .prop_map(|t| format!("%{{ for v in [\\\"{t}\\\", \\\"y\\\"] }}<${{v}}>%{{ endfor }}")
+                    .replace('\\', "")),
+        ];
+        proptest::collection::vec(inner, 0..4).prop_map(|parts| format!("\"{}\"", parts.concat())).boxed()
+    }
+
+    fn collection() -> BoxedStrategy<String> {
+        let item = prop_oneof![number(), boolean(), string()];
+        prop_oneof![
+            proptest::collection::vec(item, 0..4).prop_map(|items| format!("[{}]", items.join(", "))),
+            proptest::collection::vec(number(), 0..4)
+                .prop_map(|items| format!("[for i, v in [{}] : v + i if v > 3]", items.join(", "))),
+            proptest::collection::vec(number(), 0..4)
+                .prop_map(|items| format!("{{for i, v in [{}] : \"k${{i}}\" => v}}", items.join(", "))),
+            proptest::collection::vec(number(), 0..4).prop_map(|items| {
+                let objects: Vec<String> = items.iter().map(|v| format!("{{ a = [{v}] }}")).collect();
+                format!("[{}][*].a[0]", objects.join(", "))
+            }),
+        ]
+        .boxed()
+    }
+
+    /// Numbers as doubles: whether `1` or `1.0` is written is a matter of taste.
+    fn flat(value: &serde_json::Value) -> serde_json::Value {
+        match value {
+            serde_json::Value::Number(n) => serde_json::json!(n.as_f64()),
+            serde_json::Value::Array(items) => items.iter().map(flat).collect(),
+            serde_json::Value::Object(items) => {
+                serde_json::Value::Object(items.iter().map(|(k, v)| (k.clone(), flat(v))).collect())
+            }
+            other => other.clone(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hcl_rs_agrees(text in prop_oneof![number(), boolean(), string(), collection()]) {
+            let parsed: hcl::Expression = text.parse().unwrap();
+            let expected = parsed.evaluate(&Context::new()).unwrap();
+            let expected = flat(&serde_json::to_value(&expected).unwrap());
+            let found = flat(&serde_json::from_str(&json(&text)).unwrap());
+            prop_assert_eq!(found, expected, "{}", text);
+        }
+    }
+}
