@@ -265,8 +265,15 @@ impl Write for Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Gone already once it has its name. Otherwise the sweep at the next open would find it.
-        let _ = fs::remove_file(&self.path);
+        forget(&self.path);
+    }
+}
+
+/// Removes a temporary file that did not get its name; one that did has left an empty path.
+fn forget(path: &Path) {
+    if !path.as_os_str().is_empty() {
+        // What can't be removed now is found by the sweep at the next open.
+        let _ = fs::remove_file(path);
     }
 }
 
@@ -308,7 +315,7 @@ struct ClosedStage {
 
 impl Drop for ClosedStage {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        forget(&self.path);
     }
 }
 
@@ -368,7 +375,7 @@ impl Batch {
 
     fn name_all(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
         let mut folders = BTreeSet::new();
-        for (digest, stage) in pending {
+        for (digest, mut stage) in pending {
             let target = self.shelf.path_of(&digest);
             let folder = parent_of(&target).to_owned();
             if !folders.contains(&folder) {
@@ -376,6 +383,7 @@ impl Batch {
                 folders.insert(folder);
             }
             fs::rename(&stage.path, &target).map_err(PutError::at(&target))?;
+            stage.path.clear();
         }
         Ok(folders)
     }
@@ -391,7 +399,7 @@ impl Batch {
         if self.shelf.size(&stored.digest) == Some(stored.size) {
             return stored;
         }
-        // The path moves on to the batch: an empty one makes the drop of `staged` remove nothing.
+        // The path moves on to the batch, so that the drop of `staged` removes nothing.
         let path = std::mem::take(&mut staged.path);
         self.lock().entry(stored.digest).or_insert(ClosedStage { path });
         stored

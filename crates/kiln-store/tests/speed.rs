@@ -11,7 +11,7 @@ use kiln_store::{EventLog, Store};
 
 const ENTRIES: u64 = 100_000;
 const BATCH: u64 = 1_000;
-const FILES: u64 = 5_000;
+const FILES: u64 = 1_000;
 
 fn entry(position: u64) -> Entry {
     let id = InstanceId::from_seed(position);
