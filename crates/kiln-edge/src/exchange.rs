@@ -26,7 +26,7 @@ use crate::table::Choice;
 use crate::ticket::{Asked, Ticket};
 use crate::tunnel;
 use crate::upload::{Keep, RequestBody, Upload};
-use crate::upstream::Lease;
+use crate::upstream::{Lease, Repeat};
 
 /// How long a backend is given to say `100 Continue` before it gets the body anyway (RFC 9110 §10.1.1: a client must not
 /// wait without end, and many servers never say it).
@@ -192,7 +192,7 @@ impl Plan {
     async fn attempt(&mut self, link: &Arc<Link>, ticket: &Ticket) -> Sent {
         let Some(choice) = ticket.place() else { return Sent::Failed(Made::NoBackend) };
         let pooled = if self.resent == 0 {
-            Lease::reuse(&choice.backend, link.worker.index, Instant::now(), self.is_replayable())
+            Lease::reuse(&choice.backend, link.worker.index, Instant::now(), self.repeat())
         } else {
             None
         };
@@ -223,8 +223,13 @@ impl Plan {
         Sent::Again
     }
 
-    fn is_replayable(&self) -> bool {
-        self.idempotent && self.upload.as_ref().is_none_or(|upload| upload.is_replayable())
+    fn repeat(&self) -> Repeat {
+        match &self.upload {
+            _ if !self.idempotent => Repeat::Harmful,
+            None => Repeat::Harmless,
+            Some(upload) if upload.is_replayable() => Repeat::Limited,
+            Some(_) => Repeat::Harmful,
+        }
     }
 
     async fn send(&mut self, link: &Link, mut lease: Lease) -> Sent {

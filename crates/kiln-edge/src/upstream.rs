@@ -50,6 +50,17 @@ impl Traffic {
     }
 }
 
+/// What it would mean to send a request twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// Nothing.
+    Harmless,
+    /// Nothing, but its body can't be kept if it grows large.
+    Limited,
+    /// It might be done twice.
+    Harmful,
+}
+
 /// A connection that waits for its next request.
 #[derive(Debug)]
 pub(crate) struct Pooled {
@@ -73,19 +84,14 @@ pub(crate) struct Lease {
 
 impl Lease {
     /// Takes a pooled connection that suits a request.
-    pub(crate) fn reuse(
-        backend: &Arc<Backend>,
-        worker: usize,
-        now: Instant,
-        replayable: bool,
-    ) -> Option<Self> {
-        let taken = if replayable {
-            backend.take_idle(worker, now)
-        } else {
-            backend.take_idle_unreplayable(worker, now)
+    pub(crate) fn reuse(backend: &Arc<Backend>, worker: usize, now: Instant, repeat: Repeat) -> Option<Self> {
+        let taken = match repeat {
+            Repeat::Harmless | Repeat::Limited => backend.take_idle(worker, now),
+            Repeat::Harmful => backend.take_idle_unreplayable(worker, now),
         };
         let Pooled { sender, traffic, idle_max, .. } = taken?;
-        traffic.restart(true);
+        // Looking costs a system call, which a request that may simply be repeated does without.
+        traffic.restart(repeat != Repeat::Harmless);
         Some(Self { sender, traffic, reused: true, backend: Arc::clone(backend), worker, idle_max })
     }
 

@@ -128,15 +128,17 @@ impl Worker {
         let mut lines = lock(&self.lines);
         line.write(&mut lines, SystemTime::now());
         if lines.len() >= LOG_BATCH_BYTES {
-            let full = std::mem::replace(&mut *lines, Vec::with_capacity(LOG_BATCH_BYTES + 1024));
-            self.shared.log.send(full);
+            self.shared.log.send(lines.clone());
+            lines.clear();
         }
     }
 
     fn flush_log(&self) {
-        let lines = std::mem::take(&mut *lock(&self.lines));
+        let mut lines = lock(&self.lines);
         if !lines.is_empty() {
-            self.shared.log.send(lines);
+            // A copy as long as the text: the buffer keeps its room, and an idle edge sends nothing.
+            self.shared.log.send(lines.clone());
+            lines.clear();
         }
     }
 
