@@ -43,6 +43,9 @@ pub(crate) const SHIFT_WITHIN: Millis = Millis::from_secs(60);
 /// How much longer than drain and grace together destroying may take before a rollout ends without waiting for it.
 pub(crate) const DESTROY_WITHIN: Millis = Millis::from_secs(30);
 
+/// Ten times the instances that one machine can run; what is forgotten is told again with the next complete list.
+pub(crate) const OBSERVED_MAX: usize = 100_000;
+
 /// Reasons are text from outside, kept in the log for ever.
 pub(crate) const REASON_CHARS_MAX: usize = 400;
 

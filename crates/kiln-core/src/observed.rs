@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kiln_model::{InstanceId, Position};
 
+use crate::bounds::OBSERVED_MAX;
 use crate::input::{Input, InputKind, Observation};
 
 /// What was seen and is not in the log.
@@ -37,6 +38,13 @@ impl Observed {
     }
 }
 
+/// Forgets something if too much is remembered: late news about what is destroyed already is never asked for.
+fn bound<T>(seen: &mut BTreeMap<InstanceId, T>) {
+    if seen.len() > OBSERVED_MAX {
+        seen.pop_first();
+    }
+}
+
 /// Takes an input into account. Called with every input before [`crate::decide`] is.
 pub fn observe(observed: &mut Observed, input: &Input) {
     let InputKind::Observation(observation) = &input.kind else { return };
@@ -44,10 +52,12 @@ pub fn observe(observed: &mut Observed, input: &Input) {
         Observation::BackendIdle { id, fence } => {
             let asked = observed.idle.entry(*id).or_default();
             *asked = fence.position.max(*asked);
+            bound(&mut observed.idle);
         }
         Observation::InstanceHealth { id, healthy, detail } => {
             let seen = Seen { healthy: *healthy, detail: detail.as_str().into() };
             observed.health.insert(*id, seen);
+            bound(&mut observed.health);
         }
         Observation::InstanceDestroyed { id } => {
             observed.idle.remove(id);

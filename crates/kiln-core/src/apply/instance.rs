@@ -229,7 +229,7 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
     let (what, is_final) = match event {
         InstanceEvent::Exited { status } => (status.to_string(), false),
         InstanceEvent::Refused { reason } => (format!("can't be created: {reason}"), true),
-        InstanceEvent::BecameUnhealthy { .. } => (String::new(), false),
+        InstanceEvent::BecameUnhealthy { reason } => (format!("unhealthy: {reason}"), false),
         _ => return,
     };
     let Purpose::Slot { slot, .. } = &before.purpose else { return };
@@ -251,16 +251,18 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
     }
     if let Some(rollout) = &mut env.rollout
         && rollout.is_for_target(&before.purpose)
-        && !what.is_empty()
     {
         let text: Arc<str> = format!("{}/{}: {what}", slot.service, slot.ordinal).into();
-        count_exit(Arc::make_mut(rollout), text, is_final || is_job);
+        let rollout = Arc::make_mut(rollout);
+        rollout.last_failure = Some(text.clone());
+        if !matches!(event, InstanceEvent::BecameUnhealthy { .. }) {
+            count_exit(rollout, text, is_final || is_job);
+        }
     }
 }
 
 fn count_exit(rollout: &mut Rollout, text: Arc<str>, is_final: bool) {
     rollout.exits += 1;
-    rollout.last_exit = Some(text.clone());
     if is_final && rollout.hopeless.is_none() {
         rollout.hopeless = Some(text);
     }

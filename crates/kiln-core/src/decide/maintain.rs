@@ -91,6 +91,13 @@ fn wanted<'a>(view: View<'a>, slot: &Slot, roles: &Roles<'a>) -> impl Iterator<I
     // A slot that moves before its new instance is created waits for the step that creates it.
     let target = view.env.target();
     let duty = roles.duty.filter(|duty| {
+        // What failed is not tried again on the way back; the slot gets what was there before.
+        let is_given_up = rollout.is_some_and(|rollout| {
+            rollout.is_going_back() && rollout.to == Some(duty.revision) && rollout.from != rollout.to
+        });
+        if is_given_up {
+            return false;
+        }
         let is_moved = rollout.is_some() && Some(duty.revision) == target;
         !is_moved || slot.create_step.is_none_or(may_create)
     });

@@ -35,8 +35,8 @@ pub struct Rollout {
     pub table: Position,
     /// How many of the target's instances ended in it.
     pub exits: u32,
-    /// Why the last of them ended.
-    pub last_exit: Option<Arc<str>>,
+    /// What was last wrong with one of them.
+    pub last_failure: Option<Arc<str>>,
     /// Why an instance of the target can't be created, or a job failed: there is no sense in waiting.
     pub hopeless: Option<Arc<str>>,
 }

@@ -242,3 +242,18 @@ fn an_instance_that_never_starts_ends_the_rollout_at_its_deadline() {
     world.run();
     assert!(world.is_at_rest());
 }
+
+#[test]
+fn news_that_overtakes_the_tick_does_not_swallow_a_deadline() {
+    let mut world = at_rest(&["web=v1*2+route:8080+warm:5", "orders=v1"]);
+    then(&mut world, &["web=v2*2+route:8080+warm:5", "orders=v1"]);
+    let other =
+        world.state.instances().find(|found| found.slot().unwrap().0.as_str() == "orders").unwrap().id;
+    world.now = world.now.plus(Millis::from_secs(10));
+    let decision =
+        world.see(kiln_core::Observation::InstanceHealth { id: other, healthy: false, detail: "503".into() });
+    let retired = decision.events.iter().filter(
+        |draft| matches!(&draft.event, Event::Instance(id, InstanceEvent::Retiring { .. }) if *id != other),
+    );
+    assert_eq!(retired.count(), 2, "the time of the warm instances is over");
+}
