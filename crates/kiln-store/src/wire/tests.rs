@@ -8,6 +8,9 @@ use kiln_model::{ImageName, InstanceSpec, StackName, VariableName};
 use super::samples::{self, digest};
 use super::*;
 use crate::canonical;
+use crate::skeleton::{Change, Skeleton};
+use crate::snapshot::{Snapshot, SnapshotFile, SnapshotKind};
+use crate::tree::{Entry, TreePath};
 
 /// Compares with the stored bytes. To accept a deliberate change of format, run with `KILN_GOLDEN=write` and explain the
 /// change in a decision record: what was stored before must still be read.
@@ -116,4 +119,34 @@ fn specs_and_image_records_read_back() {
     let bytes = to_json(&ImageWire::from(&image));
     golden("image.json", &bytes);
     assert_eq!(Image::from(serde_json::from_slice::<ImageWire>(&bytes).unwrap()), image);
+}
+
+#[test]
+fn snapshots_and_lists_of_mount_points_are_stored_as_they_always_were() {
+    let path = |text: &[u8]| TreePath::parse(text).unwrap();
+    let file = |text: &[u8], mode, kind| SnapshotFile { path: path(text), mode, kind };
+    let snapshot = Snapshot {
+        files: vec![
+            file(b"empty", 0o755, SnapshotKind::Dir),
+            file(b"odd-\xff", 0o777, SnapshotKind::Symlink { target: b"run.sh".to_vec() }),
+            file(b"run.sh", 0o755, SnapshotKind::File { digest: digest(1), size: 9 }),
+        ],
+    };
+    let bytes = to_json(&SnapshotWire::from(&snapshot));
+    golden("snapshot.json", &bytes);
+    let wire: SnapshotWire = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(Snapshot::try_from(wire).unwrap(), snapshot);
+
+    let mut link = Entry::symlink("../run/resolv.conf");
+    link.meta.xattrs.insert(b"security.x".to_vec(), vec![0xff]);
+    let skeleton = Skeleton {
+        changes: vec![
+            Change { path: path(b"proc"), replaced: None },
+            Change { path: path(b"etc/resolv.conf"), replaced: Some(link) },
+        ],
+    };
+    let bytes = to_json(&SkeletonWire::from(&skeleton));
+    golden("skeleton.json", &bytes);
+    let wire: SkeletonWire = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(Skeleton::try_from(wire).unwrap(), skeleton);
 }
