@@ -48,6 +48,7 @@ impl Made {
     fn code(self) -> &'static str {
         match self {
             Self::Refused(Refusal::HeadTimeout) => "head-timeout",
+            Self::Refused(Refusal::BodyTimeout) => "body-timeout",
             Self::Refused(Refusal::HeadTooLarge | Refusal::TargetTooLong) => "too-large",
             Self::Refused(_) => "bad-request",
             Self::Method => "method-not-allowed",
@@ -76,7 +77,9 @@ impl Made {
     /// Answers, and ends the request.
     pub(crate) fn answer(self, link: &Link, mut ticket: Ticket) -> Response<AnswerBody> {
         let text = Bytes::from(format!("kiln edge: {}\n", self.text()));
-        ticket.made(self.status(), self.code());
+        // 505 is the client's doing as much as any 4xx.
+        let is_lost = self.status().is_server_error() && !matches!(self, Self::Refused(_));
+        ticket.made(self.status(), self.code(), is_lost);
         ticket.sent(text.len());
         link.enter(Stage::Streaming);
         let mut response = Response::new(AnswerBody::Made(Some(text)));

@@ -246,6 +246,9 @@ impl Plan {
         match sent {
             Some(Ok(answer)) => Sent::Answer(answer, lease),
             Some(Err(error)) => self.judge(link, &lease, error),
+            None if self.upload.as_ref().is_some_and(|upload| upload.waits_for_client()) => {
+                Sent::Failed(Made::Refused(Refusal::BodyTimeout))
+            }
             None => Sent::Failed(Made::TimedOut),
         }
     }

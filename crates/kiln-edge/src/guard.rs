@@ -190,12 +190,11 @@ impl Guard {
         })
     }
 
-    /// Nothing can be read now. Returns whether the connection's time is over; it may have been turned into a refusal.
+    /// Nothing can be read now. Returns whether the connection's time is over; a head that takes too long becomes a refusal.
     fn wait(&mut self) -> bool {
-        if !matches!(self.state, State::Head(_)) {
-            return false;
-        }
-        if self.pending.is_empty() {
+        let in_head = matches!(self.state, State::Head(_)) && !self.pending.is_empty();
+        if !in_head {
+            // Also inside a body that was answered before its end, and of which nothing more comes.
             return self.link.has_expired(Stage::Idle);
         }
         if self.link.stage() == Stage::Idle {

@@ -21,6 +21,8 @@ pub(crate) enum Refusal {
     Version,
     /// The head did not arrive in time.
     HeadTimeout,
+    /// The body stopped arriving.
+    BodyTimeout,
 }
 
 impl Refusal {
@@ -30,7 +32,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::HeadTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
         }
     }
 
@@ -41,6 +43,7 @@ impl Refusal {
             Self::TargetTooLong => "the request target is too long",
             Self::Version => "only HTTP/1.0 and HTTP/1.1 are spoken here",
             Self::HeadTimeout => "the request's headers did not arrive in time",
+            Self::BodyTimeout => "the request's body did not arrive in time",
         }
     }
 }

@@ -82,7 +82,7 @@ pub struct Counts {
     pub answered: u64,
     /// Ended with an answer of 5xx that the edge made up: lost.
     pub made: u64,
-    /// Ended with an answer of 4xx that the edge made up.
+    /// Ended with an answer that the edge made up because of the client: 4xx, and 505.
     pub declined: u64,
     /// Broken off after the head by a backend, or by the death of the edge: lost.
     pub cut: u64,

@@ -221,3 +221,51 @@ impl Link {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access_log;
+    use crate::backend::Registry;
+    use crate::ledger::Ledger;
+    use crate::shared::Shared;
+    use crate::worker::{Gate, seats};
+
+    fn link() -> (Arc<Link>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let (ledger, _) = Ledger::open(&folder.path().join("ledger")).unwrap();
+        let ledger = Arc::new(ledger);
+        let (log, _) = access_log::channel(folder.path().join("access.log"), &ledger);
+        let (seats, _) = seats(1);
+        let worker = Worker::new(0, Arc::new(Shared::new(Registry::new(1), ledger, log)), Arc::clone(&seats));
+        let gate = Gate::new(Listener::Internal(0));
+        let entered = Entered::new("127.0.0.1:9".parse().unwrap(), &gate, seats, 0, gate.room().unwrap());
+        (Link::new(worker, entered), folder)
+    }
+
+    #[test]
+    fn each_stage_has_its_patience_and_bytes_extend_only_some() {
+        let (link, _folder) = link();
+        for stage in Stage::ALL {
+            let patience = stage.patience().as_millis() as u64;
+            link.enter(stage);
+            link.sweep(patience);
+            assert!(!link.has_expired(stage), "{stage:?}");
+            link.worker.set_now_ms(patience);
+            link.moved();
+            link.sweep(patience + 1);
+            assert_eq!(link.has_expired(stage), !stage.is_extended_by_bytes(), "{stage:?}");
+            link.worker.set_now_ms(0);
+        }
+    }
+
+    #[test]
+    fn a_new_stage_forgets_that_the_last_one_took_too_long() {
+        let (link, _folder) = link();
+        link.enter(Stage::Head);
+        link.sweep(u64::MAX);
+        assert!(link.has_expired(Stage::Head) && !link.has_expired(Stage::Idle));
+        link.enter(Stage::Waiting);
+        assert!(!link.has_expired(Stage::Waiting));
+    }
+}

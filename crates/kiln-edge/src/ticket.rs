@@ -108,11 +108,11 @@ impl Ticket {
         self.error = Some("cut");
     }
 
-    /// The edge answers by itself.
-    pub(crate) fn made(&mut self, status: StatusCode, error: &'static str) {
+    /// The edge answers by itself: because of the client, or in place of a backend, whose answer is lost.
+    pub(crate) fn made(&mut self, status: StatusCode, error: &'static str, is_lost: bool) {
         self.status = status;
         self.error = Some(error);
-        self.outcome = Some(if status.is_server_error() { Counter::Made } else { Counter::Declined });
+        self.outcome = Some(if is_lost { Counter::Made } else { Counter::Declined });
     }
 
     /// The client left before the answer was written.

@@ -41,6 +41,8 @@ struct State {
     /// Whether `kept` is all that was taken so far.
     replayable: bool,
     failed: bool,
+    /// Whether the client is the one who has to move.
+    waiting: bool,
     /// The attempt that may take from it.
     turn: u32,
 }
@@ -78,6 +80,7 @@ impl Upload {
             trailers: None,
             replayable: true,
             failed: false,
+            waiting: false,
             turn: 0,
         };
         Arc::new(Self { state: Mutex::new(state), keep, gate: expects_continue.then(Gate::default) })
@@ -110,6 +113,11 @@ impl Upload {
     /// Whether the client broke off or broke the rules.
     pub(crate) fn has_failed(&self) -> bool {
         lock(&self.state).failed
+    }
+
+    /// Whether a backend takes the body faster than the client sends it.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        lock(&self.state).waiting
     }
 
     /// Reads and throws away what is left, at most so many bytes: true if it came to the end.
@@ -172,7 +180,9 @@ impl Attempt {
             self.next += 1;
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        match std::task::ready!(Pin::new(&mut state.incoming).poll_frame(cx)) {
+        let polled = Pin::new(&mut state.incoming).poll_frame(cx);
+        state.waiting = polled.is_pending();
+        match std::task::ready!(polled) {
             // Trailers come last; only a further attempt asks again.
             None => Poll::Ready(state.trailers.clone().filter(|_| self.next != usize::MAX).map(|trailers| {
                 self.next = usize::MAX;

@@ -51,6 +51,12 @@ impl Gate {
     pub(crate) fn new(listener: Listener) -> Arc<Self> {
         Arc::new(Self { listener, room: Arc::new(Semaphore::new(LISTENER_CONNECTIONS_MAX)) })
     }
+
+    /// A place, if there is one at once.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.room).try_acquire_owned().ok()
+    }
 }
 
 /// An accepted connection's place: it counts until this is dropped.
@@ -61,6 +67,19 @@ pub(crate) struct Entered {
     seats: Arc<[Seat]>,
     seat: usize,
     _room: OwnedSemaphorePermit,
+}
+
+impl Entered {
+    pub(crate) fn new(
+        peer: SocketAddr,
+        gate: &Gate,
+        seats: Arc<[Seat]>,
+        seat: usize,
+        room: OwnedSemaphorePermit,
+    ) -> Self {
+        seats[seat].connections.fetch_add(1, Ordering::Relaxed);
+        Self { peer, listener: gate.listener, seats, seat, _room: room }
+    }
 }
 
 impl Drop for Entered {
@@ -122,6 +141,11 @@ impl Worker {
     /// The time as of the last sweep: deadlines need no better, and reading it costs nothing.
     pub(crate) fn now_ms(&self) -> u64 {
         self.now_ms.load(Ordering::Relaxed)
+    }
+
+    /// Sets the clock that deadlines are measured by.
+    pub(crate) fn set_now_ms(&self, now_ms: u64) {
+        self.now_ms.store(now_ms, Ordering::Relaxed);
     }
 
     pub(crate) fn log(&self, line: &Line<'_>) {
@@ -206,7 +230,7 @@ impl Worker {
     fn sweep(&self) {
         let now = Instant::now();
         let now_ms = now.saturating_duration_since(self.epoch).as_millis() as u64;
-        self.now_ms.store(now_ms, Ordering::Relaxed);
+        self.set_now_ms(now_ms);
         self.each_link(&|link| link.sweep(now_ms));
         self.shared.registry.sweep(self.index, now);
         self.flush_log();
@@ -226,7 +250,7 @@ impl Worker {
         loop {
             let Ok(room) = Arc::clone(&gate.room).acquire_owned().await else { return };
             match listener.accept().await {
-                Ok((stream, peer)) => self.place(stream, peer, gate.listener, room),
+                Ok((stream, peer)) => self.place(stream, peer, &gate, room),
                 Err(error) if is_of_one_connection(&error) => {}
                 // Out of descriptors or memory: those who wait in the backlog are served when some are free.
                 Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -235,18 +259,11 @@ impl Worker {
     }
 
     /// Serves a connection here, or on a worker that has clearly less to do.
-    fn place(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        peer: SocketAddr,
-        listener: Listener,
-        room: OwnedSemaphorePermit,
-    ) {
+    fn place(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, gate: &Gate, room: OwnedSemaphorePermit) {
         let load = |seat: usize| self.seats[seat].connections.load(Ordering::Relaxed);
         let least = (0..self.seats.len()).min_by_key(|seat| load(*seat)).unwrap_or(self.index);
         let seat = if load(self.index) > load(least) + HANDOVER_SLACK { least } else { self.index };
-        self.seats[seat].connections.fetch_add(1, Ordering::Relaxed);
-        let entered = Entered { peer, listener, seats: Arc::clone(&self.seats), seat, _room: room };
+        let entered = Entered::new(peer, gate, Arc::clone(&self.seats), seat, room);
         if seat == self.index {
             tokio::spawn(Arc::clone(self).serve(stream, entered));
         } else if let Ok(stream) = stream.into_std() {
