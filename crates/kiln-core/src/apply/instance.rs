@@ -254,7 +254,7 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
     {
         let text: Arc<str> = format!("{}/{}: {what}", slot.service, slot.ordinal).into();
         let rollout = Arc::make_mut(rollout);
-        rollout.last_failure = Some(text.clone());
+        rollout.last_exit = Some(text.clone());
         if !matches!(event, InstanceEvent::BecameUnhealthy { .. }) {
             count_exit(rollout, text, is_final || is_job);
         }

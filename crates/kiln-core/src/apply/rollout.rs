@@ -93,7 +93,7 @@ fn start(
         moved_at: entry.at,
         table: Position(0),
         exits: 0,
-        last_failure: None,
+        last_exit: None,
         hopeless: None,
     }));
     Ok(())
@@ -164,7 +164,7 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     rollout.moved_at = entry.at;
     rollout.table = Position(0);
     rollout.exits = 0;
-    rollout.last_failure = None;
+    rollout.last_exit = None;
     rollout.hopeless = None;
 }
 

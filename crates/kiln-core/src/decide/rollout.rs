@@ -66,7 +66,7 @@ fn hopeless(view: View<'_>, rollout: &Rollout) -> Option<Arc<str>> {
         return Some(reason.clone());
     }
     if rollout.exits >= ROLLOUT_EXITS_MAX {
-        let last = rollout.last_failure.as_deref().unwrap_or("an instance ended");
+        let last = rollout.last_exit.as_deref().unwrap_or("an instance ended");
         return Some(format!("{last}; new instances ended {} times", rollout.exits).into());
     }
     step::failed_listener(view, rollout)

@@ -302,7 +302,7 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
             let Some(place) = late else { return "the instances were not healthy in time".to_owned() };
             let last = place.instances(view).filter(|instance| place.is_new(instance)).last();
             let detail = last.and_then(|instance| detail(view, instance));
-            let detail = detail.or_else(|| rollout.last_failure.as_ref().map(ToString::to_string));
+            let detail = detail.or_else(|| rollout.last_exit.as_ref().map(ToString::to_string));
             let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
             format!("{}/{} was not healthy within {within}{detail}", place.name, place.ordinal)
         }

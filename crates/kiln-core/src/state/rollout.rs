@@ -36,7 +36,7 @@ pub struct Rollout {
     /// How many of the target's instances ended in it.
     pub exits: u32,
     /// What was last wrong with one of them.
-    pub last_failure: Option<Arc<str>>,
+    pub last_exit: Option<Arc<str>>,
     /// Why an instance of the target can't be created, or a job failed: there is no sense in waiting.
     pub hopeless: Option<Arc<str>>,
 }
