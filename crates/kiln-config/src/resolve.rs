@@ -15,7 +15,7 @@ use crate::syntax::{Step, StepKind};
 use crate::value::{Kind, Marks, Reference, Value};
 
 /// Suggestions compare with every name; after this many nobody reads them.
-const SUGGESTIONS_MAX: u32 = 50;
+const SUGGESTIONS_MAX: u32 = 200;
 
 /// Something that is computed once: a node of the graph of references.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,7 +125,7 @@ impl<'a> Resolver<'a> {
             let Some((name, at)) = name(1) else { return Err(needs_name(root, span, "base.debian.NAME")) };
             return match declared.block("base", name) {
                 Some(block) => Ok((Target::Block("base", block), 2)),
-                None => Err(self.unknown("base.debian", name, at, &self.names_of("base"))),
+                None => Err(self.unknown("base.debian", name, at, || self.names_of("base"))),
             };
         }
         let first = |form: &str| name(0).ok_or_else(|| needs_name(root, span, form));
@@ -134,24 +134,16 @@ impl<'a> Resolver<'a> {
                 let (name, at) = first("var.NAME")?;
                 match declared.variable(name) {
                     Some(i) => Ok((Target::Variable(i), 1)),
-                    None => Err(self.unknown(
-                        "var",
-                        name,
-                        at,
-                        &declared.variables.iter().map(|v| &*v.name).collect::<Vec<_>>(),
-                    )),
+                    None => Err(self
+                        .unknown("var", name, at, || declared.variables.iter().map(|v| &*v.name).collect())),
                 }
             }
             "local" => {
                 let (name, at) = first("local.NAME")?;
                 match declared.local(name) {
                     Some(i) => Ok((Target::Local(i), 1)),
-                    None => Err(self.unknown(
-                        "local",
-                        name,
-                        at,
-                        &declared.locals.iter().map(|v| &*v.name).collect::<Vec<_>>(),
-                    )),
+                    None => Err(self
+                        .unknown("local", name, at, || declared.locals.iter().map(|v| &*v.name).collect())),
                 }
             }
             root => match NAMED.into_iter().find(|k| *k == root) {
@@ -181,8 +173,8 @@ impl<'a> Resolver<'a> {
         match attributes.iter().position(|a| a.name == *key) {
             Some(at) => Ok((Target::ConfigKey(block, at), 2)),
             None => {
-                let known: Vec<&str> = attributes.iter().map(|a| &*a.name).collect();
-                Err(self.unknown(&format!("config.{}", declared.name), key, *span, &known))
+                let known = || attributes.iter().map(|a| &*a.name).collect();
+                Err(self.unknown(&format!("config.{}", declared.name), key, *span, known))
             }
         }
     }
@@ -199,20 +191,25 @@ impl<'a> Resolver<'a> {
         did_you_mean(name, known.iter().copied())
     }
 
-    fn unknown(&self, of: &str, name: &str, span: Span, known: &[&str]) -> Problem {
-        let help = self.suggestion(name, known).or_else(|| {
-            let mut names: Vec<&str> = known.to_vec();
+    fn unknown<'n>(&self, of: &str, name: &str, span: Span, known: impl Fn() -> Vec<&'n str>) -> Problem {
+        let problem = Problem::new("unknown-name", span, format!("there is no `{of}.{name}`"));
+        // Listing every name for every mistake would take quadratic time.
+        if self.suggestions.get() > SUGGESTIONS_MAX {
+            return problem;
+        }
+        let mut names = known();
+        let help = self.suggestion(name, &names).or_else(|| {
             names.sort_unstable();
             (1..=8).contains(&names.len()).then(|| format!("declared are: {}", names.join(", ")))
         });
-        Problem::new("unknown-name", span, format!("there is no `{of}.{name}`")).maybe_help(help)
+        problem.maybe_help(help)
     }
 
     fn unknown_block(&self, kind: &'static str, name: &str, span: Span) -> Problem {
         let twin = ["service", "worker", "job"]
             .into_iter()
             .find(|k| *k != kind && NAMED.contains(k) && self.declared.block(k, name).is_some());
-        let problem = self.unknown(kind, name, span, &self.names_of(kind));
+        let problem = self.unknown(kind, name, span, || self.names_of(kind));
         match twin {
             Some(twin) if matches!(kind, "service" | "worker" | "job") => {
                 problem.help(format!("it is a {twin}: `{twin}.{name}`"))

@@ -65,6 +65,8 @@ impl Evaluator<'_> {
             Kind::Map(map) => match map.items.get(name) {
                 Some(item) => Ok(item.clone().marked(&value.marks)),
                 None => {
+                    // A suggestion looks at every key.
+                    self.spend(map.items.len() as u64, span)?;
                     let known = map.items.keys().map(|k| &**k);
                     let many = map.items.iter().next().filter(|(_, v)| matches!(v.kind, Kind::Ref(_)));
                     let help = match many {
@@ -113,6 +115,7 @@ impl Evaluator<'_> {
                         fail(Problem::new("no-such-key", span, "there is no such key in it"))
                     }
                     None => {
+                        self.spend(map.items.len() as u64, span)?;
                         let message = format!("{} has no key \"{text}\"", value.describe());
                         let help = did_you_mean(text, map.items.keys().map(|k| &**k));
                         fail(Problem::new("no-such-key", span, message).maybe_help(help))
