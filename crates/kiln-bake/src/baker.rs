@@ -23,6 +23,7 @@ use crate::fetch::Fetcher;
 use crate::layer;
 use crate::lock::{Lock, LockedBase};
 use crate::locking::{LockError, LockOptions, Locker};
+use crate::normalise::{Occasion, normalise};
 use crate::oci::{self, HistoryLine};
 use crate::progress::{Progress, Report, StepState};
 use crate::sandbox::Invocation;
@@ -30,7 +31,7 @@ use crate::source::{Source, SourceFiles};
 use crate::steps::{StepCache, StepKey, StepRecord};
 use crate::workbench::{DEFAULT_PATH, WorkError, Workbench, environment};
 
-/// A step that says nothing for this long hangs: the largest installations take a few minutes.
+/// A step that takes this long hangs: the largest installations take a few minutes.
 const STEP_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 
 /// The time of an image that no lock dates: the earliest that a zip archive can hold.
@@ -378,7 +379,10 @@ impl<'a> Bake<'a> {
             timeout: baker.options.step_timeout,
         };
         let cancel = &baker.options.cancel;
-        Ok(baker.workbench.run(&baker.store, &mounted, tree, &invocation, made.time, cancel)?)
+        baker.workbench.run(&baker.store, &mounted, tree, &invocation, made.time, cancel)?;
+        let batch = baker.store.objects.batch();
+        normalise(tree, Occasion::Step, &baker.store.objects, &batch, made.time)?;
+        Ok(batch.commit()?)
     }
 
     fn base(&mut self, name: &BaseName) -> Result<Made, BakeError> {

@@ -16,7 +16,7 @@ use crate::debian::unpack::{self, Unpacked};
 use crate::debian::{database, deb, mirror};
 use crate::fetch::{FetchError, Fetcher};
 use crate::lock::{LockedBase, LockedPackage};
-use crate::normalise::normalise;
+use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
 use crate::workbench::{Workbench, environment};
 
@@ -121,7 +121,7 @@ impl BaseMaker<'_> {
             }
         }
         let batch = self.store.objects.batch();
-        normalise(&mut tree, &self.store.objects, &batch, locked.locked_at)?;
+        normalise(&mut tree, Occasion::Base, &self.store.objects, &batch, locked.locked_at)?;
         batch.commit()?;
         Ok(tree)
     }

@@ -33,6 +33,8 @@ pub struct Normaliser {
     pub paths: &'static [&'static str],
     /// What becomes of them.
     pub treatment: Treatment,
+    /// Whether it also holds after a `run` step; the others hold for bases only, where nobody's own files are.
+    pub after_steps: bool,
     /// Why.
     pub why: &'static str,
 }
@@ -50,12 +52,26 @@ pub const NORMALISERS: &[Normaliser] = &[
             "/var/log/lastlog",
         ],
         treatment: Treatment::Remove,
+        after_steps: false,
         why: "they say when and how the bake ran",
+    },
+    Normaliser {
+        name: "package-logs",
+        paths: &[
+            "/var/log/apt/*",
+            "/var/log/dpkg.log",
+            "/var/log/alternatives.log",
+            "/var/log/bootstrap.log",
+        ],
+        treatment: Treatment::Remove,
+        after_steps: true,
+        why: "they say when packages were installed",
     },
     Normaliser {
         name: "apt",
         paths: &["/var/lib/apt/lists", "/var/cache/apt"],
         treatment: Treatment::Clear,
+        after_steps: true,
         why: "caches of an index that the lock already pins",
     },
     Normaliser {
@@ -67,6 +83,7 @@ pub const NORMALISERS: &[Normaliser] = &[
             "/var/cache/fontconfig",
         ],
         treatment: Treatment::Remove,
+        after_steps: true,
         why: "rebuilt when needed; they hold inode numbers and times of the bake",
     },
     Normaliser {
@@ -84,36 +101,42 @@ pub const NORMALISERS: &[Normaliser] = &[
             "/etc/subgid-",
         ],
         treatment: Treatment::Remove,
+        after_steps: true,
         why: "states between two steps of the installation",
     },
     Normaliser {
         name: "machine-id",
         paths: &["/etc/machine-id", "/var/lib/dbus/machine-id"],
         treatment: Treatment::Empty,
+        after_steps: false,
         why: "random, and an instance's own: empty means that it is to be made at boot",
     },
     Normaliser {
         name: "seeds",
         paths: &["/var/lib/systemd/random-seed", "/var/lib/urandom/random-seed", "/etc/ssh/ssh_host_*"],
         treatment: Treatment::Remove,
+        after_steps: false,
         why: "random, and a secret that all instances would share",
     },
     Normaliser {
         name: "names",
         paths: &["/etc/hostname", "/etc/resolv.conf", "/etc/hosts"],
         treatment: Treatment::Remove,
+        after_steps: false,
         why: "an instance gets its own",
     },
     Normaliser {
         name: "temporary",
         paths: &["/tmp", "/var/tmp", "/run"],
         treatment: Treatment::Clear,
+        after_steps: false,
         why: "empty at every start of an instance",
     },
     Normaliser {
         name: "shadow-dates",
         paths: &["/etc/shadow"],
         treatment: Treatment::ShadowDates,
+        after_steps: true,
         why: "the day on which the bake ran",
     },
 ];
@@ -132,30 +155,47 @@ pub enum NormaliseError {
     Tree(#[from] TreeError),
 }
 
-/// Applies every rule, and lets no time be later than `latest`, in seconds since the epoch.
+/// When rules are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    /// A base was configured.
+    Base,
+    /// A `run` step has run.
+    Step,
+}
+
+/// Applies the rules of an occasion, and lets no time be later than `latest`, in seconds since the epoch.
 ///
 /// `objects` holds the tree's files; what is new goes to `batch`.
 pub(crate) fn normalise(
     tree: &mut Tree,
+    occasion: Occasion,
     objects: &Objects,
     batch: &Batch,
     latest: u64,
 ) -> Result<(), NormaliseError> {
-    for rule in NORMALISERS {
+    for rule in NORMALISERS.iter().filter(|rule| occasion == Occasion::Base || rule.after_steps) {
         for pattern in rule.paths {
-            let glob = Glob::new(pattern.trim_start_matches('/')).expect("the table's globs are well-formed");
-            let hits: Vec<TreePath> = tree
-                .iter()
-                .map(|(path, _)| path)
-                .filter(|path| glob.matches(path.as_bytes()))
-                .cloned()
-                .collect();
-            for path in hits {
+            for path in hits(tree, pattern) {
                 treat(tree, &path, rule.treatment, objects, batch, latest)?;
             }
         }
     }
     clamp(tree, latest)
+}
+
+/// Finds what a pattern means; only what is below its plain folders is looked at.
+fn hits(tree: &Tree, pattern: &str) -> Vec<TreePath> {
+    let pattern = pattern.trim_start_matches('/');
+    let plain = pattern.find(['*', '?', '[', '{', '\\']).unwrap_or(pattern.len());
+    let folder = if plain == pattern.len() {
+        pattern
+    } else {
+        pattern[..plain].rsplit_once('/').map_or("", |(folder, _)| folder)
+    };
+    let folder = TreePath::parse(folder).expect("the table's paths are well-formed");
+    let glob = Glob::new(pattern).expect("the table's globs are well-formed");
+    tree.within(&folder).map(|(path, _)| path).filter(|path| glob.matches(path.as_bytes())).cloned().collect()
 }
 
 fn treat(
@@ -243,7 +283,8 @@ mod tests {
                 Treatment::Empty => "empty file",
                 Treatment::ShadowDates => "the lock's day",
             };
-            let row = format!("| {} | {} | {becomes} | {} |", rule.name, paths.join(" "), rule.why);
+            let when = if rule.after_steps { "bases, steps" } else { "bases" };
+            let row = format!("| {} | {when} | {} | {becomes} | {} |", rule.name, paths.join(" "), rule.why);
             assert!(text.contains(&row), "docs/bake.md lacks: {row}");
         }
     }

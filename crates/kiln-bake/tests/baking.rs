@@ -215,6 +215,37 @@ fn the_inner_bake() {
 }
 
 #[test]
+fn a_killed_bake_leaves_nothing_that_the_next_one_trips_over() {
+    let world = World::new(&packages());
+    world.write("web/server", "#!/bin/sh\n");
+    let stack = world.stack(&["hello"], steps_of_the_inner_bake());
+    let lock = world.lock(&stack);
+    fs::write(world.path("kiln.lock"), lock.to_string()).unwrap();
+    let (_, expected) = world.bake_in(&world.path("undisturbed"), &stack, &lock).unwrap();
+    // Killed ever later, until one comes through: at the fetch, the unpacking, in the sandbox, between the steps.
+    for pause in (0..).map(|round| Duration::from_millis(40 * round)) {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_inner_bake", "--ignored"])
+            .env("KILN_TEST_STATE", world.folder.path())
+            .env("KILN_TEST_WORLD", world.folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(pause);
+        let through = child.try_wait().unwrap().is_some_and(|status| status.success());
+        let _ = child.kill();
+        child.wait().unwrap();
+        if through {
+            break;
+        }
+    }
+    let (_, image) = world.bake_in(&world.path("state"), &stack, &lock).unwrap();
+    assert_eq!(image, expected);
+    assert_eq!(fs::read_dir(world.path("state/store/cache/work")).unwrap().count(), 0);
+}
+
+#[test]
 fn a_second_bake_does_nothing_and_a_changed_file_repeats_only_what_follows() {
     let world = World::new(&[tiny()]);
     world.write("a", "1");

@@ -10,6 +10,10 @@ use kiln_bake::{Baker, BakerOptions, LockOptions, Source};
 use kiln_model::recipe::ImageSource;
 use kiln_store::Store;
 
+/// dpkg itself finds every package installed and every file as its package has it.
+const WHOLE: &str = "test -z \"$(dpkg --audit)\" && test -z \"$(dpkg --verify)\" && ! dpkg -l | tail -n +6 | grep -v ^ii && \
+    test ! -L /usr/bin && test -L /bin && ldconfig -p | grep -q libc.so.6 && getent passwd www-data";
+
 #[test]
 fn a_real_base_is_locked_and_baked_and_bakes_to_the_same_digest_again() {
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -22,7 +26,11 @@ fn a_real_base_is_locked_and_baked_and_bakes_to_the_same_digest_again() {
             "web",
             recipe(
                 ImageSource::Base(slim()),
-                vec![copy("./web", "/app"), run(&["python3", "-m", "py_compile", "/app/server.py"])],
+                vec![
+                    copy("./web", "/app"),
+                    run(&["python3", "-m", "py_compile", "/app/server.py"]),
+                    run(&["sh", "-ec", WHOLE]),
+                ],
             ),
         )],
     );
@@ -70,6 +78,10 @@ fn a_real_base_is_locked_and_baked_and_bakes_to_the_same_digest_again() {
         paths.len()
     );
     assert!(paths.iter().any(|path| path == "/etc/ssl/certs/ca-certificates.crt"));
+
+    if let Some(keep) = std::env::var_os("KILN_TEST_LAYOUT") {
+        kiln_bake::export_layout(&store, &images[&image("web")].manifest, Path::new(&keep)).unwrap();
+    }
 
     let (_, baker) = bake(&folder.path().join("second"), Some(&first.join("store/cache/packages")));
     let other = baker.bake(&stack, &lock, &source, &names(&["web"]), &quiet).unwrap();
