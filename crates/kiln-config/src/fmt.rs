@@ -8,6 +8,7 @@ use unicode_width::UnicodeWidthChar;
 
 use crate::diagnostic::{Diagnostic, Problem};
 use crate::lex::{Token, TokenKind, lex};
+use crate::load::strings_near_sensitive;
 use crate::parse;
 use crate::source::{FileId, SourceSet, Span};
 
@@ -23,15 +24,16 @@ pub fn fmt(text: &str) -> Result<String, Box<Diagnostic>> {
     for (id, file) in sources.files() {
         problems.extend(parse::parse_file(id, file).1);
     }
+    let redacted = std::sync::Arc::new(strings_near_sensitive("", &sources));
     if let Some(problem) = problems.into_iter().next() {
-        return Err(Box::new(problem.resolve(&sources, &Default::default())));
+        return Err(Box::new(problem.resolve(&sources, &redacted)));
     }
     let text = &sources.file(FileId(0)).map_or("", |f| &f.text);
     let (tokens, errors) = lex(text);
     if let Some(error) = errors.first() {
         let span = Span::new(FileId(0), error.range.start, error.range.end);
         let problem = Problem::new("syntax", span, error.message.clone());
-        return Err(Box::new(problem.resolve(&sources, &Default::default())));
+        return Err(Box::new(problem.resolve(&sources, &redacted)));
     }
     let mut lines = split(&tokens, text);
     indent(&mut lines, text);

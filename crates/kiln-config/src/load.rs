@@ -308,7 +308,7 @@ fn is_literal(expr: &Expr) -> bool {
 }
 
 /// In a file that can't be parsed, what is sensitive can't be told: if it says the word, no string is shown.
-fn strings_near_sensitive(path: &str, sources: &SourceSet) -> Vec<(String, Range<usize>)> {
+pub(crate) fn strings_near_sensitive(path: &str, sources: &SourceSet) -> Vec<(String, Range<usize>)> {
     let Some(text) = sources.text(path).filter(|t| t.contains("sensitive")) else { return Vec::new() };
     let (tokens, _) = crate::lex::lex(text);
     let hidden = tokens

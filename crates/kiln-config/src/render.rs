@@ -83,7 +83,9 @@ fn excerpt(
     label: &Label,
     redacted: &[(String, Range<usize>)],
 ) -> (String, usize, usize) {
-    let hidden = |at: usize| redacted.iter().any(|(path, range)| *path == file.path && range.contains(&at));
+    // `fmt` knows no path, and its caller names the file afterwards.
+    let here = |path: &str| path.is_empty() || path == file.path;
+    let hidden = |at: usize| redacted.iter().any(|(path, range)| here(path) && range.contains(&at));
     let (mut shown, mut before, mut under) = (String::new(), 0, 0);
     let mut was_hidden = false;
     for (i, c) in line.char_indices() {

@@ -40,6 +40,16 @@ fn what_cannot_be_parsed_is_not_touched() {
     assert_eq!(fmt("").unwrap(), "");
 }
 
+#[test]
+fn an_error_shows_no_sensitive_value_under_whatever_name_the_file_gets() {
+    let text = "variable \"a\" {\n  sensitive = true\n  default = \"hunter2\" x\n}\n";
+    let mut error = fmt(text).unwrap_err();
+    error.labels.iter_mut().for_each(|l| l.file = "stack.hcl".into());
+    let shown = error.render(&[("stack.hcl", text)].into_iter().collect(), false);
+    assert!(shown.contains("stack.hcl:3:") && shown.contains("(sensitive)"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
 fn assert_same_meaning(before: &str, after: &str) {
     assert_eq!(hcl::parse(before).unwrap(), hcl::parse(after).unwrap(), "{before}\n----\n{after}");
 }
