@@ -1,4 +1,5 @@
 //! Many instances at once.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 mod world;
 

@@ -1,4 +1,5 @@
 //! The life of an instance, on this kernel.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 mod world;
 

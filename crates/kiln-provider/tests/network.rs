@@ -1,4 +1,5 @@
 //! Addresses, links, names and the way out.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 mod world;
 
@@ -91,12 +92,14 @@ fn an_address_is_taken_until_its_instance_is_destroyed() {
 
 #[test]
 fn what_leaves_the_subnet_is_masqueraded_and_the_rule_goes_with_the_state() {
-    let world = World::new();
-    assert_eq!(world.host().outbound_rules().unwrap(), Some(1));
+    let mut world = World::new();
+    let host = std::sync::Arc::clone(world.host());
+    assert_eq!(host.outbound_rules().unwrap(), Some(1));
     let bridge = format!("/sys/class/net/k{}br", world.state_id());
     assert!(Path::new(&bridge).exists());
-    world.host().remove_traces().unwrap();
-    assert_eq!(world.host().outbound_rules().unwrap(), None);
+    world.stop();
+    host.remove_traces().unwrap();
+    assert_eq!(host.outbound_rules().unwrap(), None);
     assert!(!Path::new(&bridge).exists());
 }
 

@@ -1,4 +1,5 @@
 //! Health, as the provider sees it.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 mod world;
 

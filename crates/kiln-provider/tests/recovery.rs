@@ -1,4 +1,5 @@
 //! What is promised when something is killed.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 mod world;
 

@@ -1,4 +1,5 @@
 //! The format between the host and its callers: a change of it is always seen, and one version back and forth is understood.
+#![allow(clippy::unwrap_used, reason = "tests say by their panics what went wrong")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -16,6 +16,7 @@ use super::cgroup::Cgroups;
 use super::feed::Feed;
 use super::fences::Fences;
 use super::instance::{Instance, Leaving, Phase, Registry};
+use super::launcher::Launchers;
 use super::log::Collector;
 use super::network::subnet::Addresses;
 use super::network::{Network, bridge_name, link, netlink::Socket};
@@ -68,6 +69,7 @@ impl Host {
             fences: Mutex::new(fences),
             registry: Mutex::new(registry),
             jobs: Jobs::default(),
+            launchers: Launchers::default(),
             threads: Mutex::default(),
             folders,
             state_id,

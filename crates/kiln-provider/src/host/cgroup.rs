@@ -21,6 +21,9 @@ const EMPTY_WITHIN: Duration = Duration::from_secs(20);
 /// How often a group is looked at while it empties.
 const EMPTY_POLL: Duration = Duration::from_micros(500);
 
+/// The init, and for a moment the launcher that it is cloned from.
+const OWN_PROCESSES: u64 = 2;
+
 /// The limits that a spec can ask for.
 const CONTROLLERS: [&str; 3] = ["memory", "cpu", "pids"];
 
@@ -125,12 +128,30 @@ impl Cgroups {
         Group { unified: self.unified.join(name), own: own.collect(), memory }
     }
 
-    /// Makes an instance's groups and sets its limits.
-    pub(crate) fn create(&self, id: InstanceId, limits: &Limits) -> io::Result<Group> {
+    /// Whether a controller has a tree of its own, in which a process can't begin its life.
+    pub(crate) fn has_own_trees(&self) -> bool {
+        self.limits.iter().any(|controller| matches!(controller.place, Place::Own(_)))
+    }
+
+    /// Makes groups without limits in the controllers' own trees, for an instance that is yet to come.
+    pub(crate) fn make_spare(&self, name: &str) -> io::Result<Group> {
+        let group = self.group(name);
+        group.own.iter().try_for_each(|folder| make_dir(folder))?;
+        Ok(group)
+    }
+
+    /// Makes an instance's groups, of spare ones where there are some, and sets its limits.
+    pub(crate) fn create(&self, id: InstanceId, limits: &Limits, spare: Option<&str>) -> io::Result<Group> {
         let group = self.group(id.as_str());
         make_dir(&group.unified)?;
-        for folder in &group.own {
-            make_dir(folder)?;
+        match spare {
+            // Only trees of version 1 can rename, and only those have spare ones.
+            Some(spare) => {
+                for (from, to) in self.group(spare).own.iter().zip(&group.own) {
+                    fs::rename(from, to)?;
+                }
+            }
+            None => group.own.iter().try_for_each(|folder| make_dir(folder))?,
         }
         for controller in &self.limits {
             let (folder, unified) = match &controller.place {
@@ -141,8 +162,10 @@ impl Cgroups {
             match controller.name {
                 "memory" => limit_memory(&folder, unified, limits)?,
                 "cpu" => limit_cpu(&folder, unified, limits)?,
-                // One more for Kiln's init.
-                _ => fs::write(folder.join("pids.max"), (u64::from(limits.pids) + 1).to_string())?,
+                _ => {
+                    let pids = u64::from(limits.pids) + OWN_PROCESSES;
+                    fs::write(folder.join("pids.max"), pids.to_string())?;
+                }
             }
         }
         Ok(group)

@@ -16,6 +16,7 @@ use super::boot::{Failure, InitIdentity, read_exit};
 use super::cgroup::Group;
 use super::images::ImageError;
 use super::instance::{Leaving, Phase};
+use super::launcher::Launcher;
 use super::log::LOG_FOLDER;
 use super::network::{link, netlink::Socket};
 use super::probe::ProbeHost;
@@ -108,8 +109,6 @@ impl Host {
     /// Makes everything of an instance and waits until its program is executed.
     fn make(&self, record: &Record) -> Result<Started, Failure> {
         let (id, spec) = (record.id(), &record.request.spec);
-        let group =
-            self.cgroups.create(id, &spec.limits).map_err(Failure::step_io("make the control groups"))?;
         let mut secrets = Vec::new();
         for (path, secret) in &spec.secrets {
             secrets.push((path.clone(), self.images.secret(&record.request.env.stack, secret)?));
@@ -121,11 +120,19 @@ impl Host {
             stage: &self.folders.stage,
             network: &self.network,
         };
-        let boot = record.boot(&places, &group, secrets)?;
+        let launcher = self.launchers.take();
+        let group = self
+            .cgroups
+            .create(id, &spec.limits, launcher.as_ref().map(|launcher| launcher.spare.as_str()))
+            .map_err(Failure::step_io("make the control groups"))?;
+        let mut boot = record.boot(&places, &group, secrets)?;
+        if launcher.is_some() {
+            boot.join.clear();
+        }
         self.logs.add(id, &boot.folder).map_err(Failure::step_io("open the log"))?;
         let text = serde_json::to_vec(&boot).map_err(|error| Failure::Failed(error.to_string()))?;
         let text = memory_file(&text).map_err(Failure::step_io("write the request"))?;
-        let report = self.ask_zygote(&group, &text, &root)?;
+        let report = self.launch(launcher, &group, &text, &root)?;
         let folder = self.folders.instance(id);
         wait_for_report(&report)?;
         let identity = InitIdentity::read(&folder)
@@ -133,7 +140,13 @@ impl Host {
         Ok(open_init(&identity).map_or(Started::Over, Started::Running))
     }
 
-    fn ask_zygote(&self, group: &Group, boot: &OwnedFd, root: &OwnedFd) -> Result<OwnedFd, Failure> {
+    fn launch(
+        &self,
+        launcher: Option<Launcher>,
+        group: &Group,
+        boot: &OwnedFd,
+        root: &OwnedFd,
+    ) -> Result<OwnedFd, Failure> {
         let folder = rustix::fs::open(
             &group.unified,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -142,7 +155,10 @@ impl Host {
         .map_err(Failure::step("open the control group"))?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Failure::step("make a pipe"))?;
         let fds = [boot.as_fd(), write.as_fd(), root.as_fd(), folder.as_fd()];
-        self.zygote.send(Request::Spawn, &fds).map_err(Failure::step_io("reach the zygote"))?;
+        match launcher {
+            Some(launcher) => launcher.spawn(&fds).map_err(Failure::step_io("reach the launcher"))?,
+            None => self.zygote.send(Request::Spawn, &fds).map_err(Failure::step_io("reach the zygote"))?,
+        }
         Ok(read)
     }
 

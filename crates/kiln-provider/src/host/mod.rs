@@ -17,6 +17,7 @@ mod fences;
 mod images;
 mod init;
 mod instance;
+mod launcher;
 mod lifecycle;
 mod listener;
 mod log;
@@ -52,6 +53,7 @@ use self::cgroup::Cgroups;
 use self::feed::Feed;
 use self::fences::Fences;
 use self::instance::Registry;
+use self::launcher::Launchers;
 use self::log::Collector;
 use self::network::Network;
 use self::probe::Prober;
@@ -114,6 +116,7 @@ pub struct Host {
     cgroups: Cgroups,
     network: Network,
     zygote: Zygote,
+    launchers: Launchers,
     fences: Mutex<Fences>,
     registry: Mutex<Registry>,
     feed: Feed,
@@ -210,6 +213,7 @@ impl Host {
         for number in 0..WORKERS {
             threads.push(spawn(&host, &format!("kiln-work-{number}"), Self::work)?);
         }
+        threads.push(spawn(&host, "kiln-stock", Self::stock_launchers)?);
         threads.push(spawn(&host, "kiln-watch", Self::notice)?);
         threads.push(spawn(&host, "kiln-probe", |host| host.prober.run(host))?);
         *host.threads.lock().unwrap_or_else(PoisonError::into_inner) = threads;
@@ -222,6 +226,7 @@ impl Host {
         self.jobs.close();
         self.watcher.stop();
         self.prober.stop();
+        self.launchers.stop(&self.cgroups);
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
             let _ = thread.join();
@@ -245,7 +250,8 @@ impl Host {
         network::nat::rule_count(&self.state_id)
     }
 
-    /// Removes the bridge, the rules and the control groups: for a state folder that is given up. No instance may be left.
+    /// Removes the bridge, the rules and the control groups, for a state folder that is given up: call it after [`Host::stop`], with
+    /// no instance left.
     pub fn remove_traces(&self) -> io::Result<()> {
         self.network.remove()?;
         self.cgroups.remove()

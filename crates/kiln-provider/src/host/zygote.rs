@@ -24,7 +24,7 @@ use rustix::net::{
 
 use super::network::netlink::Socket;
 use super::seccomp::Filters;
-use super::{capability, exec, init};
+use super::{capability, exec, init, launcher};
 use crate::sys::{self, Forked};
 
 /// The hidden command under which the program runs as a zygote. The program must call [`run_zygote`] for it.
@@ -40,6 +40,8 @@ pub(crate) enum Request {
     Spawn,
     /// Run a command inside: request, answer, output, the init's pidfd.
     Exec,
+    /// Wait in control groups to clone an init: the groups, the socket to wait on.
+    Launcher,
 }
 
 impl Request {
@@ -47,6 +49,7 @@ impl Request {
         match self {
             Self::Spawn => b'S',
             Self::Exec => b'E',
+            Self::Launcher => b'L',
         }
     }
 }
@@ -57,6 +60,8 @@ impl Request {
 pub fn run_zygote() -> io::Result<()> {
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     sys::ignore_children();
+    // A launcher is gone before its init is: inits come to the zygote then, which has the kernel reap them at once.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let _ = rustix::thread::set_name(c"kiln-zygote");
     let granted = capability::grant(&Security::default()).map_err(io::Error::other)?.bounding;
     let compiled = (granted, Filters::compile(granted).map_err(io::Error::other)?);
@@ -71,27 +76,12 @@ pub fn run_zygote() -> io::Result<()> {
 }
 
 fn serve(kind: u8, fds: Vec<OwnedFd>, compiled: &(u64, Filters)) {
+    if kind == b'S' {
+        return spawn(fds, compiled);
+    }
     let mut fds = fds.into_iter();
     let mut next = || fds.next();
     match kind {
-        b'S' => {
-            let (Some(boot), Some(report), Some(root), Some(group)) = (next(), next(), next(), next()) else {
-                return;
-            };
-            // Opened here, before the child has a network of its own.
-            let outside = match Socket::route() {
-                Ok(socket) => socket,
-                Err(error) => return init::tell(&report, &super::boot::Failure::Failed(error.to_string())),
-            };
-            match sys::clone_into_namespaces(group.as_fd()) {
-                Ok(Forked::Child) => init::run(init::Inherited { boot, report, root, outside }, compiled),
-                Ok(Forked::Parent(_)) => {}
-                Err(error) => {
-                    let reason = format!("cannot clone a process: {error}");
-                    init::tell(&report, &super::boot::Failure::Failed(reason));
-                }
-            }
-        }
         b'E' => {
             let (Some(request), Some(answer), Some(output), Some(init)) = (next(), next(), next(), next())
             else {
@@ -102,11 +92,34 @@ fn serve(kind: u8, fds: Vec<OwnedFd>, compiled: &(u64, Filters)) {
                 exec::run(exec::Inherited { request, answer, output, init }, compiled);
             }
         }
+        b'L' => {
+            let (Some(join), Some(control)) = (next(), next()) else { return };
+            // That it can't fork is told by the socket's end.
+            if let Ok(Forked::Child) = sys::fork() {
+                launcher::run(join, control, compiled);
+            }
+        }
         _ => {}
     }
 }
 
-fn receive(socket: &OwnedFd) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
+/// Clones an init; returns in the process that it is cloned from.
+pub(super) fn spawn(fds: Vec<OwnedFd>, compiled: &(u64, Filters)) {
+    let Ok([boot, report, root, group]) = <[OwnedFd; 4]>::try_from(fds) else { return };
+    // Opened here, before the child has a network of its own.
+    let cloned = Socket::route()
+        .and_then(|outside| sys::clone_into_namespaces(group.as_fd()).map(|forked| (forked, outside)));
+    match cloned {
+        Ok((Forked::Child, outside)) => init::run(init::Inherited { boot, report, root, outside }, compiled),
+        Ok((Forked::Parent(_), _)) => {}
+        Err(error) => {
+            let reason = format!("cannot clone a process: {error}");
+            init::tell(&report, &super::boot::Failure::Failed(reason));
+        }
+    }
+}
+
+pub(super) fn receive(socket: &OwnedFd) -> io::Result<Option<(u8, Vec<OwnedFd>)>> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -169,7 +182,7 @@ impl Zygote {
     pub(crate) fn send(&self, request: Request, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(zygote) = running.as_ref() {
-            match zygote.send(request, fds) {
+            match send(&zygote.socket, request, fds) {
                 Ok(()) => return Ok(()),
                 Err(Errno::PIPE | Errno::CONNRESET) => {}
                 Err(error) => return Err(error.into()),
@@ -180,7 +193,7 @@ impl Zygote {
             let _ = gone.child.wait();
         }
         let fresh = Running::start(&self.program)?;
-        let sent = fresh.send(request, fds);
+        let sent = send(&fresh.socket, request, fds);
         *running = Some(fresh);
         Ok(sent?)
     }
@@ -216,22 +229,18 @@ impl Running {
             .spawn()?;
         Ok(Self { socket, child })
     }
+}
 
-    fn send(&self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        let fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
-        debug_assert!(fits, "the space is for FDS_MAX descriptors");
-        loop {
-            match sendmsg(
-                &self.socket,
-                &[IoSlice::new(&[request.byte()])],
-                &mut ancillary,
-                SendFlags::NOSIGNAL,
-            ) {
-                Err(Errno::INTR) => {}
-                other => return other.map(drop),
-            }
+/// Hands a request and its descriptors over.
+pub(super) fn send(socket: &OwnedFd, request: Request, fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let fits = ancillary.push(SendAncillaryMessage::ScmRights(fds));
+    debug_assert!(fits, "the space is for FDS_MAX descriptors");
+    loop {
+        match sendmsg(socket, &[IoSlice::new(&[request.byte()])], &mut ancillary, SendFlags::NOSIGNAL) {
+            Err(Errno::INTR) => {}
+            other => return other.map(drop),
         }
     }
 }

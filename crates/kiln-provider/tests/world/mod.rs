@@ -14,7 +14,9 @@ use std::{fs, thread};
 use kiln_model::instance::{ExitStatus, InstanceSpec, Limits, Security, StopPolicy};
 use kiln_model::route::Listener;
 use kiln_model::{Digest, EnvKey, Fence, InstanceId, Millis, Position, Term};
-use kiln_provider::host::{FolderImages, Host, HostConfig, Listeners, Server, ZYGOTE_COMMAND, ZygoteProgram};
+use kiln_provider::host::{
+    FolderImages, Host, HostConfig, Images, Listeners, Server, ZYGOTE_COMMAND, ZygoteProgram,
+};
 use kiln_provider::{
     CreateRequest, DestroyRequest, LogCursor, LogNext, Provider, ProviderError, Transition, Transitions,
     Watched,
@@ -131,9 +133,14 @@ impl World {
 
     /// Starts a host in this process.
     pub fn start(&mut self) {
+        self.start_with(Box::new(FolderImages::new(self.images())));
+    }
+
+    /// Starts a host in this process with images from elsewhere.
+    pub fn start_with(&mut self, images: Box<dyn Images>) {
         let config = HostConfig {
             state_dir: self.state(),
-            images: Box::new(FolderImages::new(self.images())),
+            images,
             listeners: Box::new(self.opened.clone()),
             zygote: ZygoteProgram {
                 program: HOST_PROGRAM.into(),
