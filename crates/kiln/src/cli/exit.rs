@@ -27,6 +27,7 @@ pub(crate) enum Exit {
 
 impl Exit {
     /// All of them, in the order of the documentation.
+    #[cfg(test)]
     pub(crate) const ALL: [Self; 9] = [
         Self::Done,
         Self::Failed,

@@ -49,7 +49,13 @@ use screen::Screen;
 /// A stack is declared in HCL. Kiln bakes images from it, seals them into a release, and moves an environment to it by
 /// creating new instances, moving traffic, and destroying the old ones.
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "kiln",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Example:\n  kiln init && kiln up        declare a small stack and run it\n\n\
                         Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 errors in the stack,\n\
                         5 something outside failed, 70 a defect in Kiln, 130 detached by Ctrl-C.")]
@@ -196,8 +202,10 @@ mod tests {
                 page.contains(&format!("## kiln {name}\n")),
                 "docs/cli.md has no section for `kiln {name}`"
             );
-            for flag in
-                command.get_arguments().filter(|arg| !arg.is_global_set()).filter_map(|arg| arg.get_long())
+            for flag in command
+                .get_arguments()
+                .filter(|arg| !arg.is_global_set() && !arg.is_hide_set())
+                .filter_map(|arg| arg.get_long())
             {
                 let known = page.contains(&format!("--{flag}")) || ["help", "version"].contains(&flag);
                 assert!(known, "docs/cli.md does not mention --{flag} of `kiln {name}`");
