@@ -1,0 +1,202 @@
+//! What must hold of the world: always, and when it has come to rest.
+
+use std::collections::BTreeSet;
+
+use kiln_core::input::Input;
+use kiln_core::state::{Environment, Health, ListenerPhase, Phase};
+use kiln_core::{Command, InputKind, Observed, Refusal, State, decide, outstanding, route_table};
+use kiln_model::event::Purpose;
+use kiln_model::route::RouteTable;
+use kiln_model::service::ServiceKind;
+use kiln_model::{Actor, InstanceId};
+
+use crate::Violation;
+use crate::edge::Edge;
+use crate::host::Host;
+
+/// The edge never routes to an address that belongs to another instance than the table says, nor to one that is gone.
+///
+/// # Errors
+/// It does.
+pub fn check_routing(edge: &Edge, host: &Host) -> Result<(), Violation> {
+    // While its process is down it routes nothing; what it will serve again is checked the moment it is up.
+    let Some(table) = edge.served().filter(|_| edge.up) else { return Ok(()) };
+    for (key, pool) in &table.pools {
+        for backend in &pool.backends {
+            let guest = host.guests().get(&backend.instance);
+            let address = guest.and_then(|guest| guest.address);
+            if address != Some(backend.address.ip()) {
+                return Err(Violation::new(
+                    "the edge routes only to what exists",
+                    format!("{key} to {} at {}, which has {address:?}", backend.instance, backend.address),
+                ));
+            }
+            let owners = host.guests().iter().filter(|(_, guest)| guest.address == address);
+            if let Some((other, _)) = owners.into_iter().find(|(id, _)| **id != backend.instance) {
+                return Err(Violation::new(
+                    "an address belongs to one instance",
+                    format!("{key} to {} at {}, which {other} has too", backend.instance, backend.address),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Nothing is destroyed while the edge may send requests to it.
+///
+/// # Errors
+/// It is.
+pub fn check_unrouted(edge: &Edge, id: InstanceId) -> Result<(), Violation> {
+    if edge.routes_to(id) {
+        return Err(Violation::new(
+            "no destroy before the acknowledgement of a table without it",
+            format!("{id} in {}", edge.served().map_or_else(String::new, |table| table.fence.to_string())),
+        ));
+    }
+    Ok(())
+}
+
+/// What is published is what the durable log says.
+///
+/// # Errors
+/// It is not.
+pub fn check_table(table: &RouteTable, state: &State) -> Result<(), Violation> {
+    let expected = route_table(state);
+    if *table == expected {
+        return Ok(());
+    }
+    Err(Violation::new("what is published is what the log says", format!("{table:?} is not {expected:?}")))
+}
+
+/// Whether nothing is going on that will end by itself.
+pub fn is_at_rest(state: &State) -> bool {
+    state.environments().all(|env| env.rollout.is_none() && !env.ending)
+        && state.checks().next().is_none()
+        && outstanding(state).is_empty()
+        && state
+            .instances()
+            .all(|instance| instance.phase == Phase::Running && instance.health == Health::Healthy)
+        && state.environments().all(is_filled)
+        && state.table().acknowledged >= state.table().version
+        && state.listeners().all(|(_, listener)| matches!(listener.phase, ListenerPhase::Open { .. }))
+}
+
+/// Whether every slot has one instance of the current revision's spec, and nothing else.
+fn is_filled(env: &Environment) -> bool {
+    env.services.iter().all(|(name, service)| {
+        let wanted = env.replicas(env.current, name);
+        let filled = service.slots.iter().filter(|(_, slot)| !slot.instances.is_empty());
+        let right = filled.clone().all(|(ordinal, slot)| *ordinal < wanted && slot.instances.len() == 1);
+        right && filled.count() == wanted as usize
+    })
+}
+
+/// Every rollout has ended.
+///
+/// # Errors
+/// One has not.
+pub fn check_ended(state: &State) -> Result<(), Violation> {
+    for env in state.environments() {
+        if let Some(rollout) = &env.rollout {
+            return Err(Violation::new("every rollout ends", format!("{}: {rollout:?}", env.key)));
+        }
+    }
+    match state.checks().find(|check| !check.answered) {
+        Some(check) => Err(Violation::new("every check is answered", format!("{check:?}"))),
+        None => Ok(()),
+    }
+}
+
+/// The host has nothing that the log does not know.
+///
+/// # Errors
+/// It has.
+pub fn check_orphans(state: &State, host: &Host) -> Result<(), Violation> {
+    match host.guests().keys().find(|id| state.instance(**id).is_none()) {
+        Some(id) => Err(Violation::new("no orphan at rest", format!("{id}"))),
+        None => Ok(()),
+    }
+}
+
+/// At rest, host and edge have exactly what the log says.
+///
+/// # Errors
+/// They have more, less or something else.
+pub fn check_rest(state: &State, host: &Host, edge: &Edge) -> Result<(), Violation> {
+    check_orphans(state, host)?;
+    if let Some(missing) = state.instances().find(|found| !host.guests().contains_key(&found.id)) {
+        return Err(Violation::new("the host has what the log says", format!("{missing:?}")));
+    }
+    let table = route_table(state);
+    match edge.served() {
+        Some(served) if served.rules != table.rules || served.pools != table.pools => {
+            return Err(Violation::new(
+                "at rest the edge serves what the log says",
+                format!("{served:?} is not {table:?}"),
+            ));
+        }
+        None if !table.rules.is_empty() => {
+            return Err(Violation::new("at rest the edge serves what the log says", "no table"));
+        }
+        _ => {}
+    }
+    let open: BTreeSet<_> = state.listeners().map(|(listener, _)| listener).collect();
+    if open != *edge.listeners() {
+        return Err(Violation::new(
+            "at rest the sockets are those of the log",
+            format!("{:?} is not {open:?}", edge.listeners()),
+        ));
+    }
+    for env in state.environments() {
+        check_env_at_rest(env, state)?;
+    }
+    Ok(())
+}
+
+fn check_env_at_rest(env: &Environment, state: &State) -> Result<(), Violation> {
+    for instance in state.instances_of(env) {
+        let Purpose::Slot { slot, .. } = &instance.purpose else { continue };
+        let wanted = env.service(env.current, &slot.service);
+        if wanted.map(|service| service.spec_digest) != Some(instance.spec_digest) {
+            return Err(Violation::new("what runs is what was sealed", format!("{instance:?}")));
+        }
+        let routed = wanted.is_some_and(|service| service.kind == ServiceKind::Service);
+        if routed != instance.is_routed() && !instance.spec.ports.is_empty() {
+            return Err(Violation::new(
+                "at rest every instance of a service is routed",
+                format!("{instance:?}"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A rollback is possible to every retained revision that an environment has reached.
+///
+/// # Errors
+/// It would be refused.
+pub fn check_rollbacks(state: &State) -> Result<(), Violation> {
+    for env in state.environments() {
+        for number in &env.completed {
+            let command = Command::Rollback { env: env.key.clone(), to: Some(*number), service: None };
+            let input = Input {
+                now: state.now(),
+                seed: 1,
+                actor: Actor::Controller,
+                kind: InputKind::Command(command),
+            };
+            match decide(state, &Observed::default(), &input).reply {
+                // Another environment may have taken its route since; that is no question of retention.
+                Ok(_) | Err(Refusal::RouteTaken { .. }) => {}
+                Err(refusal) => {
+                    return Err(Violation::new(
+                        "a rollback is possible to every retained revision",
+                        format!("{} {number}: {refusal:?}", env.key),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}

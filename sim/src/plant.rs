@@ -1,0 +1,38 @@
+//! Faults planted on purpose: a simulation that can't find them would prove nothing.
+//!
+//! None of them needs a seam in the controller. Its order is made of types (see `kiln::controller::commit`) and can't be
+//! rearranged from outside, so the first and the last are planted where the world can't tell the difference: in a log
+//! that says "durable" too early, or although it failed.
+
+/// A fault planted on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plant {
+    /// Acts before the append: the log says that a batch is durable, and writes it only after the controller has acted.
+    ActBeforeAppend,
+    /// Drops what is outstanding at a restart: what a new controller issues for an intent that was in the log before it
+    /// started goes nowhere, as if it only acted on its own decisions.
+    DropOutstanding,
+    /// Accepts an old fence: host and edge obey whoever speaks.
+    AcceptOldFence,
+    /// Retires before the acknowledgement: the edge acknowledges a table when it comes in and serves it later, which to
+    /// the host is the same as a controller that does not wait.
+    RetireBeforeAck,
+    /// Reuses an address early: the host gives it to the next instance once the old process has ended, not once its
+    /// instance is destroyed.
+    ReuseAddressEarly,
+    /// Publishes speculative state: when an append fails, the log says that it went well and keeps the batch in memory,
+    /// so the controller goes on from a state that no record holds.
+    PublishSpeculative,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::ActBeforeAppend,
+        Self::DropOutstanding,
+        Self::AcceptOldFence,
+        Self::RetireBeforeAck,
+        Self::ReuseAddressEarly,
+        Self::PublishSpeculative,
+    ];
+}

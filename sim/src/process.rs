@@ -1,0 +1,178 @@
+//! The controller's ports in the simulated world, and its sudden death between any two of their operations.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use kiln::controller::{AppendError, DueAction, Effects, Log, ReadError};
+use kiln_core::Action;
+use kiln_model::{Entry, Position};
+
+use crate::plant::Plant;
+use crate::rng::Rng;
+
+/// What outlives the controller: the disk. And what dies with it: what it sent in its last step.
+#[derive(Debug)]
+pub struct Machine {
+    /// What is durable.
+    pub durable: Vec<Entry>,
+    /// Whether the disk has no room.
+    pub full: bool,
+    /// How often, in a thousand appends, the outcome is unknown.
+    pub unknown_per_mille: u64,
+    /// What the controller sent since this was last emptied, with the length of the log at that moment.
+    pub sent: Vec<(Action, Position)>,
+    /// Whether the controller asked for everything to be listed again.
+    pub relist: bool,
+    /// Whether the controller died.
+    pub dead: bool,
+    /// How many more port operations the controller lives for.
+    pub fuse: Option<u64>,
+    /// How many appends failed, for the trace.
+    pub failed_appends: u64,
+    /// Set by an unknown outcome: nothing may be read or written before the log is opened again.
+    broken: bool,
+    /// What a planted fault calls durable and is not.
+    lied: Vec<Entry>,
+    plant: Option<Plant>,
+    rng: Rng,
+}
+
+/// The ports of one life of the controller.
+#[derive(Debug, Clone)]
+pub struct Ports(Rc<RefCell<Machine>>);
+
+impl Ports {
+    /// Returns the ports to this machine.
+    pub fn new(machine: &Rc<RefCell<Machine>>) -> Self {
+        Self(Rc::clone(machine))
+    }
+}
+
+impl Machine {
+    /// Returns an empty disk.
+    pub fn new(rng: Rng, plant: Option<Plant>) -> Self {
+        Self {
+            durable: Vec::new(),
+            full: false,
+            unknown_per_mille: 0,
+            sent: Vec::new(),
+            relist: false,
+            dead: false,
+            fuse: None,
+            failed_appends: 0,
+            broken: false,
+            lied: Vec::new(),
+            plant,
+            rng,
+        }
+    }
+
+    /// A new process of the controller: nothing of the old one's memory is left.
+    pub fn boot(&mut self) {
+        self.dead = false;
+        self.fuse = None;
+        self.broken = false;
+        self.lied.clear();
+        self.sent.clear();
+        self.relist = false;
+    }
+
+    /// The step is over; whoever lied about the disk writes now.
+    pub fn settle(&mut self) {
+        if !self.dead && self.plant == Some(Plant::ActBeforeAppend) {
+            self.durable.append(&mut self.lied);
+        }
+    }
+
+    /// Spends one operation of the controller's life; false once it is dead.
+    fn lives(&mut self) -> bool {
+        if let Some(left) = &mut self.fuse {
+            if *left == 0 {
+                self.dead = true;
+            } else {
+                *left -= 1;
+            }
+        }
+        !self.dead
+    }
+
+    fn head(&self) -> u64 {
+        (self.durable.len() + self.lied.len()) as u64
+    }
+
+    fn append(&mut self, expected: Position, entries: &[Entry]) -> Result<(), AppendError> {
+        if !self.lives() || self.broken {
+            return Err(AppendError::Unknown("the process is dead or the log is not open".into()));
+        }
+        if expected.0 != self.head() {
+            return Err(AppendError::Conflict);
+        }
+        let unknown = self.rng.chance(self.unknown_per_mille);
+        if self.plant == Some(Plant::PublishSpeculative) && (self.full || unknown) {
+            self.lied.extend_from_slice(entries);
+            return Ok(());
+        }
+        if self.full {
+            self.failed_appends += 1;
+            return Err(AppendError::Full("no space left on device".into()));
+        }
+        let written = !unknown || self.rng.chance(500);
+        if written && self.plant == Some(Plant::ActBeforeAppend) {
+            self.lied.extend_from_slice(entries);
+        } else if written {
+            self.durable.append(&mut self.lied);
+            self.durable.extend_from_slice(entries);
+        }
+        if unknown {
+            self.failed_appends += 1;
+            self.broken = true;
+            return Err(AppendError::Unknown("input/output error".into()));
+        }
+        // The process may end here, with the batch written and nothing done about it.
+        if self.lives() { Ok(()) } else { Err(AppendError::Unknown("the process is dead".into())) }
+    }
+
+    fn check_open(&self) -> Result<(), ReadError> {
+        if self.dead || self.broken { Err(ReadError("the log is not open".into())) } else { Ok(()) }
+    }
+}
+
+impl Log for Ports {
+    fn append(&mut self, expected: Position, entries: &[Entry]) -> Result<(), AppendError> {
+        self.0.borrow_mut().append(expected, entries)
+    }
+
+    fn read(&mut self, after: Position, max: usize) -> Result<Vec<Entry>, ReadError> {
+        let machine = self.0.borrow();
+        machine.check_open()?;
+        let all = machine.durable.iter().chain(&machine.lied);
+        Ok(all.skip(after.0 as usize).take(max).cloned().collect())
+    }
+
+    fn reopen(&mut self) -> Result<(), ReadError> {
+        let mut machine = self.0.borrow_mut();
+        let fails = machine.unknown_per_mille > 0 && machine.rng.chance(300);
+        if !machine.lives() || fails {
+            return Err(ReadError("the log can't be opened".into()));
+        }
+        machine.broken = false;
+        Ok(())
+    }
+}
+
+impl Effects for Ports {
+    fn execute(&mut self, action: DueAction) {
+        let mut machine = self.0.borrow_mut();
+        if machine.lives() {
+            let durable = Position(machine.durable.len() as u64);
+            machine.sent.push((action.into_inner(), durable));
+        }
+    }
+
+    fn relist(&mut self) {
+        let mut machine = self.0.borrow_mut();
+        if machine.lives() {
+            machine.relist = true;
+        }
+    }
+}

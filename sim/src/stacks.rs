@@ -1,0 +1,271 @@
+//! What the simulated users deploy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kiln_model::instance::{HealthCheck, Limits, Probe, Security, StopPolicy};
+use kiln_model::release::RevisionSpec;
+use kiln_model::route::Route;
+use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::{
+    Digest, EnvKey, EnvName, InstanceSpec, Millis, PortName, RouteName, ServiceName, StackName,
+};
+
+use crate::rng::Rng;
+
+/// How the instances of one version behave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nature {
+    /// Comes to be healthy.
+    Good,
+    /// Runs and fails its probes.
+    NeverHealthy,
+    /// Ends soon after its start.
+    Crashes,
+    /// Can't be created.
+    Refused,
+    /// A job that ends with this code.
+    Job(u8),
+}
+
+const NATURE: &str = "NATURE";
+
+/// Reads how instances of a spec behave: it is written in their environment.
+pub fn nature(spec: &InstanceSpec) -> Nature {
+    match spec.env.get(NATURE).map(String::as_str) {
+        Some("never-healthy") => Nature::NeverHealthy,
+        Some("crashes") => Nature::Crashes,
+        Some("refused") => Nature::Refused,
+        Some("job") => Nature::Job(0),
+        Some("bad-job") => Nature::Job(3),
+        _ => Nature::Good,
+    }
+}
+
+/// Whether a spec is a job's.
+pub fn is_job(spec: &InstanceSpec) -> bool {
+    matches!(nature(spec), Nature::Job(_))
+}
+
+/// The names of the world: two environments of one stack, and another stack.
+pub fn environments() -> Vec<EnvKey> {
+    let key = |stack: &str, env: &str| EnvKey {
+        stack: StackName::new(stack).expect("a valid name, written here"),
+        env: EnvName::new(env).expect("a valid name, written here"),
+    };
+    vec![key("shop", "prod"), key("shop", "dev"), key("blog", "prod")]
+}
+
+/// Returns a service name.
+pub fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).expect("a valid name, written here")
+}
+
+/// What one environment declares, changed step by step as its users would.
+#[derive(Debug, Clone)]
+pub struct Declared {
+    services: BTreeMap<ServiceName, Desired>,
+    port: u16,
+    routed: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Desired {
+    kind: ServiceKind,
+    version: u64,
+    nature: &'static str,
+    replicas: u32,
+    strategy: Strategy,
+    bounds: RolloutBounds,
+    probed: bool,
+}
+
+impl Declared {
+    /// Returns a first declaration for the environment of this index.
+    pub fn new(rng: &mut Rng, index: u16) -> Self {
+        let mut services = BTreeMap::new();
+        services.insert(service("web"), Desired::random(rng, ServiceKind::Service));
+        if rng.chance(500) {
+            services.insert(service("api"), Desired::random(rng, ServiceKind::Service));
+        }
+        if rng.chance(400) {
+            services.insert(service("mail"), Desired::random(rng, ServiceKind::Worker));
+        }
+        if rng.chance(300) {
+            services.insert(service("migrate"), Desired::random(rng, ServiceKind::Job));
+        }
+        Self { services, port: 8000 + index * 10, routed: true }
+    }
+
+    /// Changes something, often a version, sometimes to a bad one.
+    pub fn change(&mut self, rng: &mut Rng, bad_per_mille: u64) {
+        match rng.below(20) {
+            0 => {
+                let name = service(rng.word(&["api", "mail", "migrate"]));
+                if self.services.remove(&name).is_none() {
+                    let kind = match name.as_str() {
+                        "mail" => ServiceKind::Worker,
+                        "migrate" => ServiceKind::Job,
+                        _ => ServiceKind::Service,
+                    };
+                    self.services.insert(name, Desired::random(rng, kind));
+                }
+            }
+            1 => self.port = if self.port.is_multiple_of(2) { self.port + 1 } else { self.port - 1 },
+            2 => self.routed = !self.routed,
+            _ => {
+                let names: Vec<_> = self.services.keys().cloned().collect();
+                for _ in 0..rng.between(1, 2) {
+                    let name = rng.pick(&names);
+                    if let Some(desired) = self.services.get_mut(name) {
+                        desired.change(rng, bad_per_mille);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns what is sealed, with the digests of its release and its binding.
+    pub fn seal(&self) -> (Digest, Digest, Arc<RevisionSpec>) {
+        let services: BTreeMap<_, _> =
+            self.services.iter().map(|(name, desired)| (name.clone(), desired.seal(name))).collect();
+        let mut routes = BTreeMap::new();
+        if self.routed {
+            for (name, desired) in &self.services {
+                if desired.kind == ServiceKind::Service {
+                    let route = self.route(name);
+                    routes.insert(route.name.clone(), route);
+                }
+            }
+        }
+        let spec = RevisionSpec { services, routes };
+        let text = format!("{spec:?}");
+        (digest(&[b"release", text.as_bytes()]), digest(&[b"binding", text.as_bytes()]), Arc::new(spec))
+    }
+
+    fn route(&self, name: &ServiceName) -> Route {
+        Route {
+            name: RouteName::new(name.as_str()).expect("a service's name is a route's name here"),
+            listen: SocketAddr::from(([0, 0, 0, 0], self.port)),
+            host: None,
+            path: if name.as_str() == "web" { "/".into() } else { format!("/{name}") },
+            to: PortRef {
+                service: name.clone(),
+                port: PortName::new("http").expect("a valid name, written here"),
+            },
+        }
+    }
+}
+
+impl Desired {
+    fn random(rng: &mut Rng, kind: ServiceKind) -> Self {
+        Self {
+            kind,
+            version: rng.below(1000),
+            nature: if kind == ServiceKind::Job { "job" } else { "good" },
+            replicas: if kind == ServiceKind::Job { 1 } else { rng.between(1, 4) as u32 },
+            strategy: strategy(rng, kind),
+            bounds: RolloutBounds {
+                progress_deadline: Millis::from_secs(rng.between(10, 60)),
+                drain_deadline: Millis::from_secs(rng.between(1, 10)),
+                warm_for: Millis::from_secs(rng.between(0, 90)),
+            },
+            probed: kind == ServiceKind::Service || rng.chance(500),
+        }
+    }
+
+    fn change(&mut self, rng: &mut Rng, bad_per_mille: u64) {
+        match rng.below(8) {
+            0 if self.kind != ServiceKind::Job => self.replicas = rng.between(0, 5) as u32,
+            1 => self.strategy = strategy(rng, self.kind),
+            2 => self.bounds.warm_for = Millis::from_secs(rng.between(0, 90)),
+            _ => {
+                self.version = rng.below(1000);
+                let bad = rng.chance(bad_per_mille);
+                self.nature = match (self.kind, bad) {
+                    (ServiceKind::Job, false) => "job",
+                    (ServiceKind::Job, true) => "bad-job",
+                    (_, false) => "good",
+                    (_, true) => rng.word(&["never-healthy", "crashes", "refused"]),
+                };
+            }
+        }
+    }
+
+    fn seal(&self, name: &ServiceName) -> Service {
+        let spec = InstanceSpec {
+            image: digest(&[name.as_str().as_bytes(), &self.version.to_le_bytes()]),
+            argv: vec!["/app".into()],
+            env: BTreeMap::from([
+                (NATURE.into(), self.nature.into()),
+                ("VERSION".into(), self.version.to_string()),
+            ]),
+            workdir: "/".into(),
+            user: String::new(),
+            secrets: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            scratch: BTreeMap::new(),
+            ports: match self.kind {
+                ServiceKind::Service => {
+                    BTreeMap::from([(PortName::new("http").expect("a valid name, written here"), 8080)])
+                }
+                ServiceKind::Worker | ServiceKind::Job => BTreeMap::new(),
+            },
+            health: (self.probed && self.kind != ServiceKind::Job).then(health),
+            limits: Limits::default(),
+            security: Security::default(),
+            stop: StopPolicy { signal: "SIGTERM".into(), grace: Millis::from_secs(3) },
+            uses: BTreeSet::new(),
+        };
+        let spec_digest = digest(&[format!("{spec:?}").as_bytes()]);
+        Service {
+            name: name.clone(),
+            kind: self.kind,
+            spec: Arc::new(spec),
+            spec_digest,
+            replicas: self.replicas,
+            strategy: self.strategy,
+            after: BTreeSet::new(),
+            bounds: self.bounds,
+        }
+    }
+}
+
+fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
+    match (kind, rng.below(3)) {
+        (ServiceKind::Worker, 0 | 1) | (ServiceKind::Job, _) => Strategy::StopThenStart,
+        (_, 0) => Strategy::BlueGreen,
+        _ => {
+            let max_unavailable = rng.below(3) as u32;
+            let least_surge = u64::from(max_unavailable == 0);
+            Strategy::Rolling { max_surge: rng.between(least_surge, 3) as u32, max_unavailable }
+        }
+    }
+}
+
+/// How the instances of this world are probed.
+pub fn health() -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Http { port: 8080, path: "/healthz".into(), status: None },
+        interval: Millis(1_000),
+        timeout: Millis(1_000),
+        startup: Millis::from_secs(10),
+        healthy_after: 1,
+        unhealthy_after: 3,
+    }
+}
+
+/// Tells different content apart. Nothing hostile lives here, so FNV-1a spread over 32 bytes is enough.
+pub fn digest(parts: &[&[u8]]) -> Digest {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in parts.iter().copied().flatten() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    let mut spread = Rng::new(hash);
+    let mut bytes = [0; 32];
+    for chunk in bytes.chunks_exact_mut(8) {
+        chunk.copy_from_slice(&spread.bits().to_le_bytes());
+    }
+    Digest::new(bytes)
+}

@@ -1,0 +1,70 @@
+//! 10,000 seeded histories, none of which may break an invariant. In several tests, so that they run side by side.
+
+/// Runs the histories of some seeds; the first that breaks an invariant is shown with its last lines.
+fn run(seeds: impl IntoIterator<Item = u64>) {
+    for seed in seeds {
+        if let Err(violation) = sim::run(seed, None) {
+            let (lines, _) = sim::trace(seed, None);
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            panic!(
+                "{tail}\nseed {seed}: {violation}\nrepeat with: cargo run -p sim -- --seed {seed} --trace"
+            );
+        }
+    }
+}
+
+macro_rules! histories {
+    ($($name:ident: $seeds:expr;)*) => {$(
+        #[test]
+        fn $name() {
+            run($seeds);
+        }
+    )*};
+}
+
+histories! {
+    seeds_from_0_hold: 0..1_250;
+    seeds_from_1250_hold: 1_250..2_500;
+    seeds_from_2500_hold: 2_500..3_750;
+    seeds_from_3750_hold: 3_750..5_000;
+    seeds_from_5000_hold: 5_000..6_250;
+    seeds_from_6250_hold: 6_250..7_500;
+    seeds_from_7500_hold: 7_500..8_750;
+    seeds_from_8750_hold: 8_750..10_000;
+}
+
+/// Seeds that once broke an invariant. What was wrong is told beside each, for the day on which the world has changed and the
+/// seed stands for something else.
+#[test]
+fn seeds_that_once_failed_hold() {
+    // A scale-down took the only healthy instance out of the routes; the same at the start of a rollout.
+    run([3_757, 3_086]);
+    // The late answer to a close was taken for that to a later one, and the socket stayed open.
+    run([1_747]);
+    // A jump of the clock whose append had an unknown outcome was counted twice.
+    run([7_202]);
+}
+
+#[test]
+fn the_same_seed_is_the_same_history() {
+    assert_eq!(sim::trace(7, None), sim::trace(7, None));
+}
+
+/// Without this, a world in which nothing happens would pass everything.
+#[test]
+fn the_histories_are_eventful() {
+    let mut total = sim::Stats::default();
+    for seed in 0..100 {
+        let stats = sim::run(seed, None).expect("these seeds hold");
+        total.entries += stats.entries;
+        total.lives += stats.lives;
+        total.acknowledged += stats.acknowledged;
+        total.refused += stats.refused;
+        total.failed_appends += stats.failed_appends;
+    }
+    assert!(total.entries > 10_000, "{total:?}");
+    assert!(total.lives > 500, "{total:?}");
+    assert!(total.acknowledged > 500, "{total:?}");
+    assert!(total.refused > 50, "{total:?}");
+    assert!(total.failed_appends > 200, "{total:?}");
+}
