@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use kiln_core::{ActionKind, Input, InputKind, Observation, Observed, Refusal, Reply, State, observe};
 use kiln_model::route::Listener;
-use kiln_model::{Actor, Fence, InstanceId, Millis, Term, Timestamp};
+use kiln_model::{Actor, Fence, InstanceId, Millis, Position, Term, Timestamp};
 
 use super::commit::{Batch, Committed, FoldError};
 use super::ports::{AppendError, Effects, Log, Peer};
@@ -33,10 +33,19 @@ pub struct Controller<L, E> {
     held: VecDeque<Input>,
     /// Whether observations were dropped because too many were held.
     missed: bool,
-    /// Whether the log may hold something else than `committed` says.
-    in_doubt: bool,
+    /// The log may hold something else than `committed` says.
+    doubt: Option<Doubt>,
     retry: Option<Retry>,
     wake_at: Option<Timestamp>,
+}
+
+/// A batch of which nobody knows whether it was written.
+#[derive(Debug)]
+struct Doubt {
+    /// What it was decided on.
+    inputs: Vec<Input>,
+    /// The end of the log if it was not written; none if another writer has appended.
+    unwritten_end: Option<Position>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +122,7 @@ impl<L: Log, E: Effects> Controller<L, E> {
             issued: BTreeMap::new(),
             held: VecDeque::from([start]),
             missed: false,
-            in_doubt: false,
+            doubt: None,
             retry: None,
             wake_at: None,
         })
@@ -141,7 +150,9 @@ impl<L: Log, E: Effects> Controller<L, E> {
         let Some(first) = inputs.first() else { return self.outcome(Vec::new(), None) };
         let (now, seed) = (first.now, first.seed);
         if let Err(error) = self.settle_doubt() {
-            return self.fall_back(now, Vec::new(), inputs, &error);
+            let (replies, reason) = self.fall_back(now, &inputs, &error);
+            self.hold(inputs);
+            return self.outcome(replies, Some(reason));
         }
         if self.is_deposed() {
             let replies = inputs.iter().map(|input| not_recorded(input, "another controller took over"));
@@ -166,8 +177,9 @@ impl<L: Log, E: Effects> Controller<L, E> {
                 self.outcome(replies, None)
             }
             Err(error) => {
-                self.in_doubt = !matches!(error, AppendError::Full(_));
-                self.fall_back(now, held, inputs, &error)
+                let (replies, reason) = self.fall_back(now, &inputs, &error);
+                self.keep(&error, held.into_iter().chain(inputs).collect());
+                self.outcome(replies, Some(reason))
             }
         }
     }
@@ -215,31 +227,46 @@ impl<L: Log, E: Effects> Controller<L, E> {
         self.issued = subjects;
     }
 
-    /// Nothing was appended, or perhaps it was: answers so, keeps what was observed, and waits a little.
+    /// Nothing was appended, or perhaps it was: says so, and waits a little.
     fn fall_back(
         &mut self,
         now: Timestamp,
-        held: Vec<Input>,
-        inputs: Vec<Input>,
+        inputs: &[Input],
         error: &dyn Error,
-    ) -> StepOutcome {
+    ) -> (Vec<Option<Answer>>, String) {
         let reason = chain(error);
         let replies = inputs.iter().map(|input| not_recorded(input, &reason)).collect();
-        self.hold(held.into_iter().chain(inputs).collect());
         let wait = self.retry.map_or(RETRY_FIRST, |retry| Millis(retry.wait.0 * 2).min(RETRY_MAX));
         self.retry = Some(Retry { at: now.plus(wait), wait });
+        (replies, reason)
+    }
+
+    /// Keeps what was observed in a batch that failed.
+    fn keep(&mut self, error: &AppendError, inputs: Vec<Input>) {
+        let unwritten_end = match error {
+            AppendError::Full(_) => return self.hold(inputs),
+            AppendError::Unknown(_) => Some(self.committed.state().position()),
+            AppendError::Conflict => None,
+        };
+        self.doubt = Some(Doubt { inputs, unwritten_end });
         // Readers should see what is really recorded as soon as it can be read; if it can't, the next step tries again.
         let _ = self.settle_doubt();
-        self.outcome(replies, Some(reason))
     }
 
     /// Reads the log again if it may hold something else than is known.
     fn settle_doubt(&mut self) -> Result<(), FoldError> {
-        if self.in_doubt {
-            self.log.reopen()?;
-            self.committed = Committed::load(&mut self.log)?;
-            self.in_doubt = false;
+        if self.doubt.is_none() {
+            return Ok(());
         }
+        self.log.reopen()?;
+        self.committed = Committed::load(&mut self.log)?;
+        let Some(doubt) = self.doubt.take() else { return Ok(()) };
+        // What was written must not be observed a second time: a jump of the clock would extend every deadline twice. A
+        // start may be: its term is simply skipped.
+        let end = self.committed.state().position();
+        let is_written = doubt.unwritten_end.is_some_and(|unwritten| end > unwritten);
+        let again = doubt.inputs.into_iter().filter(|input| !is_written || is_start(input));
+        self.hold(again.collect());
         Ok(())
     }
 
@@ -311,6 +338,10 @@ impl Subject {
 /// Whether a fresh list, or the clock, says the same as this observation.
 const fn is_repeatable(kind: &InputKind) -> bool {
     !matches!(kind, InputKind::Observation(Observation::ControllerStarted | Observation::ClockJumped { .. }))
+}
+
+fn is_start(input: &Input) -> bool {
+    input.kind == InputKind::Observation(Observation::ControllerStarted)
 }
 
 fn not_recorded(input: &Input, reason: &str) -> Option<Answer> {

@@ -294,6 +294,27 @@ fn after_an_append_of_unknown_outcome_the_log_decides() {
 }
 
 #[test]
+fn a_jump_of_the_clock_counts_once_whatever_becomes_of_its_append() {
+    for fate in [Fate::Kept, Fate::Full, Fate::UnknownKept, Fate::UnknownLost] {
+        let memory = Memory::default();
+        let mut controller = started(&memory);
+        memory.set(fate);
+        let by = kiln_model::Millis(60_000);
+        controller.step(vec![input(1, InputKind::Observation(Observation::ClockJumped { by }))]);
+        controller.step(vec![input(60_000, InputKind::Tick)]);
+        controller.step(vec![input(70_000, InputKind::Tick)]);
+        let entries = &memory.0.lock().unwrap().entries;
+        let jumps = entries.iter().filter(|entry| {
+            matches!(
+                entry.event,
+                kiln_model::Event::Control(kiln_model::event::ControlEvent::ClockJumped { .. })
+            )
+        });
+        assert_eq!(jumps.count(), 1, "{fate:?}");
+    }
+}
+
+#[test]
 fn a_controller_that_another_one_followed_does_nothing_more() {
     let memory = Memory::default();
     let mut old = started(&memory);
