@@ -88,8 +88,12 @@ impl Load {
         let stop = Arc::new(AtomicBool::new(false));
         let begin = Instant::now() + Duration::from_millis(20);
         let spawn = |index: u32| {
-            let worker = Worker { plan: plan.clone(), index, begin, stop: stop.clone(), report: Report::default() };
-            std::thread::Builder::new().stack_size(256 * 1024).spawn(move || worker.run()).expect("threads are to be had")
+            let worker =
+                Worker { plan: plan.clone(), index, begin, stop: stop.clone(), report: Report::default() };
+            std::thread::Builder::new()
+                .stack_size(256 * 1024)
+                .spawn(move || worker.run())
+                .expect("threads are to be had")
         };
         let workers = (0..plan.workers + plan.streams).map(spawn).collect();
         Self { stop, workers }
@@ -120,8 +124,10 @@ impl Worker {
     fn run(mut self) -> Report {
         let streams = self.index >= self.plan.workers;
         let keep = !streams && self.index % 2 == 0;
-        let interval = Duration::from_secs_f64(f64::from(self.plan.workers) / f64::from(self.plan.rate.max(1)));
-        let mut due = self.begin + interval.mul_f64(f64::from(self.index) / f64::from(self.plan.workers.max(1)));
+        let interval =
+            Duration::from_secs_f64(f64::from(self.plan.workers) / f64::from(self.plan.rate.max(1)));
+        let mut due =
+            self.begin + interval.mul_f64(f64::from(self.index) / f64::from(self.plan.workers.max(1)));
         let mut kept = None;
         let mut count = self.index;
         while !self.stop.load(Ordering::Relaxed) {
@@ -146,10 +152,12 @@ impl Worker {
 
     fn send(&mut self, kind: Kind, keep: bool, kept: &mut Option<BufReader<TcpStream>>) {
         let sent = Instant::now();
-        let result = kept.take().filter(is_open).map_or_else(|| connect(self.plan.address), Ok).and_then(|mut connection| {
-            let answer = exchange(&mut connection, &self.plan.host, kind, keep)?;
-            Ok((connection, answer))
-        });
+        let result = kept.take().filter(is_open).map_or_else(|| connect(self.plan.address), Ok).and_then(
+            |mut connection| {
+                let answer = exchange(&mut connection, &self.plan.host, kind, keep)?;
+                Ok((connection, answer))
+            },
+        );
         match result {
             Ok((connection, (version, reusable))) => {
                 if keep && reusable {
@@ -196,7 +204,12 @@ fn connect(address: SocketAddr) -> io::Result<BufReader<TcpStream>> {
 }
 
 /// Sends one request and reads its answer; returns the version that answered and whether the connection may be kept.
-fn exchange(connection: &mut BufReader<TcpStream>, host: &str, kind: Kind, keep: bool) -> io::Result<(String, bool)> {
+fn exchange(
+    connection: &mut BufReader<TcpStream>,
+    host: &str,
+    kind: Kind,
+    keep: bool,
+) -> io::Result<(String, bool)> {
     let close = if keep { "" } else { "Connection: close\r\n" };
     let request = match kind {
         Kind::Get => format!("GET /page HTTP/1.1\r\nHost: {host}\r\n{close}\r\n"),

@@ -1,0 +1,147 @@
+//! `kiln controller`: the one writer, its links and its API, in one process.
+
+use std::io;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kiln_core::{ActionKind, Command, Reply, State};
+use kiln_model::release::Release;
+use kiln_model::{Actor, Digest, Entry, Position};
+use kiln_provider::host::Client;
+use kiln_store::log::OpenLogError;
+use kiln_store::{EventLog, Store};
+
+use super::edge_link::EdgeLink;
+use super::host_link::HostLink;
+use super::paths::StateDir;
+use super::process::{self, ProcessError};
+use crate::api::server;
+use crate::controller::event_log::StoredLog;
+use crate::controller::{self, CommandError, DueAction, Effects, Handle, SystemClock};
+
+/// How long a controller that is being replaced has to let go of the log. It was killed, so its locks go with it.
+const LOG_WITHIN: Duration = Duration::from_secs(10);
+/// How long folding the log may take before the API opens anyway and says that it is starting.
+const FOLD_WITHIN: Duration = Duration::from_secs(30);
+
+/// Runs the controller until another one takes over or it is told to stop.
+///
+/// # Errors
+/// See [`ProcessError`]; the supervisor starts it again.
+pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
+    let _alive = process::begin("controller", state, holds_lock)?;
+    let store = Store::open(state.path()).map_err(ProcessError::because("open the store"))?;
+    let log = open_log(state)?;
+    let (handle, inbox) = controller::channel();
+    let host = Arc::new(Client::new(state.host_socket()));
+    let links = Links {
+        host: HostLink::start(&host, &handle).map_err(ProcessError::because("start a thread"))?,
+        edge: EdgeLink::start(state.edge_socket(), handle.clone())
+            .map_err(ProcessError::because("start a thread"))?,
+    };
+    let api = Api { handle: handle.clone(), store, state: state.clone() };
+    thread::Builder::new()
+        .name("api".into())
+        .spawn(move || {
+            if let Err(error) = api.serve() {
+                // Without its API nobody can ask for anything: the supervisor starts a new controller.
+                tracing::error!(%error, "the API ended");
+                let _ = handle.stop();
+            }
+        })
+        .map_err(ProcessError::because("start a thread"))?;
+    let end = controller::run(inbox, log, links, SystemClock::default());
+    let end = end.map_err(ProcessError::because("take over from the log"))?;
+    tracing::info!(?end, "the controller ends");
+    Ok(())
+}
+
+fn open_log(state: &StateDir) -> Result<StoredLog, ProcessError> {
+    let begin = Instant::now();
+    loop {
+        match StoredLog::open(state.path()) {
+            Ok(log) => return Ok(log),
+            Err(OpenLogError::Locked { .. }) if begin.elapsed() < LOG_WITHIN => {
+                thread::sleep(Duration::from_millis(10))
+            }
+            Err(error) => return Err(ProcessError::because("open the log")(error)),
+        }
+    }
+}
+
+/// Where actions go.
+struct Links {
+    host: HostLink,
+    edge: EdgeLink,
+}
+
+impl Effects for Links {
+    fn execute(&mut self, action: DueAction) {
+        let action = action.into_inner();
+        match &action.kind {
+            ActionKind::PublishTable(_) | ActionKind::AwaitIdle(_) => self.edge.send(action),
+            ActionKind::OpenListener(_)
+            | ActionKind::CloseListener(_)
+            | ActionKind::CreateInstance { .. }
+            | ActionKind::DestroyInstance { .. } => self.host.send(action),
+        }
+    }
+
+    fn relist(&mut self) {
+        self.host.relist();
+        self.edge.relist();
+    }
+}
+
+/// What the API shows and asks.
+struct Api {
+    handle: Handle,
+    store: Store,
+    state: StateDir,
+}
+
+impl Api {
+    fn serve(self) -> io::Result<()> {
+        // Nobody should be shown an empty state that is only not read yet.
+        self.handle.wait_past(Position(0), FOLD_WITHIN);
+        let socket = self.state.api_socket();
+        match std::fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let listener = tokio::net::UnixListener::bind(&socket)?;
+            server::serve(listener, Arc::new(self), std::future::pending()).await
+        })
+    }
+}
+
+impl server::Backend for Api {
+    fn command(&self, command: Command, actor: Actor) -> Result<Reply, CommandError> {
+        self.handle.command(command, actor)
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.handle.state()
+    }
+
+    fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State> {
+        self.handle.wait_past(position, timeout)
+    }
+
+    fn events(&self, after: Position, max: usize) -> Result<Vec<Entry>, String> {
+        let log = EventLog::open_read_only(self.state.path()).map_err(|error| error.to_string())?;
+        let entries = log.read(Position(after.0 + 1));
+        entries.take(max).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    fn release(&self, digest: &Digest) -> Result<Release, String> {
+        self.store.releases.release(digest).map_err(|error| error.to_string())
+    }
+
+    fn has_binding(&self, digest: &Digest) -> bool {
+        self.store.releases.binding(digest).is_ok()
+    }
+}

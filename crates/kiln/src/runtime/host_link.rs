@@ -1,0 +1,252 @@
+//! The controller's link to the host: actions out, transitions back.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use kiln_core::input::InstanceSeen;
+use kiln_core::{Action, ActionKind, Observation};
+use kiln_model::InstanceId;
+use kiln_model::route::Listener;
+use kiln_provider::host::Client;
+use kiln_provider::{
+    CreateRequest, Cursor, DestroyRequest, InstanceStatus, Provider, ProviderError, Transition, Watched,
+};
+
+use super::outbox::{Deliveries, Next, Outbox, outbox};
+use crate::controller::{Ended, Handle, Peer};
+
+/// Workers that carry actions out side by side: an instance takes milliseconds of mostly waiting, and a rollout of many
+/// must not wait for each in turn. Actions on one instance go to one worker, so they stay in order.
+const WORKERS: usize = 4;
+/// How long a host that is away is left alone. `kiln host` restarts within tens of milliseconds.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// How often the watcher looks up from an idle stream, to see whether a list was asked for.
+const WATCH_FOR: Duration = Duration::from_millis(200);
+
+/// The sending side, held by the controller.
+#[derive(Debug)]
+pub(super) struct HostLink {
+    workers: Vec<Outbox>,
+    relist: Arc<AtomicBool>,
+}
+
+impl HostLink {
+    /// Starts the threads; they end with the controller.
+    pub(super) fn start(host: &Arc<Client>, handle: &Handle) -> std::io::Result<Self> {
+        let relist = Arc::new(AtomicBool::new(false));
+        let mut workers = Vec::new();
+        for number in 0..WORKERS {
+            let (sender, deliveries) = outbox();
+            let worker = Worker { host: host.clone(), handle: handle.clone(), deliveries };
+            thread::Builder::new().name(format!("host-{number}")).spawn(move || worker.run())?;
+            workers.push(sender);
+        }
+        let watcher = Watcher { host: host.clone(), handle: handle.clone(), relist: relist.clone() };
+        thread::Builder::new().name("host-watch".into()).spawn(move || watcher.run())?;
+        Ok(Self { workers, relist })
+    }
+
+    /// Queues an action for the worker of its subject.
+    pub(super) fn send(&self, action: Action) {
+        let mut hasher = DefaultHasher::new();
+        match &action.kind {
+            ActionKind::CreateInstance { id, .. } | ActionKind::DestroyInstance { id, .. } => {
+                id.hash(&mut hasher)
+            }
+            ActionKind::OpenListener(listener) | ActionKind::CloseListener(listener) => {
+                listener.hash(&mut hasher)
+            }
+            ActionKind::PublishTable(_) | ActionKind::AwaitIdle(_) => return,
+        }
+        self.workers[hasher.finish() as usize % WORKERS].send(action);
+    }
+
+    /// Has the watcher ask for a complete list.
+    pub(super) fn relist(&self) {
+        self.relist.store(true, Ordering::Release);
+    }
+}
+
+struct Worker {
+    host: Arc<Client>,
+    handle: Handle,
+    deliveries: Deliveries,
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            let result = match self.deliveries.next() {
+                Next::Deliver(action) => self.deliver(action),
+                Next::AskAgain => self.handle.reconnected(Peer::Host),
+                Next::End => return,
+            };
+            if result.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn deliver(&self, action: Action) -> Result<(), Ended> {
+        let fence = action.fence;
+        match action.kind {
+            ActionKind::CreateInstance { id, env, service, internal, spec } => {
+                let internal = internal.and_then(|listener| match listener {
+                    Listener::Internal(index) => Some(index),
+                    Listener::Public(_) => None,
+                });
+                let request = CreateRequest { id, spec, fence, env, service, internal };
+                self.settle(self.host.create(&request), |reason| Observation::InstanceRefused { id, reason })
+            }
+            ActionKind::DestroyInstance { id, grace } => {
+                let result = self.host.destroy(&DestroyRequest { id, fence, grace });
+                // A destroy has no refusal: what can't be destroyed now is destroyed later.
+                if let Err(error) = result {
+                    tracing::warn!(%id, %error, "destroy was not accepted");
+                    self.deliveries.failed();
+                }
+                Ok(())
+            }
+            ActionKind::OpenListener(listener) => match self.host.open_listener(listener, fence) {
+                Ok(_) => self.handle.observe(Observation::ListenerOpened { listener, fence }),
+                // A socket that can't be opened now fails the step that waits for it: a port in use does not free itself.
+                Err(ProviderError::Failed { reason }) => {
+                    self.handle.observe(Observation::ListenerFailed { listener, fence, reason })
+                }
+                Err(error) => {
+                    self.settle(Err(error), |reason| Observation::ListenerFailed { listener, fence, reason })
+                }
+            },
+            ActionKind::CloseListener(listener) => match self.host.close_listener(listener, fence) {
+                Ok(()) => self.handle.observe(Observation::ListenerClosed { listener, fence }),
+                Err(error) => {
+                    tracing::warn!(%listener, %error, "close was not accepted");
+                    self.deliveries.failed();
+                    Ok(())
+                }
+            },
+            ActionKind::PublishTable(_) | ActionKind::AwaitIdle(_) => Ok(()),
+        }
+    }
+
+    /// Tells the controller what will stay refused; what may succeed later is asked for again.
+    fn settle(
+        &self,
+        result: Result<(), ProviderError>,
+        refused: impl FnOnce(String) -> Observation,
+    ) -> Result<(), Ended> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(ProviderError::Refused { reason }) => self.handle.observe(refused(reason)),
+            // A later controller acts here, or the instance is gone: this one learns of it from the log or the list.
+            Err(error @ (ProviderError::Fenced { .. } | ProviderError::Tombstoned(_))) => {
+                tracing::info!(%error, "a late action was refused");
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the host did not take an action");
+                self.deliveries.failed();
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Watcher {
+    host: Arc<Client>,
+    handle: Handle,
+    relist: Arc<AtomicBool>,
+}
+
+/// Why watching stopped.
+enum Broken {
+    Host(ProviderError),
+    Controller,
+}
+
+impl From<Ended> for Broken {
+    fn from(_: Ended) -> Self {
+        Self::Controller
+    }
+}
+
+impl From<ProviderError> for Broken {
+    fn from(error: ProviderError) -> Self {
+        Self::Host(error)
+    }
+}
+
+impl Watcher {
+    fn run(self) {
+        let mut told = false;
+        loop {
+            match self.watch() {
+                Ok(()) => {}
+                Err(Broken::Controller) => return,
+                Err(Broken::Host(error)) => {
+                    // Once is enough: a host that is away is away at every attempt.
+                    if !told {
+                        tracing::warn!(%error, "the host is away");
+                    }
+                    told = true;
+                    thread::sleep(RETRY_AFTER);
+                    continue;
+                }
+            }
+            told = false;
+        }
+    }
+
+    /// One life of the connection: what is outstanding is issued again, everything is listed, then watched.
+    fn watch(&self) -> Result<(), Broken> {
+        let cursor = self.list(true)?;
+        let mut stream = self.host.watch(cursor)?;
+        loop {
+            if self.relist.swap(false, Ordering::AcqRel) {
+                self.list(false)?;
+            }
+            match stream.next(WATCH_FOR)? {
+                None => {}
+                Some(Watched::Relist { .. }) => return Ok(()),
+                Some(Watched::Transition { id, transition, .. }) => {
+                    self.handle.observe(seen(id, transition))?
+                }
+            }
+        }
+    }
+
+    fn list(&self, reconnected: bool) -> Result<Cursor, Broken> {
+        // Before the list is asked for: what is recorded later may rightly be missing from it.
+        let as_of = self.handle.head();
+        let listing = self.host.list()?;
+        if reconnected {
+            self.handle.reconnected(Peer::Host)?;
+        }
+        for status in &listing.instances {
+            if let Some(reason) = &status.refused {
+                self.handle
+                    .observe(Observation::InstanceRefused { id: status.id, reason: reason.clone() })?;
+            }
+        }
+        let instances = listing.instances.iter().map(instance_seen).collect();
+        self.handle.observe(Observation::Listed { as_of, instances })?;
+        Ok(listing.cursor)
+    }
+}
+
+fn instance_seen(status: &InstanceStatus) -> InstanceSeen {
+    InstanceSeen { id: status.id, address: status.address, healthy: status.healthy, exited: status.exited }
+}
+
+fn seen(id: InstanceId, transition: Transition) -> Observation {
+    match transition {
+        Transition::Started { address } => Observation::InstanceStarted { id, address },
+        Transition::Health { healthy, detail } => Observation::InstanceHealth { id, healthy, detail },
+        Transition::Exited { status } => Observation::InstanceExited { id, status },
+        Transition::Refused { reason } => Observation::InstanceRefused { id, reason },
+        Transition::Destroyed => Observation::InstanceDestroyed { id },
+    }
+}

@@ -1,0 +1,23 @@
+//! The processes of one machine: who starts whom, and what links them.
+//!
+//! `kiln host` is the root. It owns the listening sockets and the instances, and keeps `kiln edge` and
+//! `kiln controller` running. Any of them may be killed at any instruction: a lock file that a process holds for its
+//! whole life tells the others when it is gone, and a new one adopts what runs.
+
+pub mod controller;
+pub mod edge;
+mod edge_link;
+mod ensure;
+pub mod host;
+mod host_link;
+mod lock;
+mod outbox;
+mod paths;
+mod process;
+mod sockets;
+mod supervise;
+
+pub use ensure::{EnsureError, ensure_running, is_root};
+pub use lock::{Lock, LockError};
+pub use paths::StateDir;
+pub use process::ProcessError;

@@ -1,0 +1,160 @@
+//! Does a deploy ever drop a request, and can one always get back?
+
+use std::time::{Duration, Instant};
+
+use crate::load::{Load, Report};
+use crate::machine::{Machine, signal, wait_for};
+
+/// The rate that the acceptance asks for, in requests a second.
+const RATE: u32 = 2000;
+
+#[track_caller]
+fn assert_none_lost(report: &Report) {
+    let shown: Vec<_> = report.losses.iter().take(20).collect();
+    assert!(report.losses.is_empty(), "{} of {} lost: {shown:#?}", report.losses.len(), report.answers.len());
+    assert!(!report.answers.is_empty(), "the load sent something");
+}
+
+#[test]
+fn a_changed_file_is_served_by_new_instances_and_rollback_takes_it_back() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 2, "");
+    machine.kiln(&["up"]).ok();
+    machine.wait_page("v1");
+    machine.write_tiny("v2", 2, "");
+    machine.kiln(&["up"]).ok();
+    machine.wait_page("v2");
+    machine.kiln(&["rollback"]).ok();
+    machine.wait_page("v1");
+    // A rollback is a rollout: it can itself be rolled back.
+    machine.kiln(&["rollback"]).ok();
+    machine.wait_page("v2");
+}
+
+#[test]
+fn up_with_nothing_changed_replaces_nothing() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 2, "");
+    machine.kiln(&["up"]).ok();
+    let before = machine.get("/page").unwrap();
+    machine.kiln(&["up"]).ok();
+    machine.kiln(&["plan", "--detailed-exitcode"]).ok();
+    let hosts =
+        |count| (0..count).map(|_| machine.get("/page").unwrap()).collect::<std::collections::BTreeSet<_>>();
+    assert!(hosts(20).contains(&before), "the same instances answer");
+}
+
+#[test]
+fn twenty_ups_and_twenty_rollbacks_with_controller_kills_lose_no_request() {
+    let machine = Machine::new();
+    machine.write_tiny("v0", 3, "");
+    machine.kiln(&["up"]).ok();
+    machine.wait_page("v0");
+    let load = Load::start(&machine.plan(RATE));
+    for round in 1..=20 {
+        machine.write_tiny(&format!("v{round}"), 3, "");
+        let mut up = machine.command(&["up"]).spawn().unwrap();
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(40 * round));
+            machine.kill("controller");
+        }
+        assert!(up.wait().unwrap().success(), "up {round}");
+        machine.wait_page(&format!("v{round}"));
+    }
+    for round in 1..=20 {
+        let mut rollback = machine.command(&["rollback"]).spawn().unwrap();
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(3 * round));
+            machine.kill("controller");
+        }
+        assert!(rollback.wait().unwrap().success(), "rollback {round}");
+    }
+    assert_none_lost(&load.stop());
+}
+
+#[test]
+fn a_rollback_to_a_warm_revision_is_one_switch() {
+    let machine = Machine::new();
+    machine.write_tiny("old", 3, "");
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("new", 3, "");
+    machine.kiln(&["up"]).ok();
+    machine.wait_page("new");
+    let load = Load::start(&machine.plan(RATE));
+    std::thread::sleep(Duration::from_millis(500));
+    let asked = Instant::now();
+    machine.kiln(&["rollback"]).ok();
+    std::thread::sleep(Duration::from_millis(500));
+    let report = load.stop();
+    assert_none_lost(&report);
+    let last = report.last_sent_to("new").expect("the new one served before the rollback");
+    let switched = last.saturating_duration_since(asked);
+    println!(
+        "rollback at {RATE}/s: the last request to the revision that was left began {switched:?} after the command"
+    );
+    assert!(report.last_sent_to("old").is_some_and(|at| at > last), "the old one serves now");
+}
+
+#[test]
+fn scaling_replaces_nothing_and_loses_nothing() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 2, "");
+    machine.kiln(&["up"]).ok();
+    let load = Load::start(&machine.plan(500));
+    let before: std::collections::BTreeSet<String> = (0..20).map(|_| machine.get("/page").unwrap()).collect();
+    machine.kiln(&["scale", "tiny=5"]).ok();
+    let now = || (0..50).map(|_| machine.get("/page").unwrap()).collect::<std::collections::BTreeSet<_>>();
+    wait_for("five instances answer", || (now().len() == 5).then_some(()));
+    assert!(before.is_subset(&now()), "those that ran still run");
+    machine.kiln(&["scale", "tiny=1"]).ok();
+    wait_for("one instance answers", || (now().len() == 1).then_some(()));
+    assert_none_lost(&load.stop());
+}
+
+#[test]
+fn rolling_replaces_a_few_at_a_time_and_loses_nothing() {
+    let machine = Machine::new();
+    let rolling = "rollout \"rolling\" {\n    max_surge = 1\n  }";
+    machine.write_tiny("v1", 4, rolling);
+    machine.kiln(&["up"]).ok();
+    let load = Load::start(&machine.plan(500));
+    machine.write_tiny("v2", 4, rolling);
+    machine.kiln(&["up"]).ok();
+    machine.wait_page("v2");
+    assert_none_lost(&load.stop());
+}
+
+#[test]
+fn an_instance_that_is_killed_is_replaced_by_another() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 2, "");
+    machine.kiln(&["up"]).ok();
+    let host_of = |page: String| page.split_whitespace().nth(1).unwrap_or_default().to_owned();
+    let answering = || {
+        (0..20)
+            .filter_map(|_| machine.get("/page").ok().map(host_of))
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let before = answering();
+    assert_eq!(before.len(), 2);
+    let victim = tiny_pids(&machine)[0];
+    signal(victim, 9);
+    wait_for("another one answers in its place", || {
+        let now = answering();
+        (now.len() == 2 && now != before).then_some(())
+    });
+}
+
+/// The pids of the static server's processes that belong to this machine's instances.
+fn tiny_pids(machine: &Machine) -> Vec<i32> {
+    let id = std::fs::read_to_string(machine.state().join("id")).unwrap();
+    let of_this = |pid: &i32| {
+        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        cgroup.contains(&format!("kiln-{}/", id.trim())) && exe.ends_with("tiny")
+    };
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(of_this).collect()
+}
