@@ -167,7 +167,7 @@ impl Record {
                 hosts.push_str(&format!("{address}\t{service}.{}.kiln\n", self.request.env.stack));
             }
         }
-        let resolver = fs::read("/etc/resolv.conf").unwrap_or_default();
+        let resolver = resolver(&["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(Path::new));
         let contents: BTreeMap<&str, Vec<u8>> = BTreeMap::from([
             ("hosts", hosts.into_bytes()),
             ("hostname", format!("{hostname}\n").into_bytes()),
@@ -178,6 +178,18 @@ impl Record {
         }
         Ok(())
     }
+}
+
+/// Returns the first file that names a server which an instance can reach: one on the host's loopback is not, and where there is
+/// one, systemd-resolved keeps the real ones in a file of its own. If none does, the first.
+fn resolver(files: &[&Path]) -> Vec<u8> {
+    let is_reachable = |text: &str| {
+        let servers = text.lines().filter_map(|line| line.strip_prefix("nameserver")).map(str::trim);
+        servers.into_iter().any(|server| !server.starts_with("127.") && server != "::1")
+    };
+    let texts: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap_or_default()).collect();
+    let best = texts.iter().find(|text| is_reachable(text)).or_else(|| texts.first());
+    best.cloned().unwrap_or_default().into_bytes()
 }
 
 /// Where things are on this host.
@@ -217,4 +229,20 @@ pub(crate) fn write_refusal(folder: &Path, reason: &str) -> io::Result<()> {
 /// Returns why an instance can't be created, if so.
 pub(crate) fn read_refusal(folder: &Path) -> Option<String> {
     fs::read_to_string(folder.join(REFUSED)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resolver_on_the_hosts_loopback_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stub, real) = (folder.path().join("stub"), folder.path().join("real"));
+        fs::write(&stub, "nameserver 127.0.0.53\nsearch x\n").unwrap();
+        assert!(resolver(&[&stub, &real]).starts_with(b"nameserver 127"));
+        fs::write(&real, "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(resolver(&[&stub, &real]), b"nameserver 192.0.2.1\n");
+        assert_eq!(resolver(&[&real, &stub]), b"nameserver 192.0.2.1\n");
+    }
 }

@@ -14,7 +14,10 @@ use kiln_model::InstanceId;
 use rustix::event::epoll;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, tee};
 
+use super::pending::{Moving, Notes, hash};
 use super::{FIFOS, LEFT_OVER, LOG_FOLDER, READER_LOCK, SegmentWriter};
 use crate::port::Stream;
 
@@ -53,6 +56,7 @@ struct Source {
     fifos: [OwnedFd; 2],
     tokens: [u64; 2],
     writer: SegmentWriter,
+    notes: Notes,
     /// Held for the init to see that somebody reads.
     _lock: File,
 }
@@ -95,28 +99,25 @@ impl Collector {
         let lock = File::open(folder.join(READER_LOCK))?;
         // Shared: the init tries for it alone, and gets it only if nobody reads.
         flock(&lock, FlockOperation::NonBlockingLockShared)?;
-        let mut writer = SegmentWriter::open(&folder.join(LOG_FOLDER))?;
-        for (stream, name) in STREAMS.into_iter().zip(LEFT_OVER) {
-            let path = folder.join(name);
-            if let Ok(bytes) = fs::read(&path) {
-                writer.append(stream, &bytes);
-                fs::remove_file(&path)?;
-            }
-        }
+        let writer = SegmentWriter::open(&folder.join(LOG_FOLDER))?;
         let open = |name| {
             let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
             rustix::fs::open(folder.join(name), flags, Mode::empty())
         };
         let fifos = [open(FIFOS[0])?, open(FIFOS[1])?];
+        let notes = Notes::open(folder)?;
+        let mut source = Source { fifos, tokens: [0; 2], writer, notes, _lock: lock };
+        source.recover(folder)?;
         let mut sources = self.shared.sources();
         let tokens = [sources.next, sources.next + 1];
         sources.next += 2;
-        for index in 0..2 {
-            sources.by_token.insert(tokens[index], (id, index));
-            let data = epoll::EventData::new_u64(tokens[index]);
-            epoll::add(&self.shared.epoll, &fifos[index], data, epoll::EventFlags::IN)?;
+        for (index, token) in tokens.into_iter().enumerate() {
+            sources.by_token.insert(token, (id, index));
+            let data = epoll::EventData::new_u64(token);
+            epoll::add(&self.shared.epoll, &source.fifos[index], data, epoll::EventFlags::IN)?;
         }
-        if let Some(old) = sources.by_id.insert(id, Source { fifos, tokens, writer, _lock: lock }) {
+        source.tokens = tokens;
+        if let Some(old) = sources.by_id.insert(id, source) {
             for token in old.tokens {
                 sources.by_token.remove(&token);
             }
@@ -181,15 +182,92 @@ enum Progress {
 
 impl Sources {
     fn read(&mut self, id: InstanceId, index: usize) -> Progress {
-        let Some(source) = self.by_id.get_mut(&id) else { return Progress::Closed };
-        let mut buffer = [0; READ_BYTES];
-        match rustix::io::read(&source.fifos[index], &mut buffer) {
-            Ok(0) => Progress::Closed,
-            Ok(count) => {
-                source.writer.append(STREAMS[index], &buffer[..count]);
-                Progress::More
+        self.by_id.get_mut(&id).map_or(Progress::Closed, |source| source.read(index))
+    }
+}
+
+impl Source {
+    /// Moves a batch from a fifo to the segment. Whenever this process is killed, the next one finds out how far it was.
+    fn read(&mut self, index: usize) -> Progress {
+        let bytes = match peek(&self.fifos[index]) {
+            Ok(bytes) if bytes.is_empty() => return Progress::Closed,
+            Ok(bytes) => bytes,
+            Err(_) => return Progress::Empty,
+        };
+        let text = self.writer.encode(STREAMS[index], &bytes);
+        let (segment, before) = self.writer.place_for(text.len());
+        let after = before + text.len() as u64;
+        let moving = Moving { length: bytes.len() as u64, hash: hash(&bytes), segment, before, after };
+        // A note that can't be written, on a full disk, costs exactness at a SIGKILL; the application must not wait for it.
+        let _ = self.notes.note(index, moving);
+        self.writer.write_batch(&text, bytes.len());
+        consume(&self.fifos[index], bytes.len());
+        let _ = self.notes.clear(index);
+        Progress::More
+    }
+
+    /// Finishes what the last host was moving, and takes in what an init kept while there was none.
+    fn recover(&mut self, folder: &Path) -> io::Result<()> {
+        for (index, name) in LEFT_OVER.into_iter().enumerate() {
+            let path = folder.join(name);
+            let mut left = fs::read(&path).ok();
+            if let Some(moving) = self.notes.read(index) {
+                self.finish_moving(index, moving, left.as_mut())?;
+                self.notes.clear(index)?;
             }
-            Err(_) => Progress::Empty,
+            self.writer.mend()?;
+            if let Some(bytes) = left {
+                let text = self.writer.encode(STREAMS[index], &bytes);
+                self.writer.write_batch(&text, bytes.len());
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish_moving(&mut self, index: usize, moving: Moving, left: Option<&mut Vec<u8>>) -> io::Result<()> {
+        if self.writer.end() != (moving.segment, moving.after) {
+            // It was not written, or in part: then it was not taken out of the fifo.
+            return self.writer.take_back(moving.segment, moving.before);
+        }
+        let length = moving.length as usize;
+        let is_it = |bytes: &[u8]| bytes.get(..length).is_some_and(|head| hash(head) == moving.hash);
+        match left {
+            Some(left) if is_it(left) => _ = left.drain(..length),
+            Some(_) => {}
+            None if peek(&self.fifos[index]).is_ok_and(|bytes| is_it(&bytes)) => {
+                consume(&self.fifos[index], length);
+            }
+            None => {}
+        }
+        Ok(())
+    }
+}
+
+/// Returns what is in a fifo and leaves it there; nothing if every writer is gone.
+fn peek(fifo: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let count = tee(fifo, &write, READ_BYTES, SpliceFlags::NONBLOCK)?;
+    drop(write);
+    let mut bytes = vec![0; count];
+    let mut filled = 0;
+    while filled < count {
+        match rustix::io::read(&read, &mut bytes[filled..])? {
+            0 => return Err(Errno::IO),
+            more => filled += more,
+        }
+    }
+    Ok(bytes)
+}
+
+/// Takes out of a fifo what was seen in it.
+fn consume(fifo: &OwnedFd, mut count: usize) {
+    let mut buffer = [0; READ_BYTES];
+    while count > 0 {
+        let most = count.min(READ_BYTES);
+        match rustix::io::read(fifo, &mut buffer[..most]) {
+            Ok(0) | Err(_) => return,
+            Ok(taken) => count -= taken,
         }
     }
 }

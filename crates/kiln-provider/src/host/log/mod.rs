@@ -2,9 +2,10 @@
 //!
 //! A fifo lies in the instance's folder, so that a new host process opens it again and goes on where the last one was killed;
 //! meanwhile the init holds it open. What is read is written at once, also the beginning of a line whose end is not there yet: nothing
-//! that was read waits in memory, where a SIGKILL would lose it.
+//! that was read waits in memory, and nothing leaves a fifo before it is in a segment (see `pending`).
 
 mod collect;
+mod pending;
 mod read;
 mod segment;
 

@@ -36,24 +36,36 @@ impl SegmentWriter {
         fs::create_dir_all(folder)?;
         let number = numbers(folder)?.last().copied().unwrap_or(1);
         let mut file = open_segment(folder, number)?;
-        let mut length = file.seek(SeekFrom::End(0))?;
-        if length > 0 {
-            // A host that was killed may have left half an entry; what follows must not be taken for its end.
-            let mut last = [0];
-            file.seek(SeekFrom::End(-1))?;
-            file.read_exact(&mut last)?;
-            if last != *b"\n" {
-                file.write_all(b"\n")?;
-                length += 1;
-            }
-        }
+        let length = file.seek(SeekFrom::End(0))?;
         Ok(Self { folder: folder.into(), number, file, length, lost_bytes: 0 })
     }
 
+    /// Ends half an entry that a killed host or a power failure left, so that what follows is not taken for its end.
+    pub(crate) fn mend(&mut self) -> io::Result<()> {
+        if self.length == 0 {
+            return Ok(());
+        }
+        let mut last = [0];
+        self.file.seek(SeekFrom::End(-1))?;
+        self.file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            self.file.write_all(b"\n")?;
+            self.length += 1;
+        }
+        Ok(())
+    }
+
     /// Appends what was read from a stream. A full disk loses it and is told about in the log once there is room.
+    #[cfg(test)]
     pub(crate) fn append(&mut self, stream: Stream, bytes: &[u8]) {
+        let text = self.encode(stream, bytes);
+        self.write_batch(&text, bytes.len());
+    }
+
+    /// Returns the entries for what was read from a stream.
+    pub(crate) fn encode(&self, stream: Stream, bytes: &[u8]) -> Vec<u8> {
         let now = now();
-        let mut text = Vec::with_capacity(bytes.len() + 64);
+        let mut text = Vec::with_capacity(bytes.len() * 2);
         if self.lost_bytes > 0 {
             let note = format!("kiln: {} bytes of this log could not be written", self.lost_bytes);
             encode(&mut text, now, Stream::Err, b'F', note.as_bytes());
@@ -73,14 +85,42 @@ impl SegmentWriter {
                 encode(&mut text, now, stream, if is_part { b'P' } else { b'F' }, chunk);
             }
         }
-        match self.write(&text) {
+        text
+    }
+
+    /// Returns the segment that a batch of this size goes to, and its length before.
+    pub(crate) fn place_for(&self, bytes: usize) -> (u64, u64) {
+        if self.is_full_for(bytes) { (self.number + 1, 0) } else { (self.number, self.length) }
+    }
+
+    fn is_full_for(&self, bytes: usize) -> bool {
+        self.length > 0 && self.length + bytes as u64 > SEGMENT_BYTES_MAX
+    }
+
+    /// Writes entries that stand for `read` bytes of a stream.
+    pub(crate) fn write_batch(&mut self, text: &[u8], read: usize) {
+        match self.write(text) {
             Ok(()) => self.lost_bytes = 0,
-            Err(_) => self.lost_bytes += bytes.len() as u64,
+            Err(_) => self.lost_bytes += read as u64,
         }
     }
 
+    /// Takes back what was written after `length` to a segment, if it is the newest: half a batch of a killed host.
+    pub(crate) fn take_back(&mut self, segment: u64, length: u64) -> io::Result<()> {
+        if segment == self.number && length < self.length {
+            self.file.set_len(length)?;
+            self.length = length;
+        }
+        Ok(())
+    }
+
+    /// Returns the newest segment and its length.
+    pub(crate) const fn end(&self) -> (u64, u64) {
+        (self.number, self.length)
+    }
+
     fn write(&mut self, text: &[u8]) -> io::Result<()> {
-        if self.length > 0 && self.length + text.len() as u64 > SEGMENT_BYTES_MAX {
+        if self.is_full_for(text.len()) {
             let next = open_segment(&self.folder, self.number + 1)?;
             (self.number, self.file, self.length) = (self.number + 1, next, 0);
             if let Some(oldest) = self.number.checked_sub(SEGMENTS_MAX) {
@@ -209,7 +249,9 @@ mod tests {
         SegmentWriter::open(folder.path()).unwrap().append(Stream::Out, b"whole\n");
         let mut file = open_segment(folder.path(), 1).unwrap();
         file.write_all(b"17000").unwrap();
-        SegmentWriter::open(folder.path()).unwrap().append(Stream::Out, b"after\n");
+        let mut next = SegmentWriter::open(folder.path()).unwrap();
+        next.mend().unwrap();
+        next.append(Stream::Out, b"after\n");
         assert_eq!(texts(folder.path()), [(Stream::Out, "whole".into()), (Stream::Out, "after".into())]);
     }
 
