@@ -33,10 +33,12 @@ fn balance_service(
             slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
         let has_successor =
             instances.iter().any(|other| other.is_routable() && roles.share_of(other) > Weight::ZERO);
-        for instance in instances {
+        for instance in instances.iter().copied() {
             let planned = if is_surplus(view, slot, &roles, instance) {
                 surplus.push(instance);
                 continue;
+            } else if instances.iter().any(|other| stands_before(other, instance)) {
+                Weight::ZERO
             } else if instance.is_routable() {
                 routable(view, name, instance, &roles, has_successor)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
@@ -76,6 +78,14 @@ fn is_surplus(view: View<'_>, slot: &Slot, roles: &Roles<'_>, instance: &Instanc
     let is_moved = view.env.rollout.as_ref().is_some_and(|rollout| slot.duty == rollout.target());
     let has_work = is_moved || roles.duty.is_some() || roles.share_of(instance) > Weight::ZERO;
     !has_work && instance.is_routable() && instance.is_routed()
+}
+
+/// Whether another instance of a slot does the same work already: one that failed and its successor may both be healthy, and
+/// a slot needs one.
+fn stands_before(other: &Instance, instance: &Instance) -> bool {
+    let same = other.id != instance.id && other.spec_digest == instance.spec_digest;
+    let rank = |found: &Instance| (!found.is_routed(), found.requested);
+    same && other.is_routable() && rank(other) < rank(instance)
 }
 
 /// The weight of an instance that may be routed.
