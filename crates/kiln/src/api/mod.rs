@@ -11,3 +11,6 @@ pub mod sealed;
 pub mod server;
 pub mod view;
 pub mod wire;
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,15 @@ const SHOWN_MAX: usize = 6;
 pub fn event(entry: &Entry) -> wire::Event {
     let (kind, text) = narrate(&entry.event);
     let data = match &entry.event {
+        Event::Instance(id, InstanceEvent::Requested { purpose: Purpose::Slot { slot, revision }, .. }) => {
+            json!({
+                "instance": id.as_str(),
+                "service": slot.service.as_str(),
+                "ordinal": slot.ordinal,
+                "revision": revision.0,
+                "term": entry.term.0,
+            })
+        }
         Event::Instance(id, _) => json!({ "instance": id.as_str(), "term": entry.term.0 }),
         Event::Check(id, _) => json!({ "check": id.0, "term": entry.term.0 }),
         _ => json!({ "term": entry.term.0 }),

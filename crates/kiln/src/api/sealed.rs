@@ -400,3 +400,93 @@ where
 {
     text.parse().map_err(|error: T::Err| Malformed { what, why: error.to_string() })
 }
+
+/// A revision that has something in every field.
+#[cfg(test)]
+pub(crate) fn sample() -> RevisionSpec {
+    use kiln_model::{PortName, RouteName, SecretName, VolumeName};
+    let service = ServiceName::new("web").expect("a plain word");
+    let port = PortName::new("http").expect("a plain word");
+    let text = |text: &str| text.to_owned();
+    let spec = instance::InstanceSpec {
+        image: Digest::new([1; 32]),
+        argv: vec![text("python3"), text("/app/server.py")],
+        env: BTreeMap::from([(text("GREETING"), text("Hello"))]),
+        workdir: text("/app"),
+        user: text("www-data"),
+        secrets: BTreeMap::from([(
+            text("/run/secrets/db"),
+            SecretRef { name: SecretName::new("db").expect("a plain word"), version: text("v1") },
+        )]),
+        volumes: BTreeMap::from([(
+            text("/data"),
+            VolumeMount { volume: VolumeName::new("data").expect("a plain word"), read_only: true },
+        )]),
+        scratch: BTreeMap::from([(text("/cache"), ByteSize::from_mib(8))]),
+        ports: BTreeMap::from([(port.clone(), 8080)]),
+        health: Some(HealthCheck {
+            probe: Probe::Http { port: 8080, path: text("/healthz"), status: Some(200) },
+            interval: Millis(1000),
+            timeout: Millis(500),
+            startup: Millis(30_000),
+            healthy_after: 1,
+            unhealthy_after: 3,
+        }),
+        limits: Limits { memory: Some(ByteSize::from_mib(64)), cpu: Some(MilliCpu(500)), pids: 64 },
+        security: Security {
+            add_capabilities: [text("NET_RAW")].into(),
+            drop_capabilities: [text("CHOWN")].into(),
+        },
+        stop: StopPolicy { signal: text("SIGTERM"), grace: Millis(10_000) },
+        uses: [ServiceName::new("orders").expect("a plain word")].into(),
+    };
+    let web = service::Service {
+        name: service.clone(),
+        kind: ServiceKind::Service,
+        spec: Arc::new(spec),
+        spec_digest: Digest::new([2; 32]),
+        replicas: 2,
+        strategy: service::Strategy::Rolling { max_surge: 1, max_unavailable: 0 },
+        after: [ServiceName::new("orders").expect("a plain word")].into(),
+        bounds: RolloutBounds::default(),
+    };
+    let route = Route {
+        name: RouteName::new("public").expect("a plain word"),
+        listen: "0.0.0.0:8080".parse().expect("an address"),
+        host: Some(text("shop.localhost")),
+        path: text("/"),
+        to: PortRef { service: service.clone(), port },
+    };
+    RevisionSpec {
+        services: BTreeMap::from([(service, web)]),
+        routes: BTreeMap::from([(route.name.clone(), route)]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revision_survives_the_wire() {
+        let spec = sample();
+        let text = serde_json::to_string(&Sealed::from(&spec)).unwrap();
+        let back: Sealed = serde_json::from_str(&text).unwrap();
+        assert_eq!(RevisionSpec::try_from(&back), Ok(spec));
+    }
+
+    #[test]
+    fn what_can_not_be_is_refused() {
+        let good = Sealed::from(&sample());
+        let spoil: [fn(&mut SealedService); 3] = [
+            |web| web.kind = "daemon".into(),
+            |web| web.spec_digest = "sha256:".into(),
+            |web| web.spec.uses = vec!["../x".into()],
+        ];
+        for spoil in spoil {
+            let mut bad = good.clone();
+            bad.services.values_mut().for_each(spoil);
+            assert!(RevisionSpec::try_from(&bad).is_err());
+        }
+    }
+}

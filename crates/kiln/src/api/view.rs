@@ -322,6 +322,12 @@ fn service_view(env: &Environment, name: &ServiceName, instances: &[&Instance]) 
         replicas: env.replicas(env.target(), name),
         replicas_owner: owner_word(env.replica_owner(name)).into(),
         healthy: instances.iter().filter(fits).filter(healthy).count().try_into().unwrap_or(u32::MAX),
+        serving: instances
+            .iter()
+            .filter(|instance| instance.is_routed())
+            .count()
+            .try_into()
+            .unwrap_or(u32::MAX),
         image: service.map(|service| service.spec.image.to_string()).unwrap_or_default(),
         trouble: trouble.unwrap_or_default(),
     }

@@ -92,6 +92,8 @@ pub struct Service {
     pub replicas_owner: String,
     /// How many of the current spec are healthy.
     pub healthy: u32,
+    /// How many requests are sent to, whatever their spec.
+    pub serving: u32,
     /// The manifest of the image.
     pub image: String,
     /// What went wrong last, for people; empty if nothing did.

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             }
             Ok(Exit::Done)
         }
-        Some(followed) => follow::conclude(&target, followed, context.screen, &[]),
+        Some(followed) => follow::conclude(context, &client, &target, followed, &[]),
         None => {
             if context.screen.json() {
                 context.screen.answer(&json!({ "environment": target.to_string() }));

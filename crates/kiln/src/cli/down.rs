@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Some(rollout) if !args.detach => {
             let interrupt = Interrupt::listen(|| {});
             let followed = follow::rollout(&client, &target, rollout, context.screen, &interrupt)?;
-            follow::conclude(&target, followed, context.screen, &[])
+            follow::conclude(context, &client, &target, followed, &[])
         }
         started => {
             let text = match started {

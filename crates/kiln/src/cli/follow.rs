@@ -7,9 +7,11 @@ use std::time::Duration;
 use kiln_model::{EnvKey, Millis};
 use serde_json::{Value, json};
 
+use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
+use super::logs::last_words;
 use super::screen::Screen;
 use super::table::{now, span};
 use crate::api::client::{Client, Next, RequestError};
@@ -97,11 +99,14 @@ fn lost(error: RequestError, last: Option<wire::Progress>) -> Result<Followed, F
 
 /// Says how a rollout ended, and turns it into the command's outcome. `more` joins the JSON answer.
 pub(crate) fn conclude(
+    context: &mut Context<'_>,
+    client: &Client,
     env: &EnvKey,
     followed: Followed,
-    screen: &mut Screen,
     more: &[(&str, Value)],
 ) -> Outcome {
+    let state = context.state();
+    let screen = &mut *context.screen;
     let Followed::Ended(progress) = followed else {
         screen.note(&format!(
             "Detached: the rollout of {env} goes on. `kiln status --env {}` shows it, `kiln abort --env {}` stops it.",
@@ -113,7 +118,12 @@ pub(crate) fn conclude(
     let ended = rollout.ended.clone().unwrap_or_default();
     let took = Millis(ended.at_ms.saturating_sub(rollout.started_ms));
     if ended.outcome != "completed" {
-        return Err(failure(env, rollout, &ended, took));
+        let failure = failure(env, rollout, &ended, took);
+        let words = match ended.outcome.as_str() {
+            "superseded" => Vec::new(),
+            _ => last_words(client, &state, env, rollout.id),
+        };
+        return Err(words.into_iter().fold(failure, |failure, words| failure.cause(words)));
     }
     if screen.json() {
         let mut answer = json!({

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use kiln_model::{EnvKey, InstanceId, Timestamp};
-use kiln_provider::port::{LogCursor, LogLine, LogNext, Provider, Stream};
+use kiln_provider::port::{LogCursor, LogLine, LogNext, Provider, ProviderError, Stream};
 use serde_json::json;
 
 use super::context::Context;
@@ -15,8 +15,8 @@ use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::table::moment;
-use crate::api::client::Client;
-use crate::api::wire;
+use crate::api::client::{Client, Next, RequestError};
+use crate::runtime::StateDir;
 
 /// Lines that wait for a slow terminal; then the readers wait.
 const LINES_WAITING_MAX: usize = 1024;
@@ -43,6 +43,9 @@ pub(super) struct Args {
     /// How many of the last lines of each instance
     #[arg(long, default_value_t = 200, value_name = "LINES")]
     tail: usize,
+    /// Also instances that are gone, as far as their logs are kept
+    #[arg(long)]
+    ended: bool,
 }
 
 /// A line, and whose it is.
@@ -74,7 +77,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Tail { args, target, provider, sender: None, known: BTreeSet::new(), services: Vec::new() };
     let (sender, news) = sync_channel(LINES_WAITING_MAX);
     tail.sender = Some(sender);
-    let readers = tail.look(&client)?;
+    let mut readers = tail.look(&client)?;
+    if args.ended {
+        readers += tail.look_back(&client)?;
+    }
     if readers == 0 && !args.follow {
         let what =
             args.which.as_deref().map_or_else(|| "no instances".into(), |which| format!("no `{which}`"));
@@ -112,32 +118,42 @@ struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    /// Returns how many new readers there are.
+    /// Reads the instances that there are; returns how many of them are new.
     fn look(&mut self, client: &Client) -> Result<usize, Failure> {
         let environment = client.environment(&self.target)?;
         let mut new = 0;
         for instance in &environment.instances {
             let Ok(id) = instance.id.parse::<InstanceId>() else { continue };
-            if !self.wants(instance) || self.known.contains(&id) || self.known.len() >= INSTANCES_MAX {
-                continue;
-            }
-            self.known.insert(id);
-            let hue = match self.services.iter().position(|service| *service == instance.service) {
-                Some(hue) => hue,
-                None => {
-                    self.services.push(instance.service.clone());
-                    self.services.len() - 1
-                }
-            };
-            let source = Source { id, service: instance.service.clone(), ordinal: instance.ordinal, hue };
-            self.read(Arc::new(source))?;
-            new += 1;
+            new += usize::from(self.begin(id, &instance.service, instance.ordinal)?);
         }
         Ok(new)
     }
 
-    fn wants(&self, instance: &wire::Instance) -> bool {
-        self.args.which.as_ref().is_none_or(|which| *which == instance.service || *which == instance.id)
+    /// Reads the instances that there were, the latest first.
+    fn look_back(&mut self, client: &Client) -> Result<usize, Failure> {
+        let mut new = 0;
+        for past in past(client, &self.target, 0)?.into_iter().rev() {
+            new += usize::from(self.begin(past.id, &past.service, past.ordinal)?);
+        }
+        Ok(new)
+    }
+
+    /// Whether the instance is wanted, and was not read so far.
+    fn begin(&mut self, id: InstanceId, service: &str, ordinal: u32) -> Result<bool, Failure> {
+        let wanted = self.args.which.as_ref().is_none_or(|which| *which == service || which == id.as_str());
+        if !wanted || self.known.contains(&id) || self.known.len() >= INSTANCES_MAX {
+            return Ok(false);
+        }
+        self.known.insert(id);
+        let hue = match self.services.iter().position(|known| known == service) {
+            Some(hue) => hue,
+            None => {
+                self.services.push(service.to_owned());
+                self.services.len() - 1
+            }
+        };
+        self.read(Arc::new(Source { id, service: service.to_owned(), ordinal, hue }))?;
+        Ok(true)
     }
 
     fn read(&self, source: Arc<Source>) -> Result<(), Failure> {
@@ -166,8 +182,15 @@ fn read(
     tail: usize,
     sender: &SyncSender<News>,
 ) -> Result<(), String> {
-    let mut stream =
-        provider.logs(source.id, LogCursor::default(), follow).map_err(|error| error.to_string())?;
+    let mut stream = match provider.logs(source.id, LogCursor::default(), follow) {
+        Ok(stream) => stream,
+        // Its log is not kept any more.
+        Err(ProviderError::Unknown(_)) => {
+            let _ = sender.send(News::Caught);
+            return Ok(());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
     let wrap = |line| News::Line(Line { source: Arc::clone(source), line });
     let mut kept = VecDeque::new();
     let ended = loop {
@@ -215,6 +238,71 @@ fn backlog(news: &Receiver<News>, readers: usize, screen: &mut Screen) -> Result
         print(line, screen);
     }
     Ok(())
+}
+
+/// An instance that the log of events names.
+struct Past {
+    id: InstanceId,
+    service: String,
+    ordinal: u32,
+    /// Whether it ended by itself, could not be made, or was unhealthy.
+    failed: bool,
+}
+
+/// The instances of an environment that were asked for after a position, in that order.
+fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestError> {
+    let env = env.to_string();
+    let mut found: Vec<Past> = Vec::new();
+    let mut events = client.events(after, false)?;
+    loop {
+        let event = match events.next(LOOK_EVERY)? {
+            Next::Item(event) if event.env.as_ref() == Some(&env) => event,
+            Next::Item(_) | Next::Idle => continue,
+            Next::End => return Ok(found),
+        };
+        let Some(id) = event.data["instance"].as_str().and_then(|id| id.parse::<InstanceId>().ok()) else {
+            continue;
+        };
+        match (event.kind.as_str(), event.data["service"].as_str()) {
+            ("instance.requested", Some(service)) => {
+                let ordinal = event.data["ordinal"].as_u64().and_then(|ordinal| ordinal.try_into().ok());
+                let ordinal = ordinal.unwrap_or_default();
+                found.push(Past { id, service: service.to_owned(), ordinal, failed: false });
+            }
+            ("instance.exited" | "instance.refused" | "instance.became_unhealthy", _) => {
+                if let Some(past) = found.iter_mut().rfind(|past| past.id == id) {
+                    past.failed = true;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The last lines that the instances of a failed rollout printed: mostly they say what is wrong. Best effort: a failure to
+/// read them must not hide the failure that they are about.
+pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, rollout: u64) -> Vec<String> {
+    /// One instance of a failed service is much like the next.
+    const INSTANCES_SHOWN_MAX: usize = 2;
+    /// The last lines of a traceback.
+    const LINES_SHOWN_MAX: usize = 5;
+    let provider = super::hosts::provider(state);
+    let mut found = past(client, env, rollout).unwrap_or_default();
+    found.sort_by_key(|past| !past.failed);
+    let words = |past: &Past| -> Option<String> {
+        let mut log = provider.logs(past.id, LogCursor::default(), false).ok()?;
+        let mut lines = VecDeque::new();
+        while let Ok(LogNext::Line(line)) = log.next(BACKLOG_QUIET) {
+            lines.push_back(printable(&line.text));
+            if lines.len() > LINES_SHOWN_MAX {
+                lines.pop_front();
+            }
+        }
+        let text: Vec<String> = lines.into();
+        let slot = format!("{}/{} {}", past.service, past.ordinal, past.id);
+        (!text.is_empty()).then(|| format!("{slot} printed:\n{}", text.join("\n")))
+    };
+    found.iter().filter_map(words).take(INSTANCES_SHOWN_MAX).collect()
 }
 
 fn print(line: &Line, screen: &mut Screen) {

@@ -5,6 +5,8 @@ pub(crate) mod diff;
 pub(crate) mod file;
 pub(crate) mod forecast;
 pub(crate) mod render;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

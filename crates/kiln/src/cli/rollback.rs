@@ -58,7 +58,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     }
     let interrupt = Interrupt::listen(|| {});
     let followed = follow::rollout(&client, &target, rollout, context.screen, &interrupt)?;
-    follow::conclude(&target, followed, context.screen, &[("to", json!(to.0))])
+    follow::conclude(context, &client, &target, followed, &[("to", json!(to.0))])
 }
 
 fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {

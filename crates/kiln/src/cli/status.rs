@@ -129,7 +129,7 @@ fn environment_text(text: &mut String, environment: &wire::Environment, paint: P
     for wait in &environment.waits_for {
         let _ = writeln!(text, "    waits for {wait}");
     }
-    let mut table = Table::new(&["SERVICE", "KIND", "HEALTHY", "ROLLOUT", "IMAGE", ""]);
+    let mut table = Table::new(&["SERVICE", "KIND", "HEALTHY", "SERVING", "ROLLOUT", "IMAGE", ""]);
     for service in &environment.services {
         table.row(service_cells(service, paint));
     }
@@ -141,7 +141,7 @@ fn environment_text(text: &mut String, environment: &wire::Environment, paint: P
     }
 }
 
-fn service_cells(service: &wire::Service, paint: Paint) -> [String; 6] {
+fn service_cells(service: &wire::Service, paint: Paint) -> [String; 7] {
     let healthy = match service.kind.as_str() {
         "job" => "-".to_string(),
         _ => format!("{}/{}", service.healthy, service.replicas),
@@ -160,6 +160,7 @@ fn service_cells(service: &wire::Service, paint: Paint) -> [String; 6] {
         service.name.clone(),
         service.kind.clone(),
         healthy + owner,
+        if service.kind == "service" { service.serving.to_string() } else { "-".into() },
         service.strategy.clone(),
         image.chars().take(12).collect(),
         paint.yellow(&service.trouble),
@@ -222,6 +223,7 @@ mod tests {
                 strategy: "blue_green".into(),
                 replicas: 2,
                 healthy: 1,
+                serving: 2,
                 image: format!("sha256:{}", "ab".repeat(32)),
                 ..Default::default()
             }],
@@ -240,8 +242,8 @@ shop/dev  at #41
   from /srv/shop
   ▸ up #41 → #42 by alice: 1 of 2 steps, 12s
     waits for web/0 to become healthy
-  SERVICE  KIND     HEALTHY  ROLLOUT     IMAGE
-  web      service  1/2      blue_green  abababababab
+  SERVICE  KIND     HEALTHY  SERVING  ROLLOUT     IMAGE
+  web      service  1/2      2        blue_green  abababababab
   http://localhost:8080/  to web.http
 ";
         assert_eq!(text, expected);

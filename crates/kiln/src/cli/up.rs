@@ -73,7 +73,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         return detached(context, &key, &accepted);
     }
     let followed = follow::rollout(&client, &key, rollout, context.screen, &interrupt)?;
-    conclude(context, &key, followed, &plan, before)
+    conclude(context, &client, &key, followed, (&plan, before))
 }
 
 /// The environment and the variables: those of the saved plan, which nothing may contradict.
@@ -188,10 +188,10 @@ fn ledger_of(state: &StateDir) -> Option<LedgerSnapshot> {
 
 fn conclude(
     context: &mut Context<'_>,
+    client: &Client,
     key: &EnvKey,
     followed: Followed,
-    plan: &Plan,
-    before: Option<LedgerSnapshot>,
+    (plan, before): (&Plan, Option<LedgerSnapshot>),
 ) -> Outcome {
     let ended = matches!(followed, Followed::Ended(_));
     let total =
@@ -212,7 +212,7 @@ fn conclude(
             }),
         ),
     ];
-    let exit = follow::conclude(key, followed, context.screen, &more)?;
+    let exit = follow::conclude(context, client, key, followed, &more)?;
     if ended && !context.screen.json() {
         if served + lost > 0 {
             let served = count(usize::try_from(served).unwrap_or(usize::MAX), "request");

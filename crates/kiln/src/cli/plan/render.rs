@@ -35,9 +35,8 @@ pub(crate) fn text(plan: &Plan, target: &str, base: Option<u64>, paint: Paint) -
 /// One line: what changes and what stays.
 pub(crate) fn summary(plan: &Plan) -> String {
     let totals = plan.totals();
-    let kept = count(totals.keep, "service or route").replace("service or routes", "services and routes");
     if !plan.has_changes() {
-        return format!("No changes: {kept} as declared.");
+        return format!("No changes: {} services and routes as declared.", totals.keep);
     }
     format!(
         "Plan: {} to add, {} to replace, {} to change, {} to destroy; {} unchanged.",
