@@ -14,14 +14,11 @@ use crate::cache::PackageCache;
 use crate::cancel::Cancel;
 use crate::debian::unpack::{self, Unpacked};
 use crate::debian::{database, deb, mirror};
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetch::{CONNECTIONS_MAX, FetchError, Fetcher};
 use crate::lock::{LockedBase, LockedPackage};
 use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
 use crate::workbench::{Workbench, environment};
-
-/// As many as a polite client opens to one mirror.
-const DOWNLOADS_MAX: usize = 8;
 
 /// The folder of the installation's own files in the sandbox; never part of the image.
 const SCAFFOLD: &str = ".kiln";
@@ -66,7 +63,7 @@ impl BaseMaker<'_> {
             tell(package.size);
             Ok(path)
         };
-        parallel(&locked.packages, DOWNLOADS_MAX, obtain)
+        parallel(&locked.packages, CONNECTIONS_MAX, obtain)
     }
 
     /// Reads all packages into the store, on all cores.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cancel::Cancel;
 use crate::hashing::{COPY_BYTES, Hashing, sha256};
+use crate::names::RememberedNames;
 use kiln_model::Digest;
 
 /// As many as a browser would follow for a chain of mirror redirectors, with room to spare.
@@ -15,6 +16,9 @@ const REDIRECTS_MAX: u32 = 5;
 
 /// A mirror that does not answer thrice is away.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// As many connections as a polite client opens to one mirror. Each is kept for the next file.
+pub(crate) const CONNECTIONS_MAX: usize = 8;
 
 /// Before the second attempt; doubled before the next.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
@@ -233,14 +237,17 @@ fn agent() -> ureq::Agent {
             tls = tls.root_certs(ureq::tls::RootCerts::from(roots));
         }
     }
-    ureq::Agent::config_builder()
+    let config = ureq::Agent::config_builder()
         .tls_config(tls.build())
         .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
         .max_redirects(REDIRECTS_MAX)
+        .max_idle_connections_per_host(CONNECTIONS_MAX)
+        .max_idle_connections(4 * CONNECTIONS_MAX)
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .timeout_recv_response(Some(ANSWER_TIMEOUT))
-        .build()
-        .into()
+        .build();
+    let connector = ureq::unversioned::transport::DefaultConnector::default();
+    ureq::Agent::with_parts(config, connector, RememberedNames::default())
 }
 
 #[cfg(test)]

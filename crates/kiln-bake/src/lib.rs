@@ -25,6 +25,7 @@ mod layer;
 mod layout;
 mod lock;
 mod locking;
+mod names;
 mod nearest;
 mod normalise;
 mod oci;

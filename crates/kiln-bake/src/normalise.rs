@@ -76,13 +76,8 @@ pub const NORMALISERS: &[Normaliser] = &[
     },
     Normaliser {
         name: "caches",
-        paths: &[
-            "/var/cache/debconf/*-old",
-            "/var/cache/ldconfig",
-            "/var/cache/man",
-            "/var/cache/fontconfig",
-        ],
-        treatment: Treatment::Remove,
+        paths: &["/var/cache/ldconfig", "/var/cache/man", "/var/cache/fontconfig"],
+        treatment: Treatment::Clear,
         after_steps: true,
         why: "rebuilt when needed; they hold inode numbers and times of the bake",
     },
@@ -90,6 +85,7 @@ pub const NORMALISERS: &[Normaliser] = &[
         name: "dpkg-backups",
         paths: &[
             "/var/lib/dpkg/*-old",
+            "/var/cache/debconf/*-old",
             "/var/lib/dpkg/lock",
             "/var/lib/dpkg/lock-frontend",
             "/var/lib/dpkg/triggers/Lock",
