@@ -29,7 +29,7 @@ const IMAGE: Digest = Digest::new([7; 32]);
 const ROUNDS_DEFAULT: usize = 50;
 const CROWD: usize = 100;
 /// What is removed in the background must not be measured with the next one.
-const PAUSE: Duration = Duration::from_millis(50);
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// Runs the rest of the command line with the unified tree alone in sight: crun refuses a hybrid host.
 const CRUN_VIEW: &str = "umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec \"$@\"";

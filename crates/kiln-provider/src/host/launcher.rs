@@ -24,7 +24,10 @@ use super::zygote::{Request, Zygote, receive, send, spawn};
 use crate::sys;
 
 /// How many wait: the replicas of an ordinary service start without waiting. What goes beyond moves by itself.
-const READY: usize = 8;
+const READY: usize = 12;
+/// A move holds the kernel's lock on control groups while it waits, and with it every start: new launchers are made when none was
+/// taken for a while.
+const QUIET: Duration = Duration::from_millis(50);
 /// A grace period is some milliseconds, on a busy machine some hundred.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// When one can't be made, the next attempt waits: instances start without them.
@@ -56,6 +59,7 @@ pub(crate) struct Launchers {
 struct State {
     ready: VecDeque<Launcher>,
     made: u64,
+    taken: u64,
     stopped: bool,
 }
 
@@ -66,9 +70,10 @@ impl Launchers {
 
     /// Returns one if one is ready.
     pub(crate) fn take(&self) -> Option<Launcher> {
-        let taken = self.state().ready.pop_front();
+        let mut state = self.state();
+        state.taken += 1;
         self.changed.notify_all();
-        taken
+        state.ready.pop_front()
     }
 
     /// Ends all of them, and removes their groups.
@@ -81,19 +86,31 @@ impl Launchers {
         }
     }
 
+    /// Waits until one is missing and none was taken for a while; returns its number, or none when it is stopped.
+    fn wait_for_need(&self) -> Option<u64> {
+        let is_enough = |state: &mut State| !state.stopped && state.ready.len() >= READY;
+        let waited = self.changed.wait_while(self.state(), is_enough);
+        let mut state = waited.unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let taken = state.taken;
+            let is_quiet = |state: &mut State| !state.stopped && state.taken == taken;
+            let waited = self.changed.wait_timeout_while(state, QUIET, is_quiet);
+            let (next, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            if state.stopped {
+                return None;
+            }
+            if timeout.timed_out() {
+                state.made += 1;
+                return Some(state.made);
+            }
+        }
+    }
+
     /// Keeps enough of them ready until it is stopped.
     pub(crate) fn stock(&self, cgroups: &Cgroups, zygote: &Zygote) {
         loop {
-            let number = {
-                let is_enough = |state: &mut State| !state.stopped && state.ready.len() >= READY;
-                let waited = self.changed.wait_while(self.state(), is_enough);
-                let mut state = waited.unwrap_or_else(PoisonError::into_inner);
-                if state.stopped {
-                    return;
-                }
-                state.made += 1;
-                state.made
-            };
+            let Some(number) = self.wait_for_need() else { return };
             match make(cgroups, zygote, format!("spare-{number}")) {
                 Ok(launcher) => {
                     let mut state = self.state();
@@ -161,7 +178,9 @@ pub(crate) fn run(join: OwnedFd, control: OwnedFd, compiled: &(u64, Filters)) ->
 fn launch(join: OwnedFd, control: &OwnedFd, compiled: &(u64, Filters)) -> io::Result<()> {
     let mut file = fs::File::from(join);
     io::Seek::rewind(&mut file)?;
-    let files: Vec<PathBuf> = serde_json::from_reader(file)?;
+    let mut text = Vec::new();
+    io::Read::read_to_end(&mut file, &mut text)?;
+    let files: Vec<PathBuf> = serde_json::from_slice(&text)?;
     for file in files {
         fs::write(file, "0")?;
     }
