@@ -150,6 +150,10 @@ fn reason_to_go(
         }
     }
     if let Phase::Warm { until } = instance.phase {
+        // There is no way back that it could serve.
+        if view.env.target().is_none() {
+            return Some("everything goes".into());
+        }
         let is_over = until <= view.now;
         let is_exclusive = roles.duty.is_some_and(|duty| duty.service.strategy == Strategy::StopThenStart);
         return (is_over || is_exclusive).then(|| "it was kept warm long enough".into());
