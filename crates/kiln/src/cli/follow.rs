@@ -160,10 +160,7 @@ fn failure(env: &EnvKey, rollout: &wire::Rollout, ended: &wire::Ended, took: Mil
     let after = span(took);
     let failure = match ended.outcome.as_str() {
         "went_back" => Failure::failed(format!("{target} failed after {after}; {env} is back at {back}"))
-            .hint(format!(
-                "`kiln logs --env {}` shows what the instances said; nothing of the old revision was touched",
-                env.env
-            )),
+            .hint(format!("`kiln logs --ended --env {}` shows all that the instances said", env.env)),
         "superseded" => Failure::failed(format!("{target} was superseded after {after} by another one"))
             .hint(format!("`kiln status --env {}` shows the one that runs", env.env)),
         _ => {
