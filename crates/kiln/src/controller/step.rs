@@ -293,7 +293,10 @@ impl<L: Log, E: Effects> Controller<L, E> {
         let held = self.held.drain(..).enumerate();
         // Their seeds are spent in a batch that is gone; an odd multiplier keeps fresh ones apart.
         let fresh = |index: usize| seed ^ (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        held.map(|(index, input)| Input { now, seed: fresh(index), ..input }).collect()
+        // They keep the time at which they were seen: a deadline that follows from what was seen before a jump of the clock is
+        // extended by the jump, and must not be reckoned from the time after it as well. A start has no time before its step.
+        let seen = |at: Timestamp| if at == Timestamp(0) { now } else { at };
+        held.map(|(index, input)| Input { now: seen(input.now), seed: fresh(index), ..input }).collect()
     }
 
     fn outcome(&self, replies: Vec<Option<Answer>>, trouble: Option<String>) -> StepOutcome {

@@ -315,6 +315,26 @@ fn a_jump_of_the_clock_counts_once_whatever_becomes_of_its_append() {
 }
 
 #[test]
+fn what_was_seen_before_a_jump_of_the_clock_is_dated_before_it() {
+    let memory = Memory::default();
+    let mut controller = started(&memory);
+    controller.step(vec![input(1, InputKind::Command(up(1)))]);
+    let id = created(&memory, &mut controller);
+    memory.set(Fate::Full);
+    let address = "10.0.0.2".parse().unwrap();
+    let seen = Observation::InstanceStarted { id, address };
+    controller.step(vec![input(2, InputKind::Observation(seen))]);
+    let by = kiln_model::Millis(60_000);
+    controller.step(vec![input(70_000, InputKind::Observation(Observation::ClockJumped { by }))]);
+    let started_at = controller.state().instance(id).unwrap().started_at;
+    assert_eq!(
+        started_at,
+        Some(Timestamp(1_060_002)),
+        "when it was seen, and as much later as the clock jumped"
+    );
+}
+
+#[test]
 fn a_controller_that_another_one_followed_does_nothing_more() {
     let memory = Memory::default();
     let mut old = started(&memory);
