@@ -6,6 +6,7 @@ use kiln_core::input::Input;
 use kiln_core::state::{Environment, Health, ListenerPhase, Phase};
 use kiln_core::{Command, InputKind, Observed, Refusal, State, decide, outstanding, route_table};
 use kiln_model::event::Purpose;
+use kiln_model::rollout::Outcome;
 use kiln_model::route::RouteTable;
 use kiln_model::service::ServiceKind;
 use kiln_model::{Actor, InstanceId};
@@ -77,18 +78,21 @@ pub fn is_at_rest(state: &State) -> bool {
         && state
             .instances()
             .all(|instance| instance.phase == Phase::Running && instance.health == Health::Healthy)
-        && state.environments().all(is_filled)
+        && unfilled(state).next().is_none()
         && state.table().acknowledged >= state.table().version
         && state.listeners().all(|(_, listener)| matches!(listener.phase, ListenerPhase::Open { .. }))
 }
 
-/// Whether every slot has one instance of the current revision's spec, and nothing else.
-fn is_filled(env: &Environment) -> bool {
-    env.services.iter().all(|(name, service)| {
-        let wanted = env.replicas(env.current, name);
-        let filled = service.slots.iter().filter(|(_, slot)| !slot.instances.is_empty());
-        let right = filled.clone().all(|(ordinal, slot)| *ordinal < wanted && slot.instances.len() == 1);
-        right && filled.count() == wanted as usize
+/// The services whose slots are not filled with one instance each, and no more.
+pub fn unfilled(state: &State) -> impl Iterator<Item = String> {
+    state.environments().flat_map(|env| {
+        let unfilled = env.services.iter().filter(|(name, service)| {
+            let wanted = env.replicas(env.current, name);
+            let filled = service.slots.iter().filter(|(_, slot)| !slot.instances.is_empty());
+            let right = filled.clone().all(|(ordinal, slot)| *ordinal < wanted && slot.instances.len() == 1);
+            !right || filled.count() != wanted as usize
+        });
+        unfilled.map(|(name, service)| format!("{}/{name}: {:?}", env.key, service.slots))
     })
 }
 
@@ -148,7 +152,11 @@ pub fn check_rest(state: &State, host: &Host, edge: &Edge) -> Result<(), Violati
             format!("{:?} is not {open:?}", edge.listeners()),
         ));
     }
-    for env in state.environments() {
+    // After a way back that failed as well, what still serves stays in place of what can't be.
+    let is_stuck = |env: &&Environment| {
+        env.last_rollout.as_ref().is_some_and(|rollout| rollout.outcome == Outcome::Stuck)
+    };
+    for env in state.environments().filter(|env| !is_stuck(env)) {
         check_env_at_rest(env, state)?;
     }
     Ok(())

@@ -160,8 +160,9 @@ fn unrest(state: &State) -> String {
     };
     let instances: Vec<_> = state.instances().filter(odd).collect();
     let listeners: Vec<_> = state.listeners().collect();
+    let (checks, slots): (Vec<_>, Vec<_>) = (state.checks().collect(), invariants::unfilled(state).collect());
     format!(
-        "rollouts {rollouts:?}; instances {instances:?}; listeners {listeners:?}; table {:?}; outstanding {:?}",
+        "rollouts {rollouts:?}; checks {checks:?}; slots not as wanted {slots:?}; instances {instances:?}; listeners {listeners:?}; table {:?}; outstanding {:?}",
         state.table(),
         kiln_core::outstanding(state)
     )

@@ -1,6 +1,6 @@
 //! Watches the log from outside: folds what is durable, and checks every entry as it comes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::{Action, ActionKind, Command, State, apply, route_table};
@@ -18,6 +18,8 @@ pub struct Witness {
     requested: BTreeSet<InstanceId>,
     sealed: BTreeSet<(EnvKey, Digest, Digest)>,
     scaled: BTreeSet<(EnvKey, ServiceName, u32)>,
+    /// When each environment was scaled last.
+    scaled_at: BTreeMap<EnvKey, Timestamp>,
 }
 
 impl Witness {
@@ -36,7 +38,9 @@ impl Witness {
             self.check(entry)?;
             self.note(entry);
             let shifts = matches!(&entry.event, Event::Traffic(TrafficEvent::Shifted { .. }));
-            let shifted = entry.env.as_ref().filter(|_| shifts);
+            // Who scales down in the middle of a rollout takes instances away by hand, not the rollout.
+            let by_hand = |env: &&EnvKey| self.scaled_at.get(*env) == Some(&entry.at) && self.moves(env);
+            let shifted = entry.env.as_ref().filter(|env| shifts && !by_hand(env));
             if let Some(env) = shifted {
                 floor.before(&self.state, env);
             }
@@ -79,6 +83,10 @@ impl Witness {
         Err(Violation::new("what is acknowledged is never lost", format!("{command:?}")))
     }
 
+    fn moves(&self, env: &EnvKey) -> bool {
+        self.state.environment(env).is_some_and(|found| found.rollout.is_some())
+    }
+
     fn note(&mut self, entry: &Entry) {
         let (Some(env), Event::Environment(event)) = (&entry.env, &entry.event) else { return };
         match event {
@@ -87,6 +95,7 @@ impl Witness {
             }
             EnvironmentEvent::ReplicasSet { service, replicas, .. } => {
                 self.scaled.insert((env.clone(), service.clone(), *replicas));
+                self.scaled_at.insert(env.clone(), entry.at);
             }
             _ => {}
         }

@@ -41,8 +41,10 @@ fn seeds_that_once_failed_hold() {
     run([3_757, 3_086]);
     // The late answer to a close was taken for that to a later one, and the socket stayed open.
     run([1_747]);
-    // A jump of the clock whose append had an unknown outcome was counted twice.
-    run([7_202]);
+    // A jump of the clock was counted twice: its append had an unknown outcome; an older observation was dated after it.
+    run([7_202, 25_669]);
+    // An instance that recovered kept its traffic beside its successor, and both stayed.
+    run([10_021]);
 }
 
 #[test]
