@@ -33,7 +33,21 @@ const BANNED: &[(&str, &str)] = &[
 ];
 
 /// Crates that occur in two versions, and why that is borne.
-const DUPLICATES: &[(&str, &str)] = &[];
+const DUPLICATES: &[(&str, &str)] = &[
+    ("base64", "pgp and ureq differ by one minor version"),
+    ("block-buffer", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("const-oid", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("cpufeatures", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("crypto-common", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("digest", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("getrandom", "rand_core 0.6 of pgp's RSA asks for the older one"),
+    ("rand", "pgp's RSA signs with rand 0.8"),
+    ("rand_core", "pgp's RSA signs with rand 0.8"),
+    ("serdect", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("sha1", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("sha2", "pgp 0.21 is on the older RustCrypto generation, sha2 0.11 on the newer: size only"),
+    ("syn", "derive macros move to syn 3 one by one; it is not in the binary"),
+];
 
 pub(crate) fn run() -> Result<(), String> {
     let packages = metadata::packages()?;

@@ -32,10 +32,16 @@ struct Process {
 
 pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("status")?;
-    let processes = processes(&context.state());
-    let Some(client) = context.running_client()? else {
-        return not_running(context, &processes);
+    // Whatever ran here is to be served again: after a power failure, the first look repairs it.
+    let client = if context.state().path().join("log").exists() {
+        context.client("status")?
+    } else {
+        let Some(client) = context.running_client()? else {
+            return not_running(context, &processes(&context.state()));
+        };
+        client
     };
+    let processes = processes(&context.state());
     let mut environments = client.environments()?;
     if let Some(env) = context.named_env() {
         environments.retain(|shown| shown.env == env.as_str());

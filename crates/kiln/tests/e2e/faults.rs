@@ -62,7 +62,7 @@ fn a_killed_edge_loses_what_was_in_flight_and_nothing_else() {
     let report = load.stop();
     let in_flight_max = kills * (plan.workers + plan.streams) as usize;
     assert!(report.losses.len() <= in_flight_max, "{} lost", report.losses.len());
-    let refused: Vec<_> = report.losses.iter().filter(|loss| loss.why.contains("refused")).collect();
+    let refused: Vec<_> = report.losses.iter().filter(|loss| loss.0.contains("refused")).collect();
     assert!(refused.is_empty(), "no connect is refused: {refused:#?}");
     assert!(!report.losses.is_empty(), "streams were in flight, so the test saw a kill at all");
 }

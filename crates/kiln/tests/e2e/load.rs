@@ -35,22 +35,13 @@ pub struct Plan {
 pub struct Answer {
     /// When its first byte was sent.
     pub sent: Instant,
-    /// How long it took.
-    pub took: Duration,
     /// The first word of the body: the backend's version.
     pub version: String,
 }
 
-/// One request that was not.
+/// One request that was not: what kind, and what happened.
 #[derive(Clone, Debug)]
-pub struct Loss {
-    /// When its first byte was to be sent.
-    pub sent: Instant,
-    /// What kind of request.
-    pub kind: &'static str,
-    /// What happened.
-    pub why: String,
-}
+pub struct Loss(pub String);
 
 /// All that one run saw.
 #[derive(Default)]
@@ -65,14 +56,6 @@ impl Report {
     /// Returns when the last request that this version answered was sent.
     pub fn last_sent_to(&self, version: &str) -> Option<Instant> {
         self.answers.iter().filter(|answer| answer.version == version).map(|answer| answer.sent).max()
-    }
-
-    /// Returns the time below which this share of the answers took.
-    pub fn quantile(&self, share: f64) -> Duration {
-        let mut times: Vec<Duration> = self.answers.iter().map(|answer| answer.took).collect();
-        times.sort_unstable();
-        let index = (times.len() as f64 * share) as usize;
-        times.get(index.min(times.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 }
 
@@ -123,7 +106,7 @@ struct Worker {
 impl Worker {
     fn run(mut self) -> Report {
         let streams = self.index >= self.plan.workers;
-        let keep = !streams && self.index % 2 == 0;
+        let keep = !streams && self.index.is_multiple_of(2);
         let interval =
             Duration::from_secs_f64(f64::from(self.plan.workers) / f64::from(self.plan.rate.max(1)));
         let mut due =
@@ -163,9 +146,9 @@ impl Worker {
                 if keep && reusable {
                     *kept = Some(connection);
                 }
-                self.report.answers.push(Answer { sent, took: sent.elapsed(), version });
+                self.report.answers.push(Answer { sent, version });
             }
-            Err(error) => self.report.losses.push(Loss { sent, kind: kind.name(), why: error.to_string() }),
+            Err(error) => self.report.losses.push(Loss(format!("{}: {error}", kind.name()))),
         }
     }
 }

@@ -8,8 +8,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use crate::load::Plan;
 
 /// A bound on every wait of the tests: far beyond what anything takes, so that a hang fails instead of hanging CI.
@@ -91,13 +89,6 @@ impl Machine {
     /// Runs `kiln` in the stack folder.
     pub fn kiln(&self, words: &[&str]) -> Ran {
         ran(self.command(words).output().expect("the binary can be run"))
-    }
-
-    /// Runs `kiln … --json` and parses what it prints.
-    #[track_caller]
-    pub fn json(&self, words: &[&str]) -> Value {
-        let out = self.kiln(&[words, &["--json"]].concat()).ok().out;
-        serde_json::from_str(&out).unwrap_or_else(|error| panic!("{words:?} printed no JSON: {error}\n{out}"))
     }
 
     /// A command that is ready to run.
@@ -203,7 +194,8 @@ route "public" {{
 pub static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
 fn binary() -> &'static Path {
-    BINARY.get_or_init(|| option_env!("CARGO_BIN_EXE_kiln").expect("cargo names the binary of a test").into())
+    const BUILT: Option<&str> = option_env!("CARGO_BIN_EXE_kiln");
+    BINARY.get_or_init(|| BUILT.map(PathBuf::from).expect("cargo names the binary of a test"))
 }
 
 /// The static server, compiled once per process.

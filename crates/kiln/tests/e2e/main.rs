@@ -1,6 +1,8 @@
 //! End to end: the real binary, real processes, a real kernel, real sockets. One test for each promise of the README.
 //!
 //! They need root. Every test has a Kiln of its own, and fails if anything of it is left behind.
+// The harness is shared with the benches, which include its files.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod faults;
 mod load;

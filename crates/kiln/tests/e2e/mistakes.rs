@@ -61,10 +61,11 @@ fn an_instance_that_ignores_sigterm_is_killed_after_its_grace() {
 #[test]
 fn a_fork_bomb_is_bounded_and_can_be_taken_down() {
     let machine = Machine::new();
-    machine.write_tiny("v1", 1, "resources {\n    pids = 64\n  }");
+    let bounds = "resources {\n    pids = 64\n    cpu = 0.2\n  }\n\n  rollout \"blue_green\" {\n    progress_deadline = \"3s\"\n  }";
+    machine.write_tiny("v1", 1, bounds);
     let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
     machine.write("stack.hcl", stack.replace("VERSION = \"v1\"", "VERSION = \"v1\", MODE = \"bomb\""));
-    let _ = machine.kiln(&["up"]);
+    machine.kiln(&["up"]).fails_with("healthy");
     machine.kiln(&["down"]).ok();
 }
 
