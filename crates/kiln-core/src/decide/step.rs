@@ -144,9 +144,8 @@ fn is_healthy(view: View<'_>, place: &Place<'_>) -> bool {
 
 fn is_drained(view: View<'_>, instance: &Instance) -> bool {
     match instance.phase {
-        Phase::Running | Phase::Warm { .. } => {
-            is_let_go(view.state, instance) && is_idle(view.observed, instance)
-        }
+        Phase::Running => is_let_go(view.state, instance) && is_idle(view.observed, instance),
+        // One that is warm was drained in the rollout that left it, and no controller of a later life asks again.
         _ => true,
     }
 }
