@@ -1,6 +1,7 @@
 //! `cargo xtask`: what CI runs, and the benches.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod ci;
 mod deps;
 mod metadata;
@@ -12,6 +13,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
   test      the tests alone
+  bench     Kiln beside its peers: all, or those named (build start rollback replace bake plan)
   tidy      crate edges, file sizes, banned calls and words
   deps      licences, duplicates, one TLS provider
 ";
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("ci") => ci::run(),
         Some("test") => ci::test(&arguments[1..]),
+        Some("bench") => bench::run(&arguments[1..]),
         Some("tidy") => tidy::run(),
         Some("deps") => deps::run(),
         _ => {

@@ -1,6 +1,6 @@
 //! HCL text to a Stack, with diagnostics: bytes in, no I/O.
 //!
-//! [`load`] goes through these steps: `parse` (text to `syntax`, a broken block costs itself alone), `schema` (names of blocks and
+//! [`load()`] goes through these steps: `parse` (text to `syntax`, a broken block costs itself alone), `schema` (names of blocks and
 //! attributes), `declare` (what there is), `graph` (what refers to what: order, cycles, what environments decide), `eval` and
 //! `functions` (values, in that order), `variables`, and `build` (blocks to the model).
 //!

@@ -64,7 +64,7 @@ impl SourceSet {
 
     /// Adds a file under the path that diagnostics show. A file under the same path is replaced.
     ///
-    /// Bytes that are not UTF-8, or more than [`SOURCE_BYTES_MAX`], are reported by [`crate::load`].
+    /// Bytes that are not UTF-8, or more than [`SOURCE_BYTES_MAX`], are reported by [`crate::load()`].
     pub fn insert(&mut self, path: impl Into<String>, text: impl AsRef<[u8]>) {
         let file = SourceFile::new(path.into(), text.as_ref());
         match self.files.binary_search_by(|f| f.path.cmp(&file.path)) {

@@ -1,7 +1,7 @@
 //! Persist, then act: the order as types.
 //!
 //! **Architecture invariant.** A [`DueAction`] comes only from a [`Committed`], and a `Committed` only from what the log
-//! gave back or accepted. A [`Batch`] has no way to an effect, a reply or a reader. So nothing can act on what was merely
+//! gave back or accepted. A `Batch` has no way to an effect, a reply or a reader. So nothing can act on what was merely
 //! decided, however the step is rearranged.
 
 use std::ops::Deref;

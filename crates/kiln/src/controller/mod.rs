@@ -1,7 +1,7 @@
 //! The one writer: turns inputs into events, and events into effects.
 //!
 //! [`step`] is synchronous and knows neither threads nor clocks, so that the simulation drives exactly what production
-//! runs. [`run`] puts an inbox and a clock around it; [`handle`] is what the rest of the process holds.
+//! runs. [`mod@run`] puts an inbox and a clock around it; [`handle`] is what the rest of the process holds.
 
 pub mod commit;
 pub mod event_log;

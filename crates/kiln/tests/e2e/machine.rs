@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use crate::load::Plan;
+use super::load::Plan;
 
 /// A bound on every wait of the tests: far beyond what anything takes, so that a hang fails instead of hanging CI.
 pub const WITHIN: Duration = Duration::from_secs(60);
