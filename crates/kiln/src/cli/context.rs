@@ -96,6 +96,9 @@ impl<'a> Context<'a> {
         self.require_root(command)?;
         let state = self.state();
         runtime::ensure_running(&state).map_err(|error| start_failure(&error))?;
+        if command != "host stop" {
+            runtime::keep_running(&state);
+        }
         Client::connect(&state.api_socket()).map_err(|error| connect_failure(&error))
     }
 

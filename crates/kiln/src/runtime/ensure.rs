@@ -11,6 +11,8 @@ use super::supervise::spawn;
 
 /// Host, edge and controller start in well under a second; a machine that is busy or folds a long log takes longer.
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// A host that ends at once must not be started in a busy loop.
+const RESTART_AFTER: Duration = Duration::from_millis(200);
 /// How much of a process's log is shown when it does not start.
 const LOG_TAIL_BYTES: u64 = 2000;
 
@@ -72,6 +74,23 @@ pub fn ensure_running(state: &StateDir) -> Result<(), EnsureError> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// Starts another `kiln host` whenever there is none, for as long as this process lives: who waits for a rollout must not
+/// wait for a host that was killed and that nothing else starts.
+pub fn keep_running(state: &StateDir) {
+    let state = state.clone();
+    let watch = move || {
+        while let Ok(gone) = Lock::wait(&state.lock_file("host")) {
+            drop(gone);
+            if ensure_running(&state).is_err() {
+                return;
+            }
+            std::thread::sleep(RESTART_AFTER);
+        }
+    };
+    // Without the thread the command still does its work; the next one starts the host.
+    let _ = std::thread::Builder::new().name("keep-running".into()).spawn(watch);
 }
 
 fn log_tail(state: &StateDir) -> String {

@@ -17,7 +17,7 @@ mod process;
 mod sockets;
 mod supervise;
 
-pub use ensure::{EnsureError, ensure_running, is_root};
+pub use ensure::{EnsureError, ensure_running, is_root, keep_running};
 pub use lock::{Lock, LockError};
 pub use paths::StateDir;
 pub use process::ProcessError;
