@@ -3,8 +3,8 @@
 //! [`State`] is a fold of the log alone; [`Observed`] is volatile and rebuilt. What is deliberately absent: a clock,
 //! randomness, I/O and async. An input carries the time and a seed; the same log always folds to the same state.
 //!
-//! The caller's loop: [`observe`] the input, [`decide`] on it, [`number`] the drafts, append the entries, and only when
-//! they are durable [`apply`] them to the state that acts and carry out what is [`outstanding`].
+//! The caller's loop: [`observe`] the input, [`decide()`] on it, [`number`] the drafts, append the entries, and only when
+//! they are durable [`apply()`] them to the state that acts and carry out what is [`outstanding()`].
 
 pub mod action;
 mod apply;

@@ -45,7 +45,7 @@ fn bound<T>(seen: &mut BTreeMap<InstanceId, T>) {
     }
 }
 
-/// Takes an input into account. Called with every input before [`crate::decide`] is.
+/// Takes an input into account. Called with every input before [`crate::decide()`] is.
 pub fn observe(observed: &mut Observed, input: &Input) {
     let InputKind::Observation(observation) = &input.kind else { return };
     match observation {

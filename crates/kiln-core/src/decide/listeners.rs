@@ -1,5 +1,5 @@
 //! Sockets: open while a route or a name needs them. One that is released is closed once no table that the edge may serve
-//! leads there: see [`crate::outstanding`].
+//! leads there: see [`crate::outstanding()`].
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
 //! What the log folds to.
 //!
-//! Everything here is plain data that only [`crate::apply`] changes. Fields are public for reading: nobody outside this
+//! Everything here is plain data that only [`crate::apply()`] changes. Fields are public for reading: nobody outside this
 //! crate holds a `&mut` to what is inside a [`State`].
 
 mod check;
