@@ -1,7 +1,7 @@
 //! What the command line says to those who need no root: scenarios as text files, input and expected output together.
 //!
 //! A scenario in `tests/cli/` has files (`=== NAME`, then the text) and commands (`$ kiln …`, or `$ nobody kiln …` for another
-//! user), each followed by its exit code and what it printed. `KILN_UPDATE=1` writes what is said now.
+//! user), each followed by its exit code and what it printed. `KILN_BLESS=1` writes what is said now.
 
 // A test that can't set its scene fails.
 #![allow(clippy::unwrap_used)]
@@ -26,7 +26,7 @@ fn scenario(name: &str) {
     fs::create_dir(&work).unwrap();
     fs::set_permissions(&work, fs::Permissions::from_mode(0o777)).unwrap();
     let said = play(&expected, &work);
-    if std::env::var_os("KILN_UPDATE").is_some() {
+    if std::env::var_os("KILN_BLESS").is_some() {
         fs::write(&path, said).unwrap();
         return;
     }

@@ -1,6 +1,6 @@
 //! Scenarios are text files: a line that begins with `>` is a command, the lines after it are what must follow.
 //!
-//! `cargo test -p kiln-core --test it -- --ignored` writes down what does follow; read the difference before committing it.
+//! With `KILN_BLESS=1` in the environment what does follow is written down; read the difference before committing it.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -149,26 +149,24 @@ fn files() -> Vec<PathBuf> {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the scenarios are files; the core itself reads none")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the scenarios are files; the core itself knows neither files nor variables"
+)]
 fn what_follows_is_what_the_scenarios_say() {
+    let bless = std::env::var_os("KILN_BLESS").is_some();
     for file in files() {
         let expected = std::fs::read_to_string(&file).unwrap();
         let actual = run(&expected);
+        if bless {
+            std::fs::write(&file, actual).unwrap();
+            continue;
+        }
         let differs = expected.lines().zip(actual.lines()).position(|(one, other)| one != other);
         if let Some(at) = differs {
             let actual: Vec<&str> = actual.lines().skip(at.saturating_sub(5)).take(20).collect();
             panic!("{}:{}: what follows is\n{}", file.display(), at + 1, actual.join("\n"));
         }
         assert_eq!(expected.lines().count(), actual.lines().count(), "{}", file.display());
-    }
-}
-
-#[test]
-#[ignore = "writes the scenario files anew"]
-#[expect(clippy::disallowed_methods, reason = "the scenarios are files; the core itself writes none")]
-fn write_down_what_follows() {
-    for file in files() {
-        let text = std::fs::read_to_string(&file).unwrap();
-        std::fs::write(&file, run(&text)).unwrap();
     }
 }

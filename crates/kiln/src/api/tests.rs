@@ -221,7 +221,7 @@ fn nobody_there_is_told_apart_from_a_failure() {
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/golden").join(name);
     let text = serde_json::to_string_pretty(value).unwrap() + "\n";
-    if std::env::var_os("KILN_UPDATE").is_some() {
+    if std::env::var_os("KILN_BLESS").is_some() {
         std::fs::write(&path, &text).unwrap();
     }
     let golden = std::fs::read_to_string(&path).unwrap();
