@@ -37,10 +37,12 @@ impl HostLink {
     /// Starts the threads; they end with the controller.
     pub(super) fn start(host: &Arc<Client>, handle: &Handle) -> std::io::Result<Self> {
         let relist = Arc::new(AtomicBool::new(false));
+        let away = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::new();
         for number in 0..WORKERS {
             let (sender, deliveries) = outbox();
-            let worker = Worker { host: host.clone(), handle: handle.clone(), deliveries };
+            let (host, handle, away) = (host.clone(), handle.clone(), away.clone());
+            let worker = Worker { host, handle, deliveries, away };
             thread::Builder::new().name(format!("host-{number}")).spawn(move || worker.run())?;
             workers.push(sender);
         }
@@ -74,10 +76,12 @@ struct Worker {
     host: Arc<Client>,
     handle: Handle,
     deliveries: Deliveries,
+    /// Whether it was told that the host is away, by whichever worker noticed first.
+    away: Arc<AtomicBool>,
 }
 
 impl Worker {
-    fn run(self) {
+    fn run(mut self) {
         loop {
             let result = match self.deliveries.next() {
                 Next::Deliver(action) => self.deliver(action),
@@ -99,32 +103,41 @@ impl Worker {
                     Listener::Public(_) => None,
                 });
                 let request = CreateRequest { id, spec, fence, env, service, internal };
-                self.settle(self.host.create(&request), |reason| Observation::InstanceRefused { id, reason })
+                let result = self.host.create(&request);
+                self.settle(&format!("create {id}"), result, |reason| Observation::InstanceRefused {
+                    id,
+                    reason,
+                })
             }
             ActionKind::DestroyInstance { id, grace } => {
                 let result = self.host.destroy(&DestroyRequest { id, fence, grace });
-                // A destroy has no refusal: what can't be destroyed now is destroyed later.
-                if let Err(error) = result {
-                    tracing::warn!(%id, %error, "destroy was not accepted");
-                    self.deliveries.failed();
+                match result {
+                    Ok(()) => self.answered(),
+                    // A destroy has no refusal: what can't be destroyed now is destroyed later.
+                    Err(error) => self.later(&format!("destroy {id}"), &error),
                 }
                 Ok(())
             }
             ActionKind::OpenListener(listener) => match self.host.open_listener(listener, fence) {
-                Ok(_) => self.handle.observe(Observation::ListenerOpened { listener, fence }),
+                Ok(_) => {
+                    self.answered();
+                    self.handle.observe(Observation::ListenerOpened { listener, fence })
+                }
                 // A socket that can't be opened now fails the step that waits for it: a port in use does not free itself.
                 Err(ProviderError::Failed { reason }) => {
                     self.handle.observe(Observation::ListenerFailed { listener, fence, reason })
                 }
-                Err(error) => {
-                    self.settle(Err(error), |reason| Observation::ListenerFailed { listener, fence, reason })
-                }
+                Err(error) => self.settle(&format!("open {listener}"), Err(error), |reason| {
+                    Observation::ListenerFailed { listener, fence, reason }
+                }),
             },
             ActionKind::CloseListener(listener) => match self.host.close_listener(listener, fence) {
-                Ok(()) => self.handle.observe(Observation::ListenerClosed { listener, fence }),
+                Ok(()) => {
+                    self.answered();
+                    self.handle.observe(Observation::ListenerClosed { listener, fence })
+                }
                 Err(error) => {
-                    tracing::warn!(%listener, %error, "close was not accepted");
-                    self.deliveries.failed();
+                    self.later(&format!("close {listener}"), &error);
                     Ok(())
                 }
             },
@@ -135,11 +148,15 @@ impl Worker {
     /// Tells the controller what will stay refused; what may succeed later is asked for again.
     fn settle(
         &self,
+        what: &str,
         result: Result<(), ProviderError>,
         refused: impl FnOnce(String) -> Observation,
     ) -> Result<(), Ended> {
         match result {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.answered();
+                Ok(())
+            }
             Err(ProviderError::Refused { reason }) => self.handle.observe(refused(reason)),
             // A later controller acts here, or the instance is gone: this one learns of it from the log or the list.
             Err(error @ (ProviderError::Fenced { .. } | ProviderError::Tombstoned(_))) => {
@@ -147,11 +164,26 @@ impl Worker {
                 Ok(())
             }
             Err(error) => {
-                tracing::warn!(%error, "the host did not take an action");
-                self.deliveries.failed();
+                self.later(what, &error);
                 Ok(())
             }
         }
+    }
+
+    /// Has an action asked for again, and tells why: of a host that is away once, for it is away for every action.
+    fn later(&self, what: &str, error: &ProviderError) {
+        let is_away = matches!(error, ProviderError::Away(_));
+        if !is_away {
+            self.answered();
+        }
+        if !is_away || !self.away.swap(true, Ordering::AcqRel) {
+            tracing::warn!(%error, "the host did not {what}; it is asked again");
+        }
+        self.deliveries.failed();
+    }
+
+    fn answered(&self) {
+        self.away.store(false, Ordering::Release);
     }
 }
 
@@ -248,5 +280,54 @@ fn seen(id: InstanceId, transition: Transition) -> Observation {
         Transition::Exited { status } => Observation::InstanceExited { id, status },
         Transition::Refused { reason } => Observation::InstanceRefused { id, reason },
         Transition::Destroyed => Observation::InstanceDestroyed { id },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+
+    use kiln_model::{Fence, Millis};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_away_is_told_of_once_and_again_after_it_was_there() {
+        let (handle, _inbox) = crate::controller::channel();
+        let (_sender, deliveries) = outbox();
+        let folder = tempfile::tempdir().unwrap();
+        let host = Arc::new(Client::new(folder.path().join("host.sock")));
+        let worker = Worker { host, handle, deliveries, away: Arc::default() };
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let destroy = |seed| {
+            let id = InstanceId::from_seed(seed);
+            let kind = ActionKind::DestroyInstance { id, grace: Millis(0) };
+            worker.deliver(Action { fence: Fence::default(), kind }).unwrap();
+        };
+        tracing::subscriber::with_default(subscriber, || {
+            (0..20).for_each(destroy);
+            worker.answered();
+            (0..20).for_each(destroy);
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("did not destroy"), "{text}");
     }
 }

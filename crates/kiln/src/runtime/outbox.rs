@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_core::Action;
 
@@ -12,6 +12,10 @@ use kiln_core::Action;
 const QUEUE_MAX: usize = 1024;
 /// How often an idle worker looks whether something was dropped.
 const POLL: Duration = Duration::from_millis(100);
+
+/// The longest pause before what did not get through is asked for again. A peer that comes back asks by itself, so this is
+/// only for one that is there and can't: a device that is busy, a disk that is full.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The sending end: never blocks the controller.
 #[derive(Debug)]
@@ -25,6 +29,14 @@ pub(super) struct Outbox {
 pub(super) struct Deliveries {
     queue: Receiver<Action>,
     dropped: Arc<AtomicBool>,
+    pause: Pause,
+}
+
+/// How long to leave a peer alone that did not take what it was asked.
+#[derive(Debug)]
+struct Pause {
+    next: Duration,
+    until: Option<Instant>,
 }
 
 /// What a worker does next.
@@ -42,7 +54,10 @@ pub(super) enum Next {
 pub(super) fn outbox() -> (Outbox, Deliveries) {
     let (sender, receiver) = sync_channel(QUEUE_MAX);
     let dropped = Arc::new(AtomicBool::new(false));
-    (Outbox { queue: sender, dropped: dropped.clone() }, Deliveries { queue: receiver, dropped })
+    (
+        Outbox { queue: sender, dropped: dropped.clone() },
+        Deliveries { queue: receiver, dropped, pause: Pause::new() },
+    )
 }
 
 impl Outbox {
@@ -56,7 +71,7 @@ impl Outbox {
 
 impl Deliveries {
     /// Waits for what is to be done next.
-    pub(super) fn next(&self) -> Next {
+    pub(super) fn next(&mut self) -> Next {
         loop {
             if let Some(next) = self.next_within(POLL) {
                 return next;
@@ -65,12 +80,21 @@ impl Deliveries {
     }
 
     /// Waits for what is to be done next, but not for ever.
-    pub(super) fn next_within(&self, wait: Duration) -> Option<Next> {
+    pub(super) fn next_within(&mut self, wait: Duration) -> Option<Next> {
         match self.queue.recv_timeout(wait) {
             Ok(action) => Some(Next::Deliver(action)),
             Err(RecvTimeoutError::Disconnected) => Some(Next::End),
             Err(RecvTimeoutError::Timeout) => {
-                self.dropped.swap(false, Ordering::AcqRel).then_some(Next::AskAgain)
+                if !self.pause.is_over(Instant::now()) {
+                    return None;
+                }
+                if !self.dropped.swap(false, Ordering::AcqRel) {
+                    // A whole pause in which nothing failed: the trouble is over.
+                    self.pause = Pause::new();
+                    return None;
+                }
+                self.pause.begin(Instant::now());
+                Some(Next::AskAgain)
             }
         }
     }
@@ -86,6 +110,22 @@ impl Deliveries {
     }
 }
 
+impl Pause {
+    fn new() -> Self {
+        Self { next: POLL, until: None }
+    }
+
+    /// Begins a pause, twice as long as the one before it.
+    fn begin(&mut self, now: Instant) {
+        self.until = Some(now + self.next);
+        self.next = (self.next * 2).min(PAUSE_MAX);
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| now >= until)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_asked_for_again_once_the_queue_is_empty() {
-        let (outbox, deliveries) = outbox();
+        let (outbox, mut deliveries) = outbox();
         for _ in 0..=QUEUE_MAX {
             outbox.send(action());
         }
@@ -108,5 +148,20 @@ mod tests {
         assert!(matches!(deliveries.next(), Next::AskAgain));
         drop(outbox);
         assert!(matches!(deliveries.next(), Next::End));
+    }
+
+    #[test]
+    fn a_peer_that_takes_nothing_is_left_alone_for_longer_each_time() {
+        let (mut pause, mut now) = (Pause::new(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            assert!(pause.is_over(now));
+            pause.begin(now);
+            let length = pause.until.unwrap() - now;
+            assert!(!pause.is_over(now + length / 2));
+            pauses.push(length.as_millis());
+            now += length;
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
     }
 }
