@@ -1,6 +1,7 @@
-//! `.kilnignore`: what of the stack folder never gets into an image.
+//! `.kilnignore`: what of the stack folder never gets into an image, nor into a snapshot.
 //!
-//! Source: gitignore(5). A later rule wins over an earlier one; what is in an ignored folder can't be taken back.
+//! Source: gitignore(5). A later rule wins over an earlier one; what is in an ignored folder can't be taken back. Whoever
+//! asks what a stack folder holds asks here: two readers of the same rules would differ.
 
 use kiln_store::TreePath;
 
@@ -12,12 +13,13 @@ pub const IGNORE_FILE: &str = ".kilnignore";
 /// Rules are written by hand; a larger file is something else.
 pub const IGNORE_BYTES_MAX: u64 = 1 << 20;
 
-/// What is left out although no rule says so: a repository's history differs between clones of the same commit.
-const ALWAYS: &str = "/.git\n";
+/// What is left out whatever the rules say, at any depth as a submodule has it: a repository's history differs between
+/// clones of the same commit.
+const NEVER: &[u8] = b".git";
 
-/// The rules of one file.
+/// The rules of one file, or of a step's `exclude`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Ignore {
+pub struct Ignore {
     rules: Vec<Rule>,
 }
 
@@ -29,28 +31,44 @@ struct Rule {
 }
 
 impl Ignore {
-    /// Reads the text of a `.kilnignore`, with what is always left out before it.
-    pub(crate) fn new(text: &str) -> Result<Self, GlobError> {
-        let rules = ALWAYS.lines().chain(text.lines()).filter_map(|line| Rule::parse(line).transpose());
-        Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+    /// Reads the text of a `.kilnignore`.
+    ///
+    /// # Errors
+    /// A rule is no pattern.
+    pub fn new(text: &str) -> Result<Self, GlobError> {
+        Self::of_rules(text.lines())
     }
 
     /// Reads rules that stand by themselves, as in a step's `exclude`.
-    pub(crate) fn of_patterns(patterns: &[String]) -> Result<Self, GlobError> {
-        let rules = patterns.iter().filter_map(|line| Rule::parse(line).transpose());
+    ///
+    /// # Errors
+    /// A rule is no pattern.
+    pub fn of_patterns(patterns: &[String]) -> Result<Self, GlobError> {
+        Self::of_rules(patterns.iter().map(String::as_str))
+    }
+
+    fn of_rules<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Self, GlobError> {
+        let rules = lines.filter_map(|line| Rule::parse(line).transpose());
         Ok(Self { rules: rules.collect::<Result<_, _>>()? })
     }
 
-    /// Tells whether a path, or a folder that it is in, is left out.
-    pub(crate) fn matches(&self, path: &TreePath, is_folder: bool) -> bool {
-        let bytes = path.as_bytes();
-        let ends = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
-        ends.map(|end| (&bytes[..end], true))
-            .chain([(bytes, is_folder)])
+    /// Tells whether a path below the stack folder, or a folder that it is in, is left out. Paths have no slash at either
+    /// end.
+    pub fn leaves_out(&self, path: &[u8], is_folder: bool) -> bool {
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
+        ends.map(|end| (&path[..end], true))
+            .chain([(path, is_folder)])
             .any(|(part, is_folder)| self.decides(part, is_folder))
     }
 
+    pub(crate) fn matches(&self, path: &TreePath, is_folder: bool) -> bool {
+        self.leaves_out(path.as_bytes(), is_folder)
+    }
+
     fn decides(&self, path: &[u8], is_folder: bool) -> bool {
+        if path.rsplit(|byte| *byte == b'/').next() == Some(NEVER) {
+            return true;
+        }
         let last =
             self.rules.iter().rev().find(|rule| (is_folder || !rule.folders_only) && rule.glob.matches(path));
         last.is_some_and(|rule| !rule.negated)
@@ -76,7 +94,9 @@ impl Rule {
         let rest = rest.strip_prefix('/').unwrap_or(rest);
         let rest = rest.strip_prefix("./").unwrap_or(rest);
         let pattern = if anchored { rest.to_owned() } else { format!("**/{rest}") };
-        Ok(Some(Self { glob: Glob::new(&pattern)?, negated, folders_only }))
+        // Shown as it was written.
+        let glob = Glob::new(&pattern).map_err(|error| GlobError { pattern: line.into(), ..error })?;
+        Ok(Some(Self { glob, negated, folders_only }))
     }
 }
 
@@ -86,7 +106,10 @@ mod tests {
 
     #[test]
     fn rules_hold_as_git_has_them() {
-        let rules = Ignore::new("# comment\n*.log\n/top\nbuild/\nsub/x\n!keep.log\n\\#odd\n").unwrap();
+        let rules = Ignore::new(
+            "# comment\r\n*.log\n/top\nbuild/\nsub/x\n!keep.log\n\\#odd\ndoc/**/*.html\nspace\\ \n!.git\n",
+        )
+        .unwrap();
         let cases = [
             ("a.log", false, true),
             ("deep/a.log", false, true),
@@ -100,7 +123,14 @@ mod tests {
             ("sub/x", false, true),
             ("deep/sub/x", false, false),
             ("#odd", false, true),
+            ("doc/a.html", false, true),
+            ("doc/b/c/a.html", false, true),
+            ("docs/a.html", false, false),
+            ("space ", false, true),
+            ("space", false, false),
             (".git/config", false, true),
+            ("module/.git", false, true),
+            (".gitignore", false, false),
         ];
         for (path, is_folder, expected) in cases {
             assert_eq!(rules.matches(&TreePath::parse(path).unwrap(), is_folder), expected, "{path}");

@@ -43,7 +43,7 @@ pub use capture::CaptureError;
 pub use copy::CopyError;
 pub use fetch::FetchError;
 pub use glob::GlobError;
-pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE};
+pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 pub use layer::LayerError;
 pub use layout::{ExportError, export_layout};
 pub use lock::{LOCK_BYTES_MAX, LOCK_FILE, Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe};

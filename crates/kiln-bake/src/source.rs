@@ -105,7 +105,7 @@ impl SourceFiles {
                 (Origin::Snapshot(snapshots.clone()), list_snapshot(snapshots, digest)?)
             }
         };
-        let ignore = Ignore::new("").expect("the built-in rules are well-formed");
+        let ignore = Ignore::new("").expect("no rules are well-formed rules");
         let mut all = Self { origin, files, ignore };
         let path = TreePath::parse(IGNORE_FILE).expect("a constant path is valid");
         if let Some(SourceFile { kind: SourceKind::File { digest }, .. }) = all.files.get(&path) {

@@ -7,14 +7,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use kiln_bake::{GlobError, IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 use kiln_model::{Digest, StackName};
 use sha2::{Digest as _, Sha256};
 
-/// What is never part of a stack: version control would change every snapshot.
-const NEVER: [&str; 1] = [".git"];
-/// Says what else is not, in the syntax of `.gitignore`.
-pub(crate) const IGNORE_FILE: &str = ".kilnignore";
 /// How a saved plan begins. One that lies in the folder is about the stack, and no part of it.
 pub(crate) const PLAN_MAGIC: &[u8] = b"{\"kiln_plan\":";
 /// A dependency folder that nobody ignored; far beyond any stack that is meant.
@@ -48,7 +44,7 @@ pub(crate) enum ScanError {
     },
     /// A pattern is no pattern.
     #[error("{IGNORE_FILE} can't be understood")]
-    Ignore(#[source] ignore::Error),
+    Ignore(#[source] GlobError),
 }
 
 /// What something in a folder is.
@@ -89,20 +85,28 @@ pub(crate) fn scan(folder: &Path) -> Result<Listing, ScanError> {
     Ok(walk.listing)
 }
 
-fn ignore_rules(folder: &Path) -> Result<Gitignore, ScanError> {
+fn ignore_rules(folder: &Path) -> Result<Ignore, ScanError> {
     let path = folder.join(IGNORE_FILE);
-    let mut builder = GitignoreBuilder::new(folder);
-    if path.exists()
-        && let Some(error) = builder.add(&path)
-    {
-        return Err(ScanError::Ignore(error));
+    let failed = |source| ScanError::Io { path: path.clone(), source };
+    // As in a bake, a link is no file of rules: what it leads to may lie outside of the folder.
+    match fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() => {}
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => return Ignore::new("").map_err(ScanError::Ignore),
     }
-    builder.build().map_err(ScanError::Ignore)
+    let file = fs::File::open(&path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(IGNORE_BYTES_MAX + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > IGNORE_BYTES_MAX {
+        let what = format!("{} MiB in {IGNORE_FILE}", IGNORE_BYTES_MAX >> 20);
+        return Err(ScanError::TooLarge { folder: folder.to_owned(), what });
+    }
+    Ignore::new(&text).map_err(ScanError::Ignore)
 }
 
 struct Walk<'a> {
     root: &'a Path,
-    ignore: Gitignore,
+    ignore: Ignore,
     listing: Listing,
     bytes: u64,
 }
@@ -120,9 +124,6 @@ impl Walk<'_> {
         names.sort();
         let before = self.listing.len();
         for name in names {
-            if NEVER.iter().any(|never| name == *never) {
-                continue;
-            }
             self.visit(&folder.join(name), depth)?;
         }
         if self.listing.len() == before && folder != self.root {
@@ -135,7 +136,7 @@ impl Walk<'_> {
     fn visit(&mut self, path: &Path, depth: usize) -> Result<(), ScanError> {
         let failed = |source| ScanError::Io { path: path.to_owned(), source };
         let meta = fs::symlink_metadata(path).map_err(failed)?;
-        if self.ignore.matched(path, meta.is_dir()).is_ignore() {
+        if self.ignore.leaves_out(self.below(path), meta.is_dir()) {
             return Ok(());
         }
         let mode = mode_of(&meta);
@@ -165,9 +166,13 @@ impl Walk<'_> {
         if self.listing.len() >= FILES_MAX {
             return Err(self.too_large(format!("{FILES_MAX} files")));
         }
-        let below = path.strip_prefix(self.root).expect("the walk stays below its root");
-        self.listing.insert(below.as_os_str().as_bytes().to_vec(), item);
+        let below = self.below(path).to_vec();
+        self.listing.insert(below, item);
         Ok(())
+    }
+
+    fn below<'p>(&self, path: &'p Path) -> &'p [u8] {
+        path.strip_prefix(self.root).expect("the walk stays below its root").as_os_str().as_bytes()
     }
 
     fn too_large(&self, what: String) -> ScanError {
@@ -281,6 +286,15 @@ mod tests {
         write(folder.path(), IGNORE_FILE, "*.pyc\n!keep/*.pyc\nnode_modules/\n");
         let listing = scan(folder.path()).unwrap();
         assert_eq!(paths(&listing), [".kilnignore", "keep/b.pyc", "stack.hcl", "web/a.py"]);
+    }
+
+    #[test]
+    fn rules_that_are_no_rules_are_named() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        write(folder.path(), IGNORE_FILE, "*.log\n[a\n");
+        let error = scan(folder.path()).unwrap_err();
+        let ScanError::Ignore(cause) = &error else { panic!("{error}") };
+        assert_eq!(cause.to_string(), "`[a` is not a glob: a `[` is not closed");
     }
 
     #[test]

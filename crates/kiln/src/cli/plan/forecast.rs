@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_bake::{LOCK_FILE, Lock};
+use kiln_bake::{Ignore, LOCK_FILE, Lock};
 use kiln_config::{MemoryFiles, glob_pattern};
 use kiln_model::image::{Image, ImageConfig};
 use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep};
@@ -240,11 +240,16 @@ impl Inputs<'_> {
         if copies.is_empty() {
             return Vec::new();
         }
+        let new = &self.declared.listing;
+        let is_folder = |path: &[u8]| {
+            new.get(path).or_else(|| old.get(path)).is_some_and(|item| item.content == Content::EmptyFolder)
+        };
         let text = |path: Vec<u8>| String::from_utf8_lossy(&path).into_owned();
-        changed(old, &self.declared.listing)
+        changed(old, new)
             .into_iter()
-            .map(|(sign, path)| (sign, text(path)))
-            .filter(|(_, path)| copies.iter().any(|copy| copy.takes(path)))
+            .map(|(sign, path)| (sign, is_folder(&path), text(path)))
+            .filter(|(_, is_folder, path)| copies.iter().any(|copy| copy.takes(path, *is_folder)))
+            .map(|(sign, _, path)| (sign, path))
             .collect()
     }
 }
@@ -285,31 +290,45 @@ type Glob = Box<dyn Fn(&str) -> bool>;
 struct Selection {
     prefix: String,
     glob: Option<Glob>,
+    exclude: Ignore,
 }
 
 impl Selection {
     fn new(copy: &CopyStep) -> Self {
-        let from = copy.from.trim_start_matches("./").trim_end_matches('/');
-        let from = if from == "." { "" } else { from };
-        let glob = from.contains(['*', '?', '[', '{']).then(|| glob_pattern(from)).flatten();
-        let glob = glob.map(|pattern| Box::new(move |path: &str| pattern.is_match(path)) as Glob);
-        Self { prefix: from.to_owned(), glob }
-    }
-
-    fn takes(&self, path: &str) -> bool {
-        match &self.glob {
-            // A glob that names a folder takes all that is in it.
-            Some(glob) => {
-                let parents = path.match_indices('/').map(|(at, _)| &path[..at]);
-                glob(path) || parents.into_iter().any(glob)
-            }
-            None => {
-                self.prefix.is_empty()
-                    || path
-                        .strip_prefix(&self.prefix)
-                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        // As the bake reads it; a path that leaves the folder is refused there.
+        let mut parts = Vec::new();
+        for part in copy.from.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                _ => parts.push(part),
             }
         }
+        let from = parts.join("/");
+        let glob = from.contains(['*', '?', '[', '{']).then(|| glob_pattern(&from)).flatten();
+        let glob = glob.map(|pattern| Box::new(move |path: &str| pattern.is_match(path)) as Glob);
+        // What is no pattern is refused by the bake, which says so; a plan then leaves out nothing.
+        let exclude = Ignore::of_patterns(&copy.exclude).or_else(|_| Ignore::new(""));
+        let exclude = exclude.expect("no rules are well-formed rules");
+        Self { prefix: from, glob, exclude }
+    }
+
+    fn takes(&self, path: &str, is_folder: bool) -> bool {
+        // What is left out is said relative to what is copied: below a folder, or by its name alone.
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let keeps = |below: &str| !self.exclude.leaves_out(below.as_bytes(), is_folder);
+        let Some(glob) = &self.glob else {
+            if self.prefix.is_empty() {
+                return keeps(path);
+            }
+            return path.strip_prefix(&self.prefix).is_some_and(|rest| match rest.strip_prefix('/') {
+                Some(below) => keeps(below),
+                None => rest.is_empty() && keeps(name),
+            });
+        };
+        // A glob that names a folder takes all that is in it.
+        let mut folders = path.match_indices('/').map(|(at, _)| path.split_at(at));
+        glob(path) && keeps(name) || folders.any(|(folder, below)| glob(folder) && keeps(&below[1..]))
     }
 }
 
@@ -318,14 +337,18 @@ mod tests {
     use super::*;
 
     fn takes(from: &str, path: &str) -> bool {
+        takes_without(&[], from, path)
+    }
+
+    fn takes_without(exclude: &[&str], from: &str, path: &str) -> bool {
         let copy = CopyStep {
             from: from.into(),
             to: "/".into(),
             owner: String::new(),
             mode: None,
-            exclude: Vec::new(),
+            exclude: exclude.iter().map(ToString::to_string).collect(),
         };
-        Selection::new(&copy).takes(path)
+        Selection::new(&copy).takes(path, false)
     }
 
     #[test]
@@ -335,9 +358,20 @@ mod tests {
                 && takes("web/", "web/x")
                 && takes("tiny", "tiny")
                 && takes(".", "x")
+                && takes("a/.././web//", "web/x")
         );
         assert!(!takes("./web", "website/x") && !takes("./web/a", "web/b"));
         assert!(takes("*.py", "a.py") && !takes("*.py", "b/a.py") && takes("lib*", "lib2/x/y"));
+    }
+
+    #[test]
+    fn what_a_copy_step_excludes_changes_no_image() {
+        let pyc = |from, path| takes_without(&["*.pyc", "/docs", "cache/"], from, path);
+        assert!(!pyc("./web", "web/a/b.pyc") && pyc("./web", "web/a/b.py"));
+        assert!(!pyc("web", "web/docs/x") && pyc("web", "web/a/docs/x"), "relative to what is copied");
+        assert!(!pyc("web", "web/a/cache/x") && pyc("web", "web/cache"), "a folder only");
+        assert!(!pyc("a.pyc", "a.pyc") && !pyc("*.p*", "a.pyc") && pyc("*.p*", "a.py"));
+        assert!(!pyc("lib*", "lib2/docs/x") && !pyc(".", "x.pyc") && pyc(".", "web/docs/x"));
     }
 
     #[test]
