@@ -209,7 +209,10 @@ impl World {
         let folded = replay(&self.log);
         let restored = self.taken_down.take().map_or_else(State::new, rebuilt);
         self.state = fold(restored, &self.log);
-        assert_eq!(self.state, folded, "a state that was put together goes on as the one that was taken apart");
+        assert_eq!(
+            self.state, folded,
+            "a state that was put together goes on as the one that was taken apart"
+        );
         self.observed = Observed::default();
         self.issued.clear();
         self.see(Observation::ControllerStarted);
