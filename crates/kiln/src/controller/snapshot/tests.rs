@@ -261,7 +261,7 @@ fn state() -> State {
 #[test]
 fn the_bytes_of_a_state_are_stable() {
     let bytes = String::from_utf8(encode(&state())).unwrap();
-    if std::env::var_os("KILN_GOLDEN").is_some_and(|value| value == "write") {
+    if std::env::var_os("KILN_BLESS").is_some_and(|value| value == "write") {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/controller/snapshot/golden-v1.json");
         let writer = format!(r#""writer":"{WRITER}""#);
         std::fs::write(path, bytes.replacen(&writer, r#""writer":"VERSION""#, 1)).unwrap();
