@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use kiln_model::{Millis, Timestamp};
+use kiln_edge::ledger::{Counts, LedgerSnapshot};
+use kiln_model::{EnvKey, EnvName, Millis, StackName, Timestamp};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -19,7 +20,7 @@ use crate::runtime::StateDir;
 /// Show what runs and what is going on
 ///
 /// Every environment, or the one that --env or --stack names: its revision, the rollout and what it waits for, services,
-/// health and URLs; then Kiln's own processes, and the limits that this machine can't enforce.
+/// health, URLs, and what became of the requests; then Kiln's own processes, and the limits that this machine can't enforce.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln status --env prod")]
 pub(super) struct Args {}
@@ -50,6 +51,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
         environments.retain(|shown| shown.stack == stack.as_str());
     }
     let unenforced = super::hosts::unenforced(&context.state());
+    let ledger = super::hosts::ledger(&context.state()).unwrap_or_default();
     let health = client.health().clone();
     if context.screen.json() {
         context.screen.answer(&json!({
@@ -57,7 +59,8 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "version": health.version,
             "term": health.term,
             "position": health.position,
-            "environments": environments,
+            "environments": environments_json(&environments, &ledger),
+            "requests": requests_json(&ledger.total()),
             "processes": processes_json(&processes),
             "unenforced": unenforced,
         }));
@@ -70,6 +73,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     }
     for environment in &environments {
         environment_text(&mut text, environment, paint);
+        requests_text(&mut text, &requests_of(environment, &ledger), paint);
         text.push('\n');
     }
     let pids: Vec<String> = processes.iter().map(process_text).collect();
@@ -145,6 +149,56 @@ fn environment_text(text: &mut String, environment: &wire::Environment, paint: P
     for route in &environment.routes {
         let _ = writeln!(text, "  {}  to {}.{}", paint.bold(&route.url), route.service, route.port);
     }
+}
+
+/// What the ledger says of an environment.
+fn requests_of(environment: &wire::Environment, ledger: &LedgerSnapshot) -> Counts {
+    let key = StackName::new(environment.stack.as_str())
+        .ok()
+        .zip(EnvName::new(environment.env.as_str()).ok())
+        .map(|(stack, env)| EnvKey { stack, env });
+    key.map(|key| ledger.total_of(&key, None)).unwrap_or_default()
+}
+
+fn environments_json(environments: &[wire::Environment], ledger: &LedgerSnapshot) -> Vec<Value> {
+    let shown = |environment: &wire::Environment| {
+        let mut value = serde_json::to_value(environment).expect("an environment has text keys");
+        value["requests"] = requests_json(&requests_of(environment, ledger));
+        value
+    };
+    environments.iter().map(shown).collect()
+}
+
+fn requests_json(counts: &Counts) -> Value {
+    json!({
+        "begun": counts.begun,
+        "answered": counts.answered,
+        "in_flight": counts.in_flight(),
+        "lost": counts.lost(),
+        "cut": counts.cut,
+        "made": counts.made,
+        "declined": counts.declined,
+        "gone": counts.gone,
+        "retried": counts.retried,
+    })
+}
+
+fn requests_text(text: &mut String, counts: &Counts, paint: Paint) {
+    if counts.begun == 0 {
+        return;
+    }
+    let lost = match counts.lost() {
+        0 => "0 lost".to_string(),
+        lost => {
+            let parts = [(counts.cut, "cut"), (counts.made, "answered by the edge in place of a backend")];
+            let parts: Vec<String> =
+                parts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+            paint.red(&format!("{lost} lost ({})", parts.join(", ")))
+        }
+    };
+    // Writing to a String can't fail.
+    let _ =
+        writeln!(text, "  requests: {} answered, {lost}, {} in flight", counts.answered, counts.in_flight());
 }
 
 fn service_cells(service: &wire::Service, paint: Paint) -> [String; 7] {
@@ -253,5 +307,22 @@ shop/dev  at #41
   http://localhost:8080/  to web.http
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn what_became_of_the_requests_is_said_and_what_was_lost_is_told_apart() {
+        let text = |counts| {
+            let mut text = String::new();
+            requests_text(&mut text, &counts, Paint::PLAIN);
+            text
+        };
+        assert_eq!(text(Counts::default()), "");
+        let well = Counts { begun: 12, ended: 10, answered: 9, gone: 1, ..Counts::default() };
+        assert_eq!(text(well), "  requests: 9 answered, 0 lost, 2 in flight\n");
+        let ill = Counts { begun: 12, ended: 12, answered: 9, cut: 2, made: 1, ..Counts::default() };
+        assert_eq!(
+            text(ill),
+            "  requests: 9 answered, 3 lost (2 cut, 1 answered by the edge in place of a backend), 0 in flight\n"
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use kiln_edge::ledger::{self, LedgerSnapshot};
+use kiln_edge::ledger::LedgerSnapshot;
 use kiln_model::{EnvKey, EnvName};
 use kiln_store::Sealed;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use super::deploy::{checks, origin, secrets};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow::{self, Followed};
+use super::hosts;
 use super::interrupt::Interrupt;
 use super::plan;
 use super::plan::diff::{Plan, Verb};
@@ -64,7 +65,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     checks::run(&client, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
-    let before = ledger_of(&state);
+    let before = hosts::ledger(&state);
     let accepted = client.up(&key, &up)?;
     // From here on the log refers to what was stored, and the lease has done its work.
     drop(baked);
@@ -181,11 +182,6 @@ fn detached(context: &mut Context<'_>, key: &EnvKey, accepted: &wire::Accepted) 
     Ok(Exit::Done)
 }
 
-/// What the edge has counted so far; none before it ever ran.
-fn ledger_of(state: &StateDir) -> Option<LedgerSnapshot> {
-    ledger::read(&state.path().join("edge/ledger")).ok()
-}
-
 fn conclude(
     context: &mut Context<'_>,
     client: &Client,
@@ -196,7 +192,7 @@ fn conclude(
     let ended = matches!(followed, Followed::Ended(_));
     let total =
         |ledger: Option<&LedgerSnapshot>| ledger.map(|ledger| ledger.total_of(key, None)).unwrap_or_default();
-    let (before, after) = (total(before.as_ref()), total(ledger_of(&context.state()).as_ref()));
+    let (before, after) = (total(before.as_ref()), total(hosts::ledger(&context.state()).as_ref()));
     let served = after.answered.saturating_sub(before.answered);
     let lost = after.lost().saturating_sub(before.lost());
     let totals = plan.totals();
