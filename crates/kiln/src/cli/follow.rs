@@ -1,5 +1,6 @@
 //! Follows a rollout to its end: redrawn on a terminal, in lines in a pipe.
 
+pub(crate) mod advice;
 pub(crate) mod frame;
 
 use std::time::Duration;
@@ -118,10 +119,14 @@ pub(crate) fn conclude(
     let ended = rollout.ended.clone().unwrap_or_default();
     let took = Millis(ended.at_ms.saturating_sub(rollout.started_ms));
     if ended.outcome != "completed" {
-        let failure = failure(env, rollout, &ended, took);
         let words = match ended.outcome.as_str() {
             "superseded" => Vec::new(),
             _ => last_words(client, &state, env, rollout.id),
+        };
+        let failure = failure(env, rollout, &ended, took);
+        let failure = match advice::about(&ended.reason, &words) {
+            Some(advice) => failure.hint(advice),
+            None => failure,
         };
         return Err(words.into_iter().fold(failure, |failure, words| failure.cause(words)));
     }

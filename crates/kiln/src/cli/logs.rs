@@ -12,6 +12,7 @@ use serde_json::json;
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
+use super::follow::advice;
 use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::table::moment;
@@ -88,16 +89,17 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             Failure::refused(format!("{} has {what}", tail.target)).hint("`kiln ps` lists the instances")
         );
     }
-    backlog(&news, readers, context.screen)?;
+    let mut output = Output { screen: context.screen, hinted: false };
+    backlog(&news, readers, &mut output)?;
     if !args.follow {
         return Ok(Exit::Done);
     }
     let interrupt = Interrupt::listen(|| {});
     while !interrupt.is_set() {
         match news.recv_timeout(LOOK_EVERY) {
-            Ok(News::Line(line)) => print(&line, context.screen),
+            Ok(News::Line(line)) => output.print(&line),
             Ok(News::Caught) => {}
-            Ok(News::Failed(why)) => context.screen.note(&why),
+            Ok(News::Failed(why)) => output.screen.note(&why),
             Err(RecvTimeoutError::Timeout) => {
                 tail.look(&client)?;
             }
@@ -222,20 +224,20 @@ fn read(
 }
 
 /// Prints what the readers have already, by time.
-fn backlog(news: &Receiver<News>, readers: usize, screen: &mut Screen) -> Result<(), Failure> {
+fn backlog(news: &Receiver<News>, readers: usize, output: &mut Output<'_>) -> Result<(), Failure> {
     let (mut lines, mut caught) = (Vec::new(), 0);
     while caught < readers {
         match news.recv() {
             Ok(News::Line(line)) => lines.push(line),
             Ok(News::Caught) => caught += 1,
-            Ok(News::Failed(why)) => screen.note(&why),
+            Ok(News::Failed(why)) => output.screen.note(&why),
             Err(_) => break,
         }
     }
     // Stable: the lines of one instance keep their order.
     lines.sort_by_key(|line| line.line.at);
     for line in &lines {
-        print(line, screen);
+        output.print(line);
     }
     Ok(())
 }
@@ -305,23 +307,36 @@ pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, rollou
     found.iter().filter_map(words).take(INSTANCES_SHOWN_MAX).collect()
 }
 
-fn print(line: &Line, screen: &mut Screen) {
-    let Line { source, line } = line;
-    if screen.json() {
-        screen.record(&json!({
-            "instance": source.id.as_str(),
-            "service": source.service,
-            "ordinal": source.ordinal,
-            "at_ms": line.at.0,
-            "stream": if line.stream == Stream::Err { "stderr" } else { "stdout" },
-            "text": line.text,
-        }));
-        return;
+/// Where the lines go.
+struct Output<'a> {
+    screen: &'a mut Screen,
+    /// Whether it was said what to do about a root that can't be written to: once is enough.
+    hinted: bool,
+}
+
+impl Output<'_> {
+    fn print(&mut self, line: &Line) {
+        let Line { source, line } = line;
+        if self.screen.json() {
+            self.screen.record(&json!({
+                "instance": source.id.as_str(),
+                "service": source.service,
+                "ordinal": source.ordinal,
+                "at_ms": line.at.0,
+                "stream": if line.stream == Stream::Err { "stderr" } else { "stdout" },
+                "text": line.text,
+            }));
+            return;
+        }
+        let paint = self.screen.paint();
+        let prefix = paint.hue(source.hue, &format!("{}/{} {}", source.service, source.ordinal, source.id));
+        let time = paint.dim(&moment(Timestamp(line.at.0)));
+        self.screen.line(&format!("{time} {prefix} {}", printable(&line.text)));
+        if !self.hinted && advice::is_read_only(&line.text) {
+            self.hinted = true;
+            self.screen.note(&format!("hint: {}", advice::SCRATCH));
+        }
     }
-    let paint = screen.paint();
-    let prefix = paint.hue(source.hue, &format!("{}/{} {}", source.service, source.ordinal, source.id));
-    let time = paint.dim(&moment(Timestamp(line.at.0)));
-    screen.line(&format!("{time} {prefix} {}", printable(&line.text)));
 }
 
 /// What an application prints must not move the reader's cursor or set the terminal's title; colours may stay.
