@@ -106,8 +106,7 @@ impl Forward<'_> {
                 continue;
             };
             together.extend(moves.entering(name));
-            // What leaves goes with the switch, which names it.
-            self.old.extend(moves.old_of_entering(name));
+            self.old.extend(moves.old(name));
             moves.enter.clear();
             names.insert(name);
         }

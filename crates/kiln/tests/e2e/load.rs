@@ -39,20 +39,35 @@ pub struct Answer {
     pub version: String,
 }
 
-/// One request that was not: what kind, and what happened.
+/// One request that was not.
 #[derive(Clone, Debug)]
-pub struct Loss(pub String);
+pub struct Loss {
+    /// What kind, and what happened.
+    pub what: String,
+    /// Whether an answer had begun: then the request had surely been received.
+    pub in_answer: bool,
+}
 
 /// All that one run saw.
 #[derive(Default)]
 pub struct Report {
     /// Requests answered in full with 200 and the right content.
     pub answers: Vec<Answer>,
+    /// How many of them were two-second streams.
+    pub streams: usize,
     /// All the others.
     pub losses: Vec<Loss>,
 }
 
 impl Report {
+    /// Fails the test if a single request was lost, or if none was sent.
+    #[track_caller]
+    pub fn assert_none_lost(&self) {
+        let shown: Vec<_> = self.losses.iter().take(20).collect();
+        assert!(self.losses.is_empty(), "{} of {} lost: {shown:#?}", self.losses.len(), self.answers.len());
+        assert!(!self.answers.is_empty(), "the load sent something");
+    }
+
     /// Returns when the last request that this version answered was sent.
     pub fn last_sent_to(&self, version: &str) -> Option<Instant> {
         self.answers.iter().filter(|answer| answer.version == version).map(|answer| answer.sent).max()
@@ -89,6 +104,7 @@ impl Load {
         for worker in self.workers {
             let report = worker.join().expect("a load worker does not panic");
             total.answers.extend(report.answers);
+            total.streams += report.streams;
             total.losses.extend(report.losses);
         }
         total
@@ -135,9 +151,10 @@ impl Worker {
 
     fn send(&mut self, kind: Kind, keep: bool, kept: &mut Option<BufReader<TcpStream>>) {
         let sent = Instant::now();
+        let mut in_answer = false;
         let result = kept.take().filter(is_open).map_or_else(|| connect(self.plan.address), Ok).and_then(
             |mut connection| {
-                let answer = exchange(&mut connection, &self.plan.host, kind, keep)?;
+                let answer = exchange(&mut connection, &self.plan.host, kind, keep, &mut in_answer)?;
                 Ok((connection, answer))
             },
         );
@@ -146,9 +163,12 @@ impl Worker {
                 if keep && reusable {
                     *kept = Some(connection);
                 }
+                self.report.streams += usize::from(matches!(kind, Kind::Stream));
                 self.report.answers.push(Answer { sent, version });
             }
-            Err(error) => self.report.losses.push(Loss(format!("{}: {error}", kind.name()))),
+            Err(error) => {
+                self.report.losses.push(Loss { what: format!("{}: {error}", kind.name()), in_answer });
+            }
         }
     }
 }
@@ -192,6 +212,7 @@ fn exchange(
     host: &str,
     kind: Kind,
     keep: bool,
+    in_answer: &mut bool,
 ) -> io::Result<(String, bool)> {
     let close = if keep { "" } else { "Connection: close\r\n" };
     let request = match kind {
@@ -203,7 +224,7 @@ fn exchange(
         }
     };
     connection.get_mut().write_all(request.as_bytes())?;
-    let (reusable, body) = read_answer(connection)?;
+    let (reusable, body) = read_answer(connection, in_answer)?;
     let mut words = body.split_whitespace();
     let version = words.next().unwrap_or_default().to_owned();
     match kind {
@@ -222,8 +243,9 @@ fn exchange(
     Ok((version, reusable))
 }
 
-fn read_answer(connection: &mut BufReader<TcpStream>) -> io::Result<(bool, String)> {
+fn read_answer(connection: &mut BufReader<TcpStream>, begun: &mut bool) -> io::Result<(bool, String)> {
     let status = read_line(connection)?;
+    *begun = true;
     let (mut length, mut chunked, mut reusable) = (None, false, true);
     let mut headers = String::new();
     loop {

@@ -1,12 +1,15 @@
 //! One Kiln of its own for one test: a state folder, a stack folder, a port, and a check that nothing is left behind.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::load::Plan;
 
@@ -45,12 +48,24 @@ impl Ran {
     }
 }
 
+/// What became of the requests of an environment.
+#[derive(Debug)]
+pub struct Requests {
+    /// Received, and then cut or answered by the edge with an error.
+    pub lost: u64,
+    /// Of those, cut.
+    pub cut: u64,
+    /// Received and not ended.
+    pub in_flight: u64,
+}
+
 /// A Kiln of its own.
 pub struct Machine {
     state: tempfile::TempDir,
     stack: tempfile::TempDir,
     /// Where its public route listens.
     pub address: SocketAddr,
+    _reserved: UdpSocket,
 }
 
 impl Machine {
@@ -59,7 +74,8 @@ impl Machine {
         let folder = |prefix| {
             tempfile::Builder::new().prefix(prefix).tempdir_in("/var/tmp").expect("/var/tmp is writable")
         };
-        Self { state: folder("kiln-state-"), stack: folder("kiln-stack-"), address: free_address() }
+        let (address, reserved) = free_address();
+        Self { state: folder("kiln-state-"), stack: folder("kiln-stack-"), address, _reserved: reserved }
     }
 
     /// Returns the state folder.
@@ -86,9 +102,59 @@ impl Machine {
         self.write("stack.hcl", tiny_stack(self.address, version, replicas, more));
     }
 
+    /// Replaces a text of the stack file.
+    #[track_caller]
+    pub fn edit_stack(&self, old: &str, new: &str) {
+        let text = fs::read_to_string(self.stack.path().join("stack.hcl")).expect("the stack is written");
+        assert!(text.contains(old), "`{old}` is not in the stack");
+        self.write("stack.hcl", text.replace(old, new));
+    }
+
     /// Runs `kiln` in the stack folder.
     pub fn kiln(&self, words: &[&str]) -> Ran {
         ran(self.command(words).output().expect("the binary can be run"))
+    }
+
+    /// Runs `kiln`, and does something once it says this on stderr. Fails the test if it never says it.
+    #[track_caller]
+    pub fn kiln_until(&self, words: &[&str], says: &str, act: impl FnOnce()) -> Ran {
+        let mut command = self.command(words);
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kiln runs");
+        let mut act = Some(act);
+        let mut err = String::new();
+        for line in BufReader::new(child.stderr.take().expect("stderr is piped")).lines() {
+            let line = line.expect("what kiln says is text");
+            if line.contains(says)
+                && let Some(act) = act.take()
+            {
+                act();
+            }
+            err.push_str(&line);
+            err.push('\n');
+        }
+        let ran = ran(child.wait_with_output().expect("a child can be waited for"));
+        assert!(act.is_none(), "it never said `{says}`:\n{err}");
+        Ran { err, ..ran }
+    }
+
+    /// What the ledger says of the environment, through `kiln status`.
+    pub fn requests(&self) -> Requests {
+        let status = self.json(&["status"]);
+        let counts = &status["environments"][0]["requests"];
+        let count = |name: &str| counts[name].as_u64().unwrap_or_else(|| panic!("no `{name}` in {status}"));
+        Requests { lost: count("lost"), cut: count("cut"), in_flight: count("in_flight") }
+    }
+
+    /// The instances of the environment, as `kiln ps` lists them.
+    pub fn instances(&self) -> Vec<Value> {
+        self.json(&["ps"])["instances"].as_array().expect("ps lists instances").clone()
+    }
+
+    /// Runs `kiln` and reads its answer as JSON.
+    #[track_caller]
+    pub fn json(&self, words: &[&str]) -> Value {
+        let ran = self.kiln(&[words, &["--json"]].concat()).ok();
+        serde_json::from_str(&ran.out).expect("--json answers in JSON")
     }
 
     /// A command that is ready to run.
@@ -135,6 +201,13 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- GET /page: {:?}", self.get("/page"));
+            for words in [&["status"][..], &["ps"], &["events", "--all"]] {
+                let ran = self.kiln(words);
+                eprintln!("--- kiln {}\n{}{}", words.join(" "), ran.out, ran.err);
+            }
+        }
         let stop = self.command(&["host", "stop", "--force"]).output();
         if std::thread::panicking() {
             for process in ["host", "controller", "edge"] {
@@ -217,13 +290,16 @@ pub fn tiny() -> &'static Path {
     })
 }
 
-/// An address of loopback that nothing listens on. Each test process picks in a range of its own first, so that two
-/// never meet.
-fn free_address() -> SocketAddr {
+/// An address of loopback that nothing listens on, reserved for as long as the socket lives: the same number for UDP, which
+/// nobody else here wants, so that two tests never pick the same, in one process or in two.
+fn free_address() -> (SocketAddr, UdpSocket) {
     let start = 20_000 + (std::process::id() % 4000) as u16 * 2;
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let port = (start..start + 200).find(free).expect("one of 200 ports is free");
-    SocketAddr::from(([127, 0, 0, 1], port))
+    let free = |port: u16| {
+        let reserved = UdpSocket::bind(("127.0.0.1", port)).ok()?;
+        TcpListener::bind(("127.0.0.1", port)).ok().map(|_| (port, reserved))
+    };
+    let (port, reserved) = (start..start + 200).find_map(free).expect("one of 200 ports is free");
+    (SocketAddr::from(([127, 0, 0, 1], port)), reserved)
 }
 
 /// One GET with a connection of its own: the body of a 200, or what came instead.

@@ -4,8 +4,11 @@
 // The harness is shared with the benches, which include its files.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod edge_kills;
 mod faults;
 mod load;
 mod machine;
+mod misbehaviour;
 mod mistakes;
+mod processes;
 mod rollouts;

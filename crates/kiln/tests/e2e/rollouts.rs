@@ -2,18 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use crate::load::{Load, Report};
+use crate::load::Load;
 use crate::machine::{Machine, signal, wait_for};
+use crate::processes;
 
 /// The rate that the acceptance asks for, in requests a second.
 const RATE: u32 = 2000;
-
-#[track_caller]
-fn assert_none_lost(report: &Report) {
-    let shown: Vec<_> = report.losses.iter().take(20).collect();
-    assert!(report.losses.is_empty(), "{} of {} lost: {shown:#?}", report.losses.len(), report.answers.len());
-    assert!(!report.answers.is_empty(), "the load sent something");
-}
 
 #[test]
 fn a_changed_file_is_served_by_new_instances_and_rollback_takes_it_back() {
@@ -69,7 +63,7 @@ fn twenty_ups_and_twenty_rollbacks_with_controller_kills_lose_no_request() {
         }
         assert!(rollback.wait().unwrap().success(), "rollback {round}");
     }
-    assert_none_lost(&load.stop());
+    load.stop().assert_none_lost();
 }
 
 #[test]
@@ -86,7 +80,7 @@ fn a_rollback_to_a_warm_revision_is_one_switch() {
     machine.kiln(&["rollback"]).ok();
     std::thread::sleep(Duration::from_millis(500));
     let report = load.stop();
-    assert_none_lost(&report);
+    report.assert_none_lost();
     let last = report.last_sent_to("new").expect("the new one served before the rollback");
     let switched = last.saturating_duration_since(asked);
     println!(
@@ -108,7 +102,7 @@ fn scaling_replaces_nothing_and_loses_nothing() {
     assert!(before.is_subset(&five), "those that ran still run");
     machine.kiln(&["scale", "tiny=1"]).ok();
     wait_for("one instance answers", || (now().len() == 1).then_some(()));
-    assert_none_lost(&load.stop());
+    load.stop().assert_none_lost();
 }
 
 #[test]
@@ -121,7 +115,7 @@ fn rolling_replaces_a_few_at_a_time_and_loses_nothing() {
     machine.write_tiny("v2", 4, rolling);
     machine.kiln(&["up"]).ok();
     machine.wait_page("v2");
-    assert_none_lost(&load.stop());
+    load.stop().assert_none_lost();
 }
 
 #[test]
@@ -137,24 +131,10 @@ fn an_instance_that_is_killed_is_replaced_by_another() {
     };
     let before = answering();
     assert_eq!(before.len(), 2);
-    let victim = tiny_pids(&machine)[0];
+    let victim = processes::servers(&machine)[0];
     signal(victim, 9);
     wait_for("another one answers in its place", || {
         let now = answering();
         (now.len() == 2 && now != before).then_some(())
     });
-}
-
-/// The pids of the static server's processes that belong to this machine's instances.
-fn tiny_pids(machine: &Machine) -> Vec<i32> {
-    let id = std::fs::read_to_string(machine.state().join("id")).unwrap();
-    let of_this = |pid: &i32| {
-        let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
-        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        cgroup.contains(&format!("kiln-{}/", id.trim())) && exe.ends_with("tiny")
-    };
-    let pids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(of_this).collect()
 }
