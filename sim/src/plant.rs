@@ -23,16 +23,19 @@ pub enum Plant {
     /// Publishes speculative state: when an append fails, the log says that it went well and keeps the batch in memory,
     /// so the controller goes on from a state that no record holds.
     PublishSpeculative,
+    /// The snapshot forgets: it leaves out how far the edge has followed, as one does to which a field was not added.
+    SnapshotForgets,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::ActBeforeAppend,
         Self::DropOutstanding,
         Self::AcceptOldFence,
         Self::RetireBeforeAck,
         Self::ReuseAddressEarly,
         Self::PublishSpeculative,
+        Self::SnapshotForgets,
     ];
 }

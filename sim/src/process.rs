@@ -2,13 +2,17 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use kiln::controller::{AppendError, DueAction, Effects, Log, ReadError};
-use kiln_core::Action;
+use kiln::controller::{AppendError, DueAction, Effects, Log, ReadError, snapshot};
+use kiln_core::{Action, State};
 use kiln_model::{Entry, Position};
 
 use crate::plant::Plant;
 use crate::rng::Rng;
+
+/// Entries between two snapshots: so few that most starts have one, and that most of them have entries after it.
+const SNAPSHOT_EVERY: u64 = 40;
 
 /// What outlives the controller: the disk. And what dies with it: what it sent in its last step.
 #[derive(Debug)]
@@ -29,6 +33,10 @@ pub struct Machine {
     pub fuse: Option<u64>,
     /// How many appends failed, for the trace.
     pub failed_appends: u64,
+    /// The last snapshot as it is stored, with the entry up to which it goes: what the log's hash is there.
+    snapshot: Option<(Entry, Vec<u8>)>,
+    /// How often a controller began from a snapshot.
+    pub restored: u64,
     /// Set by an unknown outcome: nothing may be read or written before the log is opened again.
     broken: bool,
     /// What a planted fault calls durable and is not.
@@ -60,6 +68,8 @@ impl Machine {
             dead: false,
             fuse: None,
             failed_appends: 0,
+            snapshot: None,
+            restored: 0,
             broken: false,
             lied: Vec::new(),
             plant,
@@ -132,6 +142,33 @@ impl Machine {
         if self.lives() { Ok(()) } else { Err(AppendError::Unknown("the process is dead".into())) }
     }
 
+    /// Saves what a state encodes to, now and then.
+    fn keep(&mut self, state: &State) {
+        let last = self.snapshot.as_ref().map_or(0, |(entry, _)| entry.position.0);
+        let position = state.position().0;
+        if self.dead || position < last + SNAPSHOT_EVERY {
+            return;
+        }
+        let mut parts = state.to_parts();
+        if self.plant == Some(Plant::SnapshotForgets) {
+            parts.table.acknowledged = Position(0);
+        }
+        let bytes = snapshot::encode(&State::from_parts(parts).expect("only a number may differ"));
+        let entry = self.durable.iter().chain(&self.lied).nth(position as usize - 1);
+        self.snapshot = entry.cloned().map(|entry| (entry, bytes));
+    }
+
+    /// Reads the snapshot as one who knows nothing but the bytes.
+    fn kept(&mut self) -> Option<State> {
+        let (entry, bytes) = self.snapshot.as_ref()?;
+        let is_of_this_log = self.durable.get(entry.position.0 as usize - 1) == Some(entry);
+        if self.dead || self.broken || !is_of_this_log {
+            return None;
+        }
+        self.restored += 1;
+        Some(snapshot::decode(bytes).expect("what was encoded can be decoded"))
+    }
+
     fn check_open(&self) -> Result<(), ReadError> {
         if self.dead || self.broken { Err(ReadError("the log is not open".into())) } else { Ok(()) }
     }
@@ -157,6 +194,14 @@ impl Log for Ports {
         }
         machine.broken = false;
         Ok(())
+    }
+
+    fn keep(&mut self, state: &Arc<State>) {
+        self.0.borrow_mut().keep(state);
+    }
+
+    fn kept(&mut self) -> Option<State> {
+        self.0.borrow_mut().kept()
     }
 }
 

@@ -125,6 +125,8 @@ pub struct Stats {
     pub entries: u64,
     /// Lives of the controller.
     pub lives: u64,
+    /// How often one began from a snapshot and the rest of the log.
+    pub restored: u64,
     /// Commands that were acknowledged.
     pub acknowledged: u64,
     /// Commands that were refused.
@@ -428,6 +430,7 @@ impl World {
         self.witness.read(&machine.durable, &mut self.floor)?;
         self.stats.entries = machine.durable.len() as u64;
         self.stats.failed_appends = machine.failed_appends;
+        self.stats.restored = machine.restored;
         Ok(())
     }
 

@@ -60,12 +60,14 @@ fn the_histories_are_eventful() {
         let stats = sim::run(seed, None).expect("these seeds hold");
         total.entries += stats.entries;
         total.lives += stats.lives;
+        total.restored += stats.restored;
         total.acknowledged += stats.acknowledged;
         total.refused += stats.refused;
         total.failed_appends += stats.failed_appends;
     }
     assert!(total.entries > 10_000, "{total:?}");
     assert!(total.lives > 500, "{total:?}");
+    assert!(total.restored > 250, "{total:?}");
     assert!(total.acknowledged > 500, "{total:?}");
     assert!(total.refused > 50, "{total:?}");
     assert!(total.failed_appends > 200, "{total:?}");

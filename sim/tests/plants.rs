@@ -40,3 +40,8 @@ fn reusing_an_address_early_is_found() {
 fn publishing_speculative_state_is_found() {
     assert!(breaks(Plant::PublishSpeculative, "nothing is published before its record"));
 }
+
+#[test]
+fn a_snapshot_that_forgets_is_found() {
+    assert!(breaks(Plant::SnapshotForgets, "replay equals live"));
+}

@@ -1,15 +1,13 @@
 //! What CI runs, in the order that fails fastest.
 
-use std::process::Command;
-
-use crate::{deps, metadata, tidy};
+use crate::{cargo, deps, tidy};
 
 pub(crate) fn run() -> Result<(), String> {
     tidy::run()?;
-    cargo(&["fmt", "--all", "--check"], &[])?;
+    call(&["fmt", "--all", "--check"], &[])?;
     deps::run()?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
-    cargo(
+    call(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"], &[])?;
+    call(
         &["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"],
         &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
     )?;
@@ -19,22 +17,21 @@ pub(crate) fn run() -> Result<(), String> {
 /// Runs the tests side by side, where nextest is installed; `arguments` go to it.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     // The end-to-end tests run the real binary, which nextest builds only for the package that owns it.
-    cargo(&["build", "--workspace", "--bins", "--locked"], &[])?;
+    call(&["build", "--workspace", "--bins", "--locked"], &[])?;
     let mut words = vec!["nextest", "run", "--workspace", "--locked"];
     words.extend(arguments.iter().map(String::as_str));
-    match cargo(&["nextest", "--version"], &[]) {
-        Ok(()) => cargo(&words, &[])?,
-        Err(_) => cargo(&["test", "--workspace", "--locked", "--bins", "--lib", "--tests"], &[])?,
+    match call(&["nextest", "--version"], &[]) {
+        Ok(()) => call(&words, &[])?,
+        Err(_) => call(&["test", "--workspace", "--locked", "--bins", "--lib", "--tests"], &[])?,
     }
-    cargo(&["test", "--workspace", "--doc", "--locked", "--quiet"], &[])
+    call(&["test", "--workspace", "--doc", "--locked", "--quiet"], &[])
 }
 
-fn cargo(words: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+fn call(words: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     println!("\n> cargo {}", words.join(" "));
-    let status = Command::new(env!("CARGO"))
+    let status = cargo::cargo()
         .args(words)
         .envs(env.iter().copied())
-        .current_dir(metadata::root())
         .status()
         .map_err(|error| format!("cannot run cargo {}: {error}", words[0]))?;
     if status.success() { Ok(()) } else { Err(format!("cargo {} failed", words[0])) }

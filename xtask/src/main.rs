@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bench;
+mod cargo;
 mod ci;
 mod deps;
 mod metadata;
@@ -13,7 +14,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
   test      the tests alone
-  bench     Kiln beside its peers: all, or those named (build start rollback replace bake plan)
+  bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake)
   tidy      crate edges, file sizes, banned calls and words
   deps      licences, duplicates, one TLS provider
 ";

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use serde_json::Value;
+
+use crate::cargo::cargo;
 
 /// One package of the dependency graph.
 pub(crate) struct Package {
@@ -23,9 +24,8 @@ pub(crate) fn root() -> PathBuf {
 
 /// All packages that a build on this machine can contain.
 pub(crate) fn packages() -> Result<Vec<Package>, String> {
-    let output = Command::new(env!("CARGO"))
+    let output = cargo()
         .args(["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"])
-        .current_dir(root())
         .output()
         .map_err(|error| format!("cannot run cargo metadata: {error}"))?;
     if !output.status.success() {

@@ -11,6 +11,7 @@ use kiln_store::{PutError, ReadError};
 
 use crate::accounts::AccountError;
 use crate::capture::CaptureError;
+use crate::clock::ClockError;
 use crate::copy::CopyError;
 use crate::debian::{DatabaseError, DebError, NoMirror, UnpackError};
 use crate::fetch::FetchError;
@@ -233,6 +234,8 @@ impl StepError {
                 | Self::Normalise(NormaliseError::Put(PutError::Full { .. }))
                 | Self::Copy(CopyError::Put(PutError::Full { .. }))
                 | Self::Work(WorkError::Capture(CaptureError::Put(PutError::Full { .. })))
+                | Self::Work(WorkError::Put(PutTreeError::Put(PutError::Full { .. })))
+                | Self::Work(WorkError::Clock(ClockError::Put(PutError::Full { .. })))
         )
     }
 }

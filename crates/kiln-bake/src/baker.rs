@@ -369,7 +369,6 @@ impl<'a> Bake<'a> {
         env.extend(step.env.clone());
         let workdir = workdir(step, made);
         make_workdir(tree, &workdir, made.time)?;
-        let mounted = baker.store.trees.put(tree)?;
         let invocation = Invocation {
             argv: &step.argv,
             env: &env,
@@ -379,7 +378,7 @@ impl<'a> Bake<'a> {
             timeout: baker.options.step_timeout,
         };
         let cancel = &baker.options.cancel;
-        baker.workbench.run(&baker.store, &mounted, tree, &invocation, made.time, cancel)?;
+        baker.workbench.run(&baker.store, tree.clone(), tree, &invocation, made.time, cancel)?;
         let batch = baker.store.objects.batch();
         normalise(tree, Occasion::Step, &baker.store.objects, &batch, made.time)?;
         Ok(batch.commit()?)

@@ -20,8 +20,8 @@ use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
 use crate::workbench::{Workbench, environment};
 
-/// The folder of the installation's own files in the sandbox; never part of the image.
-const SCAFFOLD: &str = ".kiln";
+/// The folder of the installation's own files in the sandbox, beside the clock; never part of the image.
+const SCAFFOLD: &str = crate::clock::FOLDER;
 
 /// No service is started by a maintainer script: there is none to talk to.
 const POLICY: (&str, &[u8]) = ("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n");
@@ -94,7 +94,6 @@ impl BaseMaker<'_> {
         let mut furnished = tree.clone();
         scaffold(&mut furnished, &batch, packages, &order, &essential)?;
         batch.commit()?;
-        let mounted = self.store.trees.put(&furnished)?;
         let mut env = environment(locked.locked_at);
         for (name, value) in [("DEBIAN_FRONTEND", "noninteractive"), ("DEBCONF_NONINTERACTIVE_SEEN", "true")]
         {
@@ -110,7 +109,7 @@ impl BaseMaker<'_> {
             timeout: self.timeout,
         };
         let before = tree.clone();
-        self.workbench.run(self.store, &mounted, &mut tree, &invocation, locked.locked_at, self.cancel)?;
+        self.workbench.run(self.store, furnished, &mut tree, &invocation, locked.locked_at, self.cancel)?;
         for path in [SCAFFOLD, POLICY.0] {
             let path = TreePath::parse(path).expect("a constant path is valid");
             if before.get(&path).is_none() {

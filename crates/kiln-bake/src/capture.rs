@@ -46,25 +46,35 @@ pub enum CaptureError {
 }
 
 /// What becomes of the times of what was changed, in seconds since the epoch.
+///
+/// A time of the step itself says when the bake ran. It is known by lying within the step, not by being late: on a machine
+/// whose clock is behind, all that packages brought may be later than the step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Times {
-    /// When the step began, by the clock of this machine: what is from then on says when the bake ran.
-    pub(crate) began: u64,
+    /// When the step began and ended, by the clock of this machine.
+    ran: (u64, u64),
     /// What such times become, and the latest that any time may be.
-    pub(crate) latest: u64,
+    latest: u64,
 }
 
 impl Times {
-    /// Notes that a step begins now.
-    pub(crate) fn begin(latest: u64) -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    /// Runs a step, and notes when.
+    pub(crate) fn of<E>(latest: u64, step: impl FnOnce() -> Result<(), E>) -> Result<Self, E> {
         // A file system stamps with a clock that lags by a tick, which may be in the second before.
-        Self { began: now.saturating_sub(1), latest }
+        let began = now().saturating_sub(1);
+        step()?;
+        Ok(Self { ran: (began, now()), latest })
     }
 
     fn settle(self, secs: i64) -> i64 {
-        if secs >= self.began as i64 { self.latest as i64 } else { secs.min(self.latest as i64) }
+        let (began, ended) = self.ran;
+        let of_the_step = (began as i64..=ended as i64).contains(&secs);
+        if of_the_step { self.latest as i64 } else { secs.min(self.latest as i64) }
     }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Takes the changes of `upper` into `tree`.
@@ -181,4 +191,21 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         }
     }
     Ok((found, opaque))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_the_step_becomes_the_latest_whether_the_machines_clock_is_right_or_behind() {
+        let packaged = 1_500_000_000;
+        let latest = 1_600_000_000;
+        for began in [1_700_000_000, 1_400_000_000] {
+            let times = Times { ran: (began, began + 60), latest };
+            assert_eq!(times.settle(began as i64 + 5), latest as i64);
+            assert_eq!(times.settle(packaged), packaged, "what a package brought keeps its time");
+            assert_eq!(times.settle(1_800_000_000), latest as i64, "nothing is later than the latest");
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::hashing::sha256;
 use crate::layer::Layer;
 
 /// Raised when the same inputs come to give another outcome: normalisers, layers, the way scripts are run.
-const BAKE_VERSION: &str = "kiln bake 1";
+const BAKE_VERSION: &str = "kiln bake 2";
 
 /// A record is a line or two.
 const RECORD_BYTES_MAX: u64 = 4096;

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_model::Digest;
-use kiln_store::trees::AssembleError;
-use kiln_store::{Store, Strategy, Tree};
+use kiln_store::trees::{AssembleError, PutTreeError};
+use kiln_store::{Store, Strategy, Tree, TreePath};
 
 use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
+use crate::clock::{self, ClockError};
 use crate::sandbox::{self, Invocation, SandboxError};
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
@@ -29,6 +30,12 @@ pub enum WorkError {
         #[source]
         source: io::Error,
     },
+    /// The tree that it is to see can't be stored.
+    #[error(transparent)]
+    Put(#[from] PutTreeError),
+    /// It can't be given the lock's time.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
     /// The tree can't be mounted.
     #[error(transparent)]
     Mount(#[from] AssembleError),
@@ -61,25 +68,35 @@ impl Workbench {
         Ok(Self { folder })
     }
 
-    /// Runs a command over the stored tree `mounted`, and takes what it changed into `tree`.
+    /// Runs a command over `shown` at the time `latest`, and takes what it changed into `tree`.
     ///
-    /// The two differ where the sandbox holds more than the image is to have.
+    /// The two differ where the sandbox holds more than the image is to have. Whoever may reach the network sees the machine's
+    /// clock: certificates are good for a time.
     pub(crate) fn run(
         &self,
         store: &Store,
-        mounted: &Digest,
+        mut shown: Tree,
         tree: &mut Tree,
         invocation: &Invocation<'_>,
         latest: u64,
         cancel: &Cancel,
     ) -> Result<(), WorkError> {
         let bench = Bench::new(&self.folder)?;
-        let mount = assemble(store, mounted)?;
-        let times = Times::begin(latest);
-        sandbox::run(invocation, mount, &bench.0, cancel)?;
+        let clocked = !invocation.network;
+        if clocked {
+            clock::install(&mut shown, &store.objects, latest)?;
+        }
+        let mount = assemble(store, &store.trees.put(&shown)?)?;
+        drop(shown);
+        let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, cancel))?;
+        let own = TreePath::parse(clock::FOLDER).expect("a constant path is valid");
+        let had = tree.get(&own).is_some();
         let batch = store.objects.batch();
         capture(&bench.0.join("upper"), tree, &batch, times)?;
         batch.commit().map_err(CaptureError::Put)?;
+        if clocked {
+            clock::uninstall(tree, had, &store.objects)?;
+        }
         Ok(())
     }
 }

@@ -326,6 +326,44 @@ fn a_step_runs_as_its_user_in_its_folder_with_its_environment() {
 }
 
 #[test]
+fn scripts_and_steps_see_the_locks_time_and_the_image_holds_nothing_of_how() {
+    let dated = package("dated", "1", "", vec![file("./usr/share/dated", "x")])
+        .control("postinst", "#!/bin/sh\ndate +%s > /etc/configured\n");
+    let world = World::new(&[tiny(), dated]);
+    // The step touches all that the clock is made of, so that it is among what changed.
+    let touch = "date +%s > /stepped; chmod 700 /.kiln /.kiln/clock.so; rm -r /.kiln/clock.so; \
+        cat /etc/ld.so.preload > /x; echo /lib/own.so >> /etc/ld.so.preload";
+    let own = run(&["sh", "-c", "while read line; do echo $line; done < /etc/ld.so.preload > /seen"]);
+    let stack = world.stack(&["dated"], vec![run(&["sh", "-c", touch]), own]);
+    let lock = world.lock(&stack);
+    let baked = world.bake_in(&world.path("state"), &stack, &lock);
+    let (tree, _) = baked.unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    let locked_at = format!("{}\n", lock.bases[&slim()].locked_at);
+    assert_eq!(world.text(&tree, "etc/configured"), locked_at);
+    assert_eq!(world.text(&tree, "stepped"), locked_at);
+    assert_eq!(world.text(&tree, "x"), "/.kiln/clock.so\n");
+    assert_eq!(world.text(&tree, "seen"), "/.kiln/clock.so\n/lib/own.so\n");
+    assert!(!has(&tree, ".kiln"));
+    assert_eq!(world.text(&tree, "etc/ld.so.preload"), "/lib/own.so\n");
+
+    let stack = world.stack(&["dated"], vec![run(&["date"])]);
+    let (tree, _) = world.bake_in(&world.path("state"), &stack, &lock).unwrap();
+    assert!(!has(&tree, ".kiln") && !has(&tree, "etc/ld.so.preload"));
+}
+
+#[test]
+fn a_step_with_network_sees_the_machines_time() {
+    let world = World::new(&[tiny()]);
+    let RecipeStep::Run(mut step) = run(&["sh", "-c", "date +%s > /at"]) else { unreachable!() };
+    step.network = true;
+    let (tree, _) = world
+        .bake_steps(vec![RecipeStep::Run(step)])
+        .unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    let at: u64 = world.text(&tree, "at").trim().parse().unwrap();
+    assert!(at.abs_diff(now().0 / 1000) < 3600, "{at}");
+}
+
+#[test]
 fn a_corrupt_cached_package_is_fetched_again() {
     let world = World::new(&packages());
     let stack = world.stack(&["hello"], vec![]);

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p kiln-provider --example spawn_bench [ROUNDS]`, as root. Where `crun` is installed, it is measured on
 //! the same image in the same run, without the network and the control groups that Kiln's figure includes.
+//!
+//! Prints a line per measurement, its name and the samples in microseconds, for `cargo xtask bench start` to read.
 #![allow(clippy::print_stdout, reason = "it is a benchmark")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,19 +74,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..rounds {
         first.push(bench.one()?);
     }
-    println!("kiln, one at a time:         {}", describe(&mut first));
-    let (all, mut each) = bench.crowd()?;
-    println!("kiln, {CROWD} at once:           {:.0} ms for all; each {}", ms(all), describe(&mut each));
+    print_samples("kiln one", &first);
+    print_samples("kiln crowd", &[bench.crowd()?]);
     server.stop();
     server.host().remove_traces()?;
     if Command::new("crun").arg("--version").stdout(Stdio::null()).status().is_ok() {
-        make_bundle(folder.path(), &root)?;
+        make_bundle(&folder.path().join("one"), &root, &["/app", "clock", "once"])?;
+        make_bundle(&folder.path().join("crowd"), &root, &["/app", "clock"])?;
         Command::new("unshare")
             .args(["-m", "--propagation", "private", "sh", "-c", CRUN_VIEW])
             .arg("sh")
             .arg(std::env::current_exe()?)
             .arg(CRUN_COMMAND)
-            .arg(folder.path().join("bundle"))
+            .arg(folder.path())
             .status()?;
     }
     Ok(())
@@ -112,14 +114,9 @@ fn now_ns() -> i64 {
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
-fn ms(span: Duration) -> f64 {
-    span.as_secs_f64() * 1000.0
-}
-
-fn describe(spans: &mut [Duration]) -> String {
-    spans.sort();
-    let at = |share: f64| ms(spans[((spans.len() - 1) as f64 * share) as usize]);
-    format!("median {:.1} ms, p90 {:.1} ms, least {:.1} ms", at(0.5), at(0.9), at(0.0))
+fn print_samples(name: &str, samples: &[Duration]) {
+    let samples: Vec<String> = samples.iter().map(|sample| sample.as_micros().to_string()).collect();
+    println!("{name}\t{}", samples.join(","));
 }
 
 struct Bench {
@@ -193,17 +190,15 @@ impl Bench {
         Ok(Duration::from_nanos((began - asked) as u64))
     }
 
-    fn crowd(&mut self) -> Result<(Duration, Vec<Duration>), Box<dyn Error>> {
+    /// From the first request to the word that the last of a hundred has started.
+    fn crowd(&mut self) -> Result<Duration, Box<dyn Error>> {
         let began = Instant::now();
-        let asked: BTreeMap<InstanceId, i64> = (0..CROWD).map(|_| self.create()).collect::<Result<_, _>>()?;
-        self.wait_for(asked.keys().copied().collect(), |t| matches!(t, Transition::Started { .. }))?;
+        let ids: Vec<InstanceId> =
+            (0..CROWD).map(|_| Ok(self.create()?.0)).collect::<Result<_, Box<dyn Error>>>()?;
+        self.wait_for(ids.iter().copied().collect(), |t| matches!(t, Transition::Started { .. }))?;
         let all = began.elapsed();
-        let mut each = Vec::new();
-        for (id, asked) in &asked {
-            each.push(Duration::from_nanos((self.first_instruction(*id)? - asked) as u64));
-        }
-        self.destroy(&asked.keys().copied().collect::<Vec<_>>())?;
-        Ok((all, each))
+        self.destroy(&ids)?;
+        Ok(all)
     }
 }
 
@@ -227,13 +222,12 @@ fn spec() -> InstanceSpec {
 }
 
 /// Writes crun's own default spec for the same root.
-fn make_bundle(folder: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
-    let bundle = folder.join("bundle");
-    fs::create_dir_all(&bundle)?;
-    Command::new("crun").arg("spec").current_dir(&bundle).status()?;
+fn make_bundle(bundle: &Path, root: &Path, argv: &[&str]) -> Result<(), Box<dyn Error>> {
+    fs::create_dir_all(bundle)?;
+    Command::new("crun").arg("spec").current_dir(bundle).status()?;
     let path = bundle.join("config.json");
     let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&path)?)?;
-    config["process"]["args"] = serde_json::json!(["/app", "clock", "once"]);
+    config["process"]["args"] = argv.into();
     config["process"]["terminal"] = false.into();
     config["root"] = serde_json::json!({"path": root, "readonly": true});
     config["linux"]["resources"] = serde_json::json!({});
@@ -244,21 +238,54 @@ fn make_bundle(folder: &Path, root: &Path) -> Result<(), Box<dyn Error>> {
 }
 
 /// Runs in a view of its own, in which crun finds the control groups that it accepts.
-fn measure_crun(bundle: &Path) -> Result<(), Box<dyn Error>> {
-    let mut spans = Vec::new();
+fn measure_crun(folder: &Path) -> Result<(), Box<dyn Error>> {
+    let mut one = Vec::new();
     for _ in 0..ROUNDS_DEFAULT {
         let asked = now_ns();
-        let output = Command::new("crun")
-            .args(["--cgroup-manager=disabled", "run", "--bundle"])
-            .arg(bundle)
-            .arg("kiln-spawn-bench")
-            .output()?;
+        let output =
+            crun().args(["run", "--bundle"]).arg(folder.join("one")).arg("kiln-spawn-bench").output()?;
         let text = String::from_utf8_lossy(&output.stdout);
         let began: i64 =
             text.trim().parse().map_err(|_| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        spans.push(Duration::from_nanos((began - asked) as u64));
+        one.push(Duration::from_nanos((began - asked) as u64));
         thread::sleep(PAUSE);
     }
-    println!("crun, no network, no cgroup: {}", describe(&mut spans));
+    print_samples("crun one", &one);
+    print_samples("crun crowd", &[crun_crowd(&folder.join("crowd"))?]);
     Ok(())
+}
+
+/// Starts a hundred in the background, as many side by side as gave crun its best figure.
+fn crun_crowd(bundle: &Path) -> Result<Duration, Box<dyn Error>> {
+    const SIDE_BY_SIDE: usize = 4;
+    let name = |index: usize| format!("kiln-spawn-bench-{index}");
+    let start = |index: usize| {
+        let mut command = crun();
+        command.args(["run", "--detach", "--bundle"]).arg(bundle).arg(name(index));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).status()
+    };
+    let began = Instant::now();
+    let started = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..SIDE_BY_SIDE)
+            .map(|lane| {
+                scope.spawn(move || (lane..CROWD).step_by(SIDE_BY_SIDE).map(start).collect::<Vec<_>>())
+            })
+            .collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).filter(is_success).count()
+    });
+    let all = began.elapsed();
+    for index in 0..CROWD {
+        crun().args(["delete", "--force", &name(index)]).status()?;
+    }
+    if started == CROWD { Ok(all) } else { Err(format!("crun started {started} of {CROWD}").into()) }
+}
+
+fn crun() -> Command {
+    let mut command = Command::new("crun");
+    command.arg("--cgroup-manager=disabled");
+    command
+}
+
+fn is_success(status: &std::io::Result<std::process::ExitStatus>) -> bool {
+    status.as_ref().is_ok_and(std::process::ExitStatus::success)
 }

@@ -43,3 +43,4 @@ pub use snapshot::Snapshots;
 pub use store::{OpenStoreError, Store};
 pub use tree::{Entry, Kind, Meta, Mtime, Tree, TreePath};
 pub use trees::{Mounted, Strategy, Trees};
+pub use wire::{Encoded, Text};

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::metadata;
+use crate::cargo::{cargo, target};
 use table::Table;
 
 type Bench = fn(&mut Table) -> Result<(), String>;
@@ -27,15 +27,16 @@ type Bench = fn(&mut Table) -> Result<(), String>;
 /// Measures what is named, or everything.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
-    let known = ["build", "start", "rollback", "replace", "bake", "plan"];
+    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake"];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
     let binary = build(&mut table, names.iter().any(|name| name == "build"))?;
     machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
-    let benches: [(&str, Bench); 5] = [
+    let benches: [(&str, Bench); 6] = [
         ("start", start::instances),
+        ("memory", start::memory),
         ("rollback", replace::rollback),
         ("replace", replace::replicas),
         ("plan", plan::run),
@@ -51,24 +52,19 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
 
 /// Builds the release binary; with `from_nothing`, in an empty target folder and with its time in the table.
 fn build(table: &mut Table, from_nothing: bool) -> Result<PathBuf, String> {
-    let root = metadata::root();
-    let target = root.join("target");
-    let cargo = |folder: &std::path::Path| {
-        let mut command = Command::new(env!("CARGO"));
-        command
-            .args(["build", "--release", "--locked", "--package", "kiln", "--target-dir"])
-            .arg(folder)
-            .current_dir(&root);
+    let build = |folder: &std::path::Path| {
+        let mut command = cargo();
+        command.args(["build", "--release", "--locked", "--package", "kiln", "--target-dir"]).arg(folder);
         run_command(&mut command)
     };
     if from_nothing {
         let empty = tempfile::tempdir_in("/var/tmp").map_err(|error| error.to_string())?;
         let begin = Instant::now();
-        cargo(empty.path())?;
+        build(empty.path())?;
         table.row("cargo build --release from nothing", begin.elapsed(), None);
     }
-    cargo(&target)?;
-    Ok(target.join("release/kiln"))
+    build(&target())?;
+    Ok(target().join("release/kiln"))
 }
 
 fn run_command(command: &mut Command) -> Result<(), String> {

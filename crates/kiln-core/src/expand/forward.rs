@@ -106,7 +106,8 @@ impl Forward<'_> {
                 continue;
             };
             together.extend(moves.entering(name));
-            self.old.extend(moves.old(name));
+            // What leaves goes with the switch, which names it.
+            self.old.extend(moves.old_of_entering(name));
             moves.enter.clear();
             names.insert(name);
         }

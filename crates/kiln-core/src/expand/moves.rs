@@ -44,8 +44,16 @@ impl Moves {
 
     /// The slots that hold or held something else than the target: those that leave are among them.
     pub(super) fn old(&self, service: &ServiceName) -> Vec<Slots> {
-        let entering = self.enter.iter().filter(|slot| slot.has_old).map(|slot| slot.ordinal);
-        runs(service, entering.chain(self.leave.iter().copied()))
+        runs(service, self.replaced().chain(self.leave.iter().copied()))
+    }
+
+    /// The same without those that leave.
+    pub(super) fn old_of_entering(&self, service: &ServiceName) -> Vec<Slots> {
+        runs(service, self.replaced())
+    }
+
+    fn replaced(&self) -> impl Iterator<Item = u32> {
+        self.enter.iter().filter(|slot| slot.has_old).map(|slot| slot.ordinal)
     }
 }
 

@@ -102,6 +102,18 @@ pub struct Backoff {
     pub not_before: Timestamp,
 }
 
+impl ServiceState {
+    /// Puts a service's state together of what it says.
+    pub fn new(
+        slots: SharedMap<u32, Arc<Slot>>,
+        replicas: Option<ReplicaOverride>,
+        job_done: Option<Digest>,
+    ) -> Self {
+        let resting = slots.iter().filter(|(_, slot)| slot.backoff.is_some()).map(|(ordinal, _)| *ordinal);
+        Self { resting: resting.collect(), slots, replicas, job_done }
+    }
+}
+
 impl Environment {
     /// Returns the revision that it is to be at: the target of the rollout that runs, or else the current one.
     pub fn target(&self) -> Option<RevisionNumber> {

@@ -8,7 +8,7 @@ use kiln_model::InstanceId;
 ///
 /// Sorted runs, each at least twice as long as the next, merged as they grow: a clone copies a few pointers, an insertion
 /// costs a constant on average, and an id takes its ten bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct UsedIds {
     runs: Vec<Arc<[InstanceId]>>,
 }
@@ -32,7 +32,34 @@ impl UsedIds {
         self.runs.push(last.into());
         true
     }
+
+    /// All of them, in no order that means anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = InstanceId> + '_ {
+        self.runs.iter().flat_map(|run| run.iter().copied())
+    }
+
+    fn len(&self) -> usize {
+        self.runs.iter().map(|run| run.len()).sum()
+    }
 }
+
+impl FromIterator<InstanceId> for UsedIds {
+    fn from_iter<I: IntoIterator<Item = InstanceId>>(ids: I) -> Self {
+        let mut run: Vec<InstanceId> = ids.into_iter().collect();
+        run.sort_unstable();
+        run.dedup();
+        Self { runs: if run.is_empty() { Vec::new() } else { vec![run.into()] } }
+    }
+}
+
+impl PartialEq for UsedIds {
+    fn eq(&self, other: &Self) -> bool {
+        // Where the runs break depends on history, which is no part of the value; equal histories break alike.
+        self.runs == other.runs || (self.len() == other.len() && self.iter().all(|id| other.contains(id)))
+    }
+}
+
+impl Eq for UsedIds {}
 
 #[cfg(test)]
 mod tests {

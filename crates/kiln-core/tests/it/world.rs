@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kiln_core::input::InstanceSeen;
-use kiln_core::state::{Environment, Instance, Phase};
+use kiln_core::state::{Environment, Instance, Parts, Phase, ServiceState};
 use kiln_core::{
     ActionKind, Command, Decision, Input, InputKind, Observation, Observed, State, apply, decide, number,
     observe, outstanding,
@@ -41,6 +41,7 @@ pub(crate) struct World {
     pub(crate) busy: BTreeSet<InstanceId>,
     pub(crate) edge_is_away: bool,
     pub(crate) provider_is_away: bool,
+    taken_down: Option<Parts>,
     wake_at: Option<Timestamp>,
     issued: BTreeSet<(Fence, u8, String)>,
     later: Vec<(Timestamp, Observation)>,
@@ -54,6 +55,9 @@ const START: Timestamp = Timestamp(1_000_000);
 
 /// A decision that never comes to rest is a bug; a big rollout takes some thousands of turns.
 const TURNS_MAX: usize = 200_000;
+
+/// Inputs between two moments at which the state is taken down: few, so that every scenario has some.
+const TAKE_DOWN_EVERY: u64 = 5;
 
 impl World {
     pub(crate) fn new() -> Self {
@@ -70,6 +74,7 @@ impl World {
             busy: BTreeSet::new(),
             edge_is_away: false,
             provider_is_away: false,
+            taken_down: None,
             wake_at: None,
             issued: BTreeSet::new(),
             later: Vec::new(),
@@ -105,6 +110,9 @@ impl World {
         assert!(decision.wake_at.is_none_or(|moment| moment > self.now), "time that passed wakes nobody");
         self.wake_at = decision.wake_at;
         self.check();
+        if self.seed.is_multiple_of(TAKE_DOWN_EVERY) {
+            self.take_down();
+        }
         check_availability(&before, &self.state, &decision);
         if let InputKind::Observation(
             told @ (Observation::InstanceStarted { .. }
@@ -195,13 +203,26 @@ impl World {
         self.run();
     }
 
-    /// The controller dies and another starts: it folds the log, lists, and issues everything again.
+    /// The controller dies and another starts: it folds the log, from where the state was taken down if it was, lists, and
+    /// issues everything again.
     pub(crate) fn restart(&mut self) {
-        self.state = replay(&self.log);
+        let folded = replay(&self.log);
+        let restored = self.taken_down.take().map_or_else(State::new, rebuilt);
+        self.state = fold(restored, &self.log);
+        assert_eq!(
+            self.state, folded,
+            "a state that was put together goes on as the one that was taken apart"
+        );
         self.observed = Observed::default();
         self.issued.clear();
         self.see(Observation::ControllerStarted);
         self.list();
+    }
+
+    /// Takes the state apart, as who stores it does, for the next start.
+    fn take_down(&mut self) {
+        assert_eq!(rebuilt(self.state.to_parts()), self.state);
+        self.taken_down = Some(self.state.to_parts());
     }
 
     pub(crate) fn list(&mut self) {
@@ -428,9 +449,27 @@ fn key(kind: &ActionKind) -> (u8, String) {
 
 /// Folds a log.
 pub(crate) fn replay(log: &[Entry]) -> State {
-    let mut state = State::new();
-    for entry in log {
+    fold(State::new(), log)
+}
+
+/// Applies what comes after the state.
+fn fold(mut state: State, log: &[Entry]) -> State {
+    for entry in &log[state.position().0 as usize..] {
         apply(&mut state, entry).expect("what was applied once can be applied again");
     }
     state
+}
+
+/// Puts a state together as one who read its parts from a disk does: nothing is shared, and nothing private is known.
+fn rebuilt(parts: Parts) -> State {
+    let service = |service: &ServiceState| {
+        let slots = service.slots.iter().map(|(ordinal, slot)| (*ordinal, slot.clone())).collect();
+        Arc::new(ServiceState::new(slots, service.replicas, service.job_done))
+    };
+    let env = |env: &Arc<Environment>| {
+        let services = env.services.iter().map(|(name, it)| (name.clone(), service(it))).collect();
+        Arc::new(Environment { services, ..Environment::clone(env) })
+    };
+    let environments = parts.environments.iter().map(env).collect();
+    State::from_parts(Parts { environments, ..parts }).expect("the parts of a state hold together")
 }

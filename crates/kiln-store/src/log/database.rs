@@ -40,12 +40,6 @@ CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is never changed'); END;
 CREATE TRIGGER events_are_never_removed BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is never shortened'); END;
-CREATE TABLE snapshots (
-    position INTEGER PRIMARY KEY,
-    log_hash BLOB NOT NULL,
-    digest BLOB NOT NULL,
-    bytes BLOB NOT NULL
-) STRICT;
 ";
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 pub use anchor::Anchor;
 pub use error::{AppendError, OpenLogError, ReadLogError};
+pub use snapshot::{LogSnapshot, LogSnapshots, PassedOver};
 pub use verify::Verification;
 
 use crate::error::PutError;

@@ -215,25 +215,56 @@ fn a_login_can_not_pass_for_the_controller() {
     assert_eq!(log.read(Position(1)).next().unwrap().unwrap(), entry);
 }
 
+/// The head of the log when it was `position` long.
+fn head_at(log: &EventLog, position: u64) -> Head {
+    Head { position: Position(position), hash: row::hash_at(&log.database, position).unwrap().unwrap() }
+}
+
 #[test]
-fn the_latest_whole_snapshot_is_used() {
+fn snapshots_are_read_back_the_latest_first() {
     let state = closed_log(30);
-    let mut log = EventLog::open(state.path()).unwrap();
-    assert_eq!(log.latest_snapshot(), None);
-    for position in [10, 20, 30] {
-        log.save_snapshot(Position(position), format!("state at {position}").as_bytes()).unwrap();
-    }
-    assert_eq!(log.latest_snapshot(), Some((Position(30), b"state at 30".to_vec())));
-    assert!(log.save_snapshot(Position(31), b"").is_err(), "there is no such entry");
-    drop(log);
-    tamper(&state, "UPDATE snapshots SET bytes = x'00' WHERE position = 30");
     let log = EventLog::open(state.path()).unwrap();
-    assert_eq!(log.latest_snapshot(), Some((Position(20), b"state at 20".to_vec())));
-    drop(log);
-    let database = Connection::open(state.path().join("log/events.db")).unwrap();
-    database.execute("UPDATE snapshots SET log_hash = zeroblob(32)", []).unwrap();
-    drop(database);
-    assert_eq!(EventLog::open(state.path()).unwrap().latest_snapshot(), None);
+    assert_eq!(log.saved().count(), 0);
+    for position in [10, 20, 30] {
+        let bytes = format!("state at\n{position}");
+        log.snapshots().save(head_at(&log, position), bytes.as_bytes()).unwrap();
+    }
+    let saved: Vec<_> = log.saved().map(Result::unwrap).collect();
+    let expected = [30, 20].map(|position| LogSnapshot {
+        position: Position(position),
+        bytes: format!("state at\n{position}").into(),
+    });
+    assert_eq!(saved, expected, "the one before the last is kept, older ones are not");
+}
+
+#[test]
+fn a_snapshot_that_is_damaged_or_of_another_log_says_so() {
+    let state = closed_log(30);
+    let log = EventLog::open(state.path()).unwrap();
+    let save = |head: Head| log.snapshots().save(head, b"a state").unwrap();
+    let path = state.path().join("log/snapshots/00000000000000000020");
+    let reason = || log.saved().next().unwrap().unwrap_err().reason;
+    save(head_at(&log, 20));
+    let whole = std::fs::read_to_string(&path).unwrap();
+    assert!(log.saved().next().unwrap().is_ok());
+    for (from, to, expected) in [
+        ("a state", "a slate", "not those that were saved"),
+        ("log-snapshot/1", "log-snapshot/2", "not one of this version"),
+        ("\"position\":20", "\"position\":21", "not those that were saved"),
+        ("{", "", "not one of this version"),
+        ("\n", "", "no header"),
+    ] {
+        std::fs::write(&path, whole.replacen(from, to, 1)).unwrap();
+        assert!(reason().contains(expected), "{to}: {}", reason());
+    }
+    save(Head { position: Position(20), ..head_at(&log, 19) });
+    assert!(reason().contains("another entry"), "{}", reason());
+    save(Head { position: Position(31), ..head_at(&log, 19) });
+    save(Head { position: Position(32), ..head_at(&log, 19) });
+    assert!(reason().contains("or none"), "{}", reason());
+    save(head_at(&log, 10));
+    let left: Vec<_> = log.saved().filter_map(Result::ok).map(|saved| saved.position).collect();
+    assert_eq!((left, log.saved().count()), (vec![Position(10)], 1), "what is ahead of it goes");
 }
 
 #[test]

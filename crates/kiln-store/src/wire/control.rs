@@ -71,11 +71,9 @@ impl From<&EnvironmentEvent> for EnvironmentWire {
                 Self::RevisionSealed { revision: Box::new((&**revision).into()) }
             }
             EnvironmentEvent::RevisionReleased { number } => Self::RevisionReleased { number: number.0 },
-            EnvironmentEvent::ReplicasSet { service, replicas, owner } => Self::ReplicasSet {
-                service: Text(service.clone()),
-                replicas: *replicas,
-                owner: (*owner).into(),
-            },
+            EnvironmentEvent::ReplicasSet { service, replicas, owner } => {
+                Self::ReplicasSet { service: Text(service.clone()), replicas: *replicas, owner: owner.into() }
+            }
             EnvironmentEvent::Removed => Self::Removed,
         }
     }

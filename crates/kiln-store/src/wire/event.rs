@@ -46,7 +46,7 @@ enum InstanceWire {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum PurposeWire {
+pub(crate) enum PurposeWire {
     Slot {
         stack: Text<StackName>,
         env: Text<EnvName>,
@@ -61,7 +61,7 @@ enum PurposeWire {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ExitWire {
+pub(crate) enum ExitWire {
     Code(u8),
     Signal(u8),
     OutOfMemory,
@@ -156,7 +156,7 @@ impl From<&InstanceEvent> for InstanceWire {
             InstanceEvent::BecameHealthy => Self::BecameHealthy,
             InstanceEvent::BecameUnhealthy { reason } => Self::BecameUnhealthy { reason: reason.clone() },
             InstanceEvent::Refused { reason } => Self::Refused { reason: reason.clone() },
-            InstanceEvent::Exited { status } => Self::Exited { status: (*status).into() },
+            InstanceEvent::Exited { status } => Self::Exited { status: status.into() },
             InstanceEvent::Warmed { until } => Self::Warmed { until: until.0 },
             InstanceEvent::Recalled => Self::Recalled,
             InstanceEvent::Retiring { reason, drain_within } => {
@@ -221,9 +221,9 @@ impl From<PurposeWire> for Purpose {
     }
 }
 
-impl From<ExitStatus> for ExitWire {
-    fn from(status: ExitStatus) -> Self {
-        match status {
+impl From<&ExitStatus> for ExitWire {
+    fn from(status: &ExitStatus) -> Self {
+        match *status {
             ExitStatus::Code(code) => Self::Code(code),
             ExitStatus::Signal(signal) => Self::Signal(signal),
             ExitStatus::OutOfMemory => Self::OutOfMemory,

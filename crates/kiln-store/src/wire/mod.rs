@@ -5,6 +5,7 @@
 //! refused: whoever wrote them relied on them.
 
 mod control;
+mod encoded;
 mod event;
 mod record;
 mod release;
@@ -15,13 +16,15 @@ mod snapshot;
 mod spec;
 mod text;
 
+pub use encoded::Encoded;
 pub(crate) use event::{DecodeError, decode_event, encode_event};
 pub(crate) use record::ImageWire;
 pub(crate) use release::{BindingWire, ReleaseWire};
 pub(crate) use skeleton::SkeletonWire;
 pub(crate) use snapshot::SnapshotWire;
 pub(crate) use spec::SpecWire;
-pub(crate) use text::{Bytes, Hex, Text};
+pub use text::Text;
+pub(crate) use text::{Bytes, Hex};
 
 /// JSON of ours can't fail to be written: its keys are text, and it holds no floats.
 pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {

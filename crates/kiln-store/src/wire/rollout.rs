@@ -79,15 +79,9 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
-            RolloutEvent::Finished { outcome, reason } => Self::Finished {
-                outcome: match outcome {
-                    Outcome::Completed => OutcomeWire::Completed,
-                    Outcome::WentBack => OutcomeWire::WentBack,
-                    Outcome::Stuck => OutcomeWire::Stuck,
-                    Outcome::Superseded => OutcomeWire::Superseded,
-                },
-                reason: reason.clone(),
-            },
+            RolloutEvent::Finished { outcome, reason } => {
+                Self::Finished { outcome: outcome.into(), reason: reason.clone() }
+            }
         }
     }
 }
@@ -111,16 +105,30 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
             },
-            RolloutWire::Finished { outcome, reason } => Self::Finished {
-                outcome: match outcome {
-                    OutcomeWire::Completed => Outcome::Completed,
-                    OutcomeWire::WentBack => Outcome::WentBack,
-                    OutcomeWire::Stuck => Outcome::Stuck,
-                    OutcomeWire::Superseded => Outcome::Superseded,
-                },
-                reason,
-            },
+            RolloutWire::Finished { outcome, reason } => Self::Finished { outcome: outcome.into(), reason },
         })
+    }
+}
+
+impl From<&Outcome> for OutcomeWire {
+    fn from(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Completed => Self::Completed,
+            Outcome::WentBack => Self::WentBack,
+            Outcome::Stuck => Self::Stuck,
+            Outcome::Superseded => Self::Superseded,
+        }
+    }
+}
+
+impl From<OutcomeWire> for Outcome {
+    fn from(wire: OutcomeWire) -> Self {
+        match wire {
+            OutcomeWire::Completed => Self::Completed,
+            OutcomeWire::WentBack => Self::WentBack,
+            OutcomeWire::Stuck => Self::Stuck,
+            OutcomeWire::Superseded => Self::Superseded,
+        }
     }
 }
 
@@ -213,8 +221,8 @@ impl From<CauseWire> for Cause {
     }
 }
 
-impl From<ReplicaOwner> for OwnerWire {
-    fn from(owner: ReplicaOwner) -> Self {
+impl From<&ReplicaOwner> for OwnerWire {
+    fn from(owner: &ReplicaOwner) -> Self {
         match owner {
             ReplicaOwner::Declared => Self::Declared,
             ReplicaOwner::Hand => Self::Hand,

@@ -70,6 +70,46 @@ struct RouteWire {
     port: Text<PortName>,
 }
 
+/// A service on its own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedServiceWire {
+    name: Text<ServiceName>,
+    service: ServiceWire,
+}
+
+/// A route on its own.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NamedRouteWire {
+    name: Text<RouteName>,
+    route: RouteWire,
+}
+
+impl From<&Service> for NamedServiceWire {
+    fn from(service: &Service) -> Self {
+        Self { name: Text(service.name.clone()), service: service.into() }
+    }
+}
+
+impl From<NamedServiceWire> for Service {
+    fn from(wire: NamedServiceWire) -> Self {
+        wire.service.into_model(wire.name.0)
+    }
+}
+
+impl From<&Route> for NamedRouteWire {
+    fn from(route: &Route) -> Self {
+        Self { name: Text(route.name.clone()), route: route.into() }
+    }
+}
+
+impl From<NamedRouteWire> for Route {
+    fn from(wire: NamedRouteWire) -> Self {
+        wire.route.into_model(wire.name.0)
+    }
+}
+
 impl From<&Revision> for RevisionWire {
     fn from(revision: &Revision) -> Self {
         let composed = |composed: &Composed| ComposedWire {

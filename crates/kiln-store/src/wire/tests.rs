@@ -12,11 +12,11 @@ use crate::skeleton::{Change, Skeleton};
 use crate::snapshot::{Snapshot, SnapshotFile, SnapshotKind};
 use crate::tree::{Entry, TreePath};
 
-/// Compares with the stored bytes. To accept a deliberate change of format, run with `KILN_GOLDEN=write` and explain the
+/// Compares with the stored bytes. To accept a deliberate change of format, run with `KILN_BLESS=1` and explain the
 /// change in a decision record: what was stored before must still be read.
 fn golden(name: &str, bytes: &[u8]) {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
-    if std::env::var_os("KILN_GOLDEN").is_some_and(|value| value == "write") {
+    if std::env::var_os("KILN_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, bytes).unwrap();
     }

@@ -58,12 +58,24 @@ pub enum FoldError {
 }
 
 impl Committed {
-    /// Folds the log.
+    /// Folds the log, from where it was folded before if that was kept.
     ///
     /// # Errors
     /// `Read`: try again later. `Impossible`: never goes away by itself.
     pub fn load<L: Log>(log: &mut L) -> Result<Self, FoldError> {
-        let mut state = State::new();
+        let Some(kept) = log.kept() else { return Self::load_after(State::new(), log) };
+        let from = kept.position();
+        match Self::load_after(kept, log) {
+            // The log alone says what is so. If it is what can't be folded, that shows again.
+            Err(FoldError::Impossible { position, reason }) => {
+                tracing::warn!(%from, %position, %reason, "what was kept of the log does not lead on; all of it is folded");
+                Self::load_after(State::new(), log)
+            }
+            other => other,
+        }
+    }
+
+    fn load_after<L: Log>(mut state: State, log: &mut L) -> Result<Self, FoldError> {
         loop {
             let page = log.read(state.position(), FOLD_PAGE)?;
             for entry in &page {
@@ -99,7 +111,9 @@ impl Committed {
             return Ok(self.clone());
         }
         log.append(batch.base, &batch.entries)?;
-        Ok(Self { state: Arc::new(batch.ahead) })
+        let state = Arc::new(batch.ahead);
+        log.keep(&state);
+        Ok(Self { state })
     }
 }
 

@@ -3,12 +3,16 @@
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use kiln_core::State;
 use kiln_model::{Entry, Position};
 use kiln_store::EventLog;
 use kiln_store::log::{AppendError as StoreAppendError, OpenLogError};
 
 use super::ports::{AppendError, Log, ReadError};
+use super::saver::Saver;
+use super::snapshot;
 
 /// The log of a state folder.
 #[derive(Debug)]
@@ -16,6 +20,7 @@ pub struct StoredLog {
     state: PathBuf,
     /// None between an open that failed and the next attempt.
     log: Option<EventLog>,
+    saver: Saver,
 }
 
 impl StoredLog {
@@ -24,7 +29,9 @@ impl StoredLog {
     /// # Errors
     /// As [`EventLog::open`].
     pub fn open(state: &Path) -> Result<Self, OpenLogError> {
-        Ok(Self { state: state.to_owned(), log: Some(EventLog::open(state)?) })
+        let log = EventLog::open(state)?;
+        let saver = Saver::new(log.snapshots());
+        Ok(Self { state: state.to_owned(), log: Some(log), saver })
     }
 
     fn opened(&self) -> Result<&EventLog, ReadError> {
@@ -59,6 +66,30 @@ impl Log for StoredLog {
         self.log = Some(EventLog::open(&self.state).map_err(boxed)?);
         Ok(())
     }
+
+    fn keep(&mut self, state: &Arc<State>) {
+        let head = self.log.as_ref().map(EventLog::head);
+        if let Some(head) = head.filter(|head| head.position == state.position()) {
+            self.saver.offer(head, state);
+        }
+    }
+
+    fn kept(&mut self) -> Option<State> {
+        let restored = restore(self.log.as_ref()?)?;
+        self.saver.is_saved(restored.position());
+        Some(restored)
+    }
+}
+
+/// Takes the latest snapshot that can be used, and says of the others why they can't.
+fn restore(log: &EventLog) -> Option<State> {
+    log.saved().find_map(|saved| {
+        let saved = saved.map_err(|error| tracing::warn!(%error)).ok()?;
+        let (position, decoded) = (saved.position, snapshot::decode(&saved.bytes));
+        let state = decoded.map_err(|error| tracing::warn!(%position, %error, "a snapshot is passed over"));
+        // Its name is what the log vouched for, not what it says of itself.
+        state.ok().filter(|state| state.position() == position)
+    })
 }
 
 fn boxed(error: impl Error + Send + Sync + 'static) -> ReadError {

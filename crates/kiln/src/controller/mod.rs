@@ -8,6 +8,8 @@ pub mod event_log;
 pub mod handle;
 pub mod ports;
 pub mod run;
+mod saver;
+pub mod snapshot;
 pub mod step;
 
 pub use commit::{Committed, DueAction, FoldError};

@@ -1,7 +1,9 @@
 //! What the controller needs from outside: a log that keeps, and effects that act.
 
 use std::error::Error;
+use std::sync::Arc;
 
+use kiln_core::State;
 use kiln_model::{Entry, Position};
 use thiserror::Error as ThisError;
 
@@ -28,6 +30,14 @@ pub trait Log {
     /// # Errors
     /// The storage can't be opened.
     fn reopen(&mut self) -> Result<(), ReadError>;
+
+    /// Is told what everything up to the last append folds to, so that it may keep that beside the entries. How often it does
+    /// is its own affair, but it must not block.
+    fn keep(&mut self, state: &Arc<State>);
+
+    /// Returns something that it kept, if what is stored still begins with the entries that were folded then. None is always
+    /// right: then the log is folded from its first entry.
+    fn kept(&mut self) -> Option<State>;
 }
 
 /// Why entries were not, or perhaps not, appended.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use kiln_core::{Action, ActionKind, Command, Input, InputKind, Observation, Reply};
+use kiln_core::{Action, ActionKind, Command, Input, InputKind, Observation, Reply, State, apply};
 use kiln_model::instance::{Limits, Security, StopPolicy};
 use kiln_model::release::RevisionSpec;
 use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
@@ -40,6 +40,8 @@ struct Disk {
     appends: usize,
     sent: Vec<(Action, usize)>,
     relisted: usize,
+    kept: Option<Arc<State>>,
+    folded_from: Option<Position>,
 }
 
 impl Log for Memory {
@@ -69,6 +71,16 @@ impl Log for Memory {
     fn reopen(&mut self) -> Result<(), ReadError> {
         self.0.lock().unwrap().broken = false;
         Ok(())
+    }
+
+    fn keep(&mut self, state: &Arc<State>) {
+        self.0.lock().unwrap().kept = Some(Arc::clone(state));
+    }
+
+    fn kept(&mut self) -> Option<State> {
+        let mut disk = self.0.lock().unwrap();
+        disk.folded_from = disk.kept.as_deref().map(State::position);
+        disk.kept.as_deref().cloned()
     }
 }
 
@@ -205,6 +217,37 @@ fn a_batch_is_one_append_and_is_acted_on_after_it() {
     assert!(!disk.sent.is_empty());
     assert!(disk.sent.iter().all(|(_, durable)| *durable == disk.entries.len()));
     assert_eq!(controller.state().position().0, disk.entries.len() as u64);
+}
+
+#[test]
+fn a_start_goes_on_from_what_was_kept_unless_it_does_not_lead_to_the_log() {
+    let memory = Memory::default();
+    let mut controller = started(&memory);
+    controller.step(vec![input(1, InputKind::Command(up(1)))]);
+    let kept = memory.0.lock().unwrap().kept.clone();
+    controller.step(vec![input(2, InputKind::Command(up(2)))]);
+    let live = State::clone(controller.state());
+    let start_with = |kept: Option<Arc<State>>| {
+        memory.0.lock().unwrap().kept = kept;
+        State::clone(open(&memory).state())
+    };
+    assert_eq!(start_with(kept.clone()), live);
+    assert_eq!(memory.0.lock().unwrap().folded_from, kept.map(|state| state.position()));
+
+    // A fold of other entries: the log's own don't follow from it.
+    let mut other = State::new();
+    let first = memory.0.lock().unwrap().entries[0].clone();
+    apply(&mut other, &first).unwrap();
+    for position in 2..=live.position().0 - 1 {
+        apply(&mut other, &Entry { position: Position(position), ..first_jump(&first) }).unwrap();
+    }
+    assert_eq!(start_with(Some(Arc::new(other))), live);
+}
+
+/// An entry about nothing that stands in a log.
+fn first_jump(like: &Entry) -> Entry {
+    let jump = kiln_model::event::ControlEvent::ClockJumped { by: kiln_model::Millis(1) };
+    Entry { event: kiln_model::Event::Control(jump), ..like.clone() }
 }
 
 #[test]
