@@ -25,6 +25,8 @@ pub(crate) struct Boot {
     pub(crate) program: Program,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) scratch: Vec<(String, u64)>,
+    /// Files that are generated, by their paths; everybody may read them.
+    pub(crate) generated: Vec<(String, Vec<u8>)>,
     pub(crate) secrets: Vec<(String, Vec<u8>)>,
 }
 
@@ -47,6 +49,9 @@ pub(crate) struct Volume {
     pub(crate) target: String,
     pub(crate) read_only: bool,
 }
+
+/// What the host writes to a new init when its folder is ready: until then the init makes what needs no file.
+pub(crate) const GO: &[u8] = b"G";
 
 /// What an init reports before the program runs; silence is success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, fsync, openat, renameat};
 use rustix::process::{Pid, WaitOptions, WaitStatus, setsid, wait};
 use rustix::system::sethostname;
 
-use super::boot::{Boot, EXIT_FILE, Failure, InitIdentity, exit_text};
+use super::boot::{Boot, EXIT_FILE, Failure, GO, InitIdentity, exit_text};
 use super::confine::become_program;
 use super::durable;
 use super::log::{FIFOS, LEFT_OVER, READER_LOCK};
@@ -37,6 +37,8 @@ pub(crate) struct Inherited {
     pub(crate) boot: OwnedFd,
     pub(crate) report: OwnedFd,
     pub(crate) root: OwnedFd,
+    /// On which the host says that the instance's folder is ready.
+    pub(crate) go: OwnedFd,
     /// Speaks to the host's network.
     pub(crate) outside: Socket,
 }
@@ -49,10 +51,10 @@ pub(crate) fn run(inherited: Inherited, compiled: &(u64, Filters)) -> ! {
 }
 
 fn live(inherited: Inherited, compiled: &(u64, Filters)) {
-    let Inherited { boot, report, root, outside } = inherited;
-    let fds = [boot.as_raw_fd(), report.as_raw_fd(), root.as_raw_fd(), outside.as_raw_fd()];
+    let Inherited { boot, report, root, go, outside } = inherited;
+    let fds = [boot.as_raw_fd(), report.as_raw_fd(), root.as_raw_fd(), go.as_raw_fd(), outside.as_raw_fd()];
     sys::close_all_but(&fds);
-    match set_up(boot, root, outside) {
+    match set_up(boot, root, go, outside) {
         Ok(ready) => ready.start(report, compiled),
         Err(failure) => tell(&report, &failure),
     }
@@ -77,7 +79,7 @@ struct Ready {
     writers: [OwnedFd; 2],
 }
 
-fn set_up(boot: OwnedFd, root: OwnedFd, mut outside: Socket) -> Result<Ready, Failure> {
+fn set_up(boot: OwnedFd, root: OwnedFd, go: OwnedFd, mut outside: Socket) -> Result<Ready, Failure> {
     let boot = read_boot(boot)?;
     // Own session: what happens to the host's terminal is no business of an instance.
     let _ = setsid();
@@ -90,10 +92,11 @@ fn set_up(boot: OwnedFd, root: OwnedFd, mut outside: Socket) -> Result<Ready, Fa
     durable::replace_unsynced(&boot.folder.join(InitIdentity::FILE), &text)
         .map_err(Failure::step_io("write down the process number"))?;
 
-    let kept = open_kept(&boot)?;
-    let prepared = rootfs::prepare(&boot)?;
     connect(&boot, &mut outside)?;
     drop(outside);
+    wait_for_folder(go)?;
+    let kept = open_kept(&boot)?;
+    let prepared = rootfs::prepare(&boot)?;
     rootfs::enter(root, &boot.stage)?;
     let user = user::resolve(Path::new("/"), &boot.program.user).map_err(Failure::Refused)?;
     rootfs::furnish(&boot, prepared, &user)?;
@@ -113,6 +116,15 @@ fn read_boot(boot: OwnedFd) -> Result<Boot, Failure> {
     let mut bytes = Vec::new();
     io::Read::read_to_end(&mut file, &mut bytes).map_err(Failure::step_io("read the request"))?;
     serde_json::from_slice(&bytes).map_err(|e| Failure::Failed(format!("cannot read the request: {e}")))
+}
+
+fn wait_for_folder(go: OwnedFd) -> Result<(), Failure> {
+    let mut said = [0; GO.len()];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&go, &mut said)) {
+        Ok(1..) => Ok(()),
+        Ok(0) => Err(Failure::Failed("the host ended before the instance began".into())),
+        Err(error) => Err(Failure::step("wait for the host")(error)),
+    }
 }
 
 type Kept = (OwnedFd, OwnedFd, Option<OwnedFd>, [OwnedFd; 2], [OwnedFd; 2]);

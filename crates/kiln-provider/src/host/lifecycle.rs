@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Signal, pidfd_send_signal};
 
-use super::boot::{Failure, InitIdentity, read_exit};
+use super::boot::{Failure, GO, InitIdentity, read_exit};
 use super::cgroup::Group;
 use super::images::ImageError;
 use super::instance::{Leaving, Phase};
@@ -21,7 +21,7 @@ use super::log::LOG_FOLDER;
 use super::network::{link, netlink::Socket};
 use super::probe::ProbeHost;
 use super::provide::{memory_file, open_init};
-use super::record::{BootError, Places, Record, write_refusal};
+use super::record::{Places, Record, write_refusal};
 use super::watcher::Happened;
 use super::zygote::Request;
 use super::{Host, Job};
@@ -43,20 +43,17 @@ enum Started {
     Over,
 }
 
+/// The host's ends of what connects it with a new init.
+struct Launched {
+    report: OwnedFd,
+    go: OwnedFd,
+}
+
 impl From<ImageError> for Failure {
     fn from(error: ImageError) -> Self {
         match error {
             ImageError::Refused(reason) => Self::Refused(reason),
             ImageError::Failed(reason) => Self::Failed(reason),
-        }
-    }
-}
-
-impl From<BootError> for Failure {
-    fn from(error: BootError) -> Self {
-        match error {
-            BootError::Refused(reason) => Self::Refused(reason),
-            BootError::Io(error) => Self::step_io("prepare the instance's folder")(error),
         }
     }
 }
@@ -125,15 +122,19 @@ impl Host {
             .cgroups
             .create(id, &spec.limits, launcher.as_ref().map(|launcher| launcher.spare.as_str()))
             .map_err(Failure::step_io("make the control groups"))?;
-        let mut boot = record.boot(&places, &group, secrets)?;
+        let mut boot = record.boot(&places, &group, secrets).map_err(Failure::Refused)?;
         if launcher.is_some() {
             boot.join.clear();
         }
-        self.logs.add(id, &boot.folder).map_err(Failure::step_io("open the log"))?;
         let text = serde_json::to_vec(&boot).map_err(|error| Failure::Failed(error.to_string()))?;
         let text = memory_file(&text).map_err(Failure::step_io("write the request"))?;
-        let report = self.launch(launcher, &group, &text, &root)?;
+        let Launched { report, go } = self.launch(launcher, &group, &text, &root)?;
+        // While the kernel makes namespaces and links.
+        record.make_places(&places).map_err(Failure::step_io("prepare the instance's folder"))?;
         let folder = self.folders.instance(id);
+        self.logs.add(id, &folder).map_err(Failure::step_io("open the log"))?;
+        // An init that is gone has said why.
+        let _ = rustix::io::write(&go, GO);
         wait_for_report(&report)?;
         let identity = InitIdentity::read(&folder)
             .map_err(|_| Failure::Failed("the instance's init ended before it began".into()))?;
@@ -146,20 +147,21 @@ impl Host {
         group: &Group,
         boot: &OwnedFd,
         root: &OwnedFd,
-    ) -> Result<OwnedFd, Failure> {
+    ) -> Result<Launched, Failure> {
         let folder = rustix::fs::open(
             &group.unified,
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )
         .map_err(Failure::step("open the control group"))?;
-        let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(Failure::step("make a pipe"))?;
-        let fds = [boot.as_fd(), write.as_fd(), root.as_fd(), folder.as_fd()];
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map_err(Failure::step("make a pipe"));
+        let ((report, their_report), (their_go, go)) = (pipe()?, pipe()?);
+        let fds = [boot.as_fd(), their_report.as_fd(), root.as_fd(), folder.as_fd(), their_go.as_fd()];
         match launcher {
             Some(launcher) => launcher.spawn(&fds).map_err(Failure::step_io("reach the launcher"))?,
             None => self.zygote.send(Request::Spawn, &fds).map_err(Failure::step_io("reach the zygote"))?,
         }
-        Ok(read)
+        Ok(Launched { report, go })
     }
 
     fn started(&self, record: &Record, started: Started) {

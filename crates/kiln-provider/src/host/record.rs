@@ -1,12 +1,12 @@
 //! What the host writes down about an instance before it makes anything of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kiln_model::instance::VolumeMount;
 use kiln_model::{InstanceId, InstanceSpec};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,6 @@ use super::images::Place;
 use super::log::Collector;
 use super::network::Network;
 use super::network::link::Wiring;
-use super::rootfs::GENERATED;
 use crate::port::CreateRequest;
 use crate::wire::CreateWire;
 
@@ -108,37 +107,44 @@ impl Record {
         })
     }
 
-    /// Writes the files that an instance gets generated, makes its volumes, and returns what its init is told.
+    /// Makes what an instance needs in its folder and its volumes.
+    pub(crate) fn make_places(&self, places: &Places<'_>) -> io::Result<()> {
+        Collector::make_fifos(&places.folder(self.id()))?;
+        self.volumes(places).iter().try_for_each(|volume| fs::create_dir_all(&volume.source))
+    }
+
+    fn volumes(&self, places: &Places<'_>) -> Vec<Volume> {
+        let env = &self.request.env;
+        let folder = places.volumes.join(env.stack.as_str()).join(env.env.as_str());
+        let volume = |(target, mount): (&String, &VolumeMount)| Volume {
+            source: folder.join(mount.volume.as_str()),
+            target: target.clone(),
+            read_only: mount.read_only,
+        };
+        self.spec().volumes.iter().map(volume).collect()
+    }
+
+    /// Returns what its init is told.
     pub(crate) fn boot(
         &self,
         places: &Places<'_>,
         group: &Group,
         secrets: Vec<(String, Vec<u8>)>,
-    ) -> Result<Boot, BootError> {
-        let (spec, folder) = (self.spec(), places.folder(self.id()));
-        let hostname = self.hostname();
-        self.write_generated(&folder, &hostname, places.network)?;
-        Collector::make_fifos(&folder)?;
-        let mut volumes = Vec::new();
-        for (target, mount) in &spec.volumes {
-            let env = &self.request.env;
-            let source =
-                places.volumes.join(env.stack.as_str()).join(env.env.as_str()).join(mount.volume.as_str());
-            fs::create_dir_all(&source)?;
-            volumes.push(Volume { source, target: target.clone(), read_only: mount.read_only });
-        }
+    ) -> Result<Boot, String> {
+        let (spec, hostname) = (self.spec(), self.hostname());
         Ok(Boot {
+            folder: places.folder(self.id()),
             stage: places.stage.to_owned(),
+            generated: self.generated(&hostname, places.network),
             hostname,
             join: group.join_files(),
             oom_file: group.oom_file(),
             show_cgroups: group.join_files().is_empty(),
             wiring: self.wiring(places.network),
-            program: self.program().map_err(BootError::Refused)?,
-            volumes,
+            program: self.program()?,
+            volumes: self.volumes(places),
             scratch: spec.scratch.iter().map(|(path, size)| (path.clone(), size.0)).collect(),
             secrets,
-            folder,
         })
     }
 
@@ -154,9 +160,7 @@ impl Record {
         }
     }
 
-    fn write_generated(&self, folder: &Path, hostname: &str, network: &Network) -> io::Result<()> {
-        let etc = folder.join("etc");
-        fs::create_dir_all(&etc)?;
+    fn generated(&self, hostname: &str, network: &Network) -> Vec<(String, Vec<u8>)> {
         let mut hosts = format!(
             "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{}\t{hostname}\n",
             self.address
@@ -168,15 +172,11 @@ impl Record {
             }
         }
         let resolver = resolver(&["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].map(Path::new));
-        let contents: BTreeMap<&str, Vec<u8>> = BTreeMap::from([
-            ("hosts", hosts.into_bytes()),
-            ("hostname", format!("{hostname}\n").into_bytes()),
-            ("resolv.conf", resolver),
-        ]);
-        for name in GENERATED {
-            fs::write(etc.join(name), &contents[name])?;
-        }
-        Ok(())
+        vec![
+            ("/etc/hosts".into(), hosts.into_bytes()),
+            ("/etc/hostname".into(), format!("{hostname}\n").into_bytes()),
+            ("/etc/resolv.conf".into(), resolver),
+        ]
     }
 }
 
@@ -203,21 +203,6 @@ pub(crate) struct Places<'a> {
 impl Places<'_> {
     fn folder(&self, id: InstanceId) -> PathBuf {
         self.instances.join(id.as_str())
-    }
-}
-
-/// Why an init can't be told what to do.
-#[derive(Debug)]
-pub(crate) enum BootError {
-    /// The spec asks for what there is not.
-    Refused(String),
-    /// The file system.
-    Io(io::Error),
-}
-
-impl From<io::Error> for BootError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
     }
 }
 

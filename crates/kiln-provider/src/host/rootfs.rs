@@ -7,7 +7,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, fchown, symlink};
 use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -27,8 +27,9 @@ const TMP_BYTES: u64 = 64 << 20;
 const RUN_BYTES: u64 = 16 << 20;
 /// Device nodes and links only.
 const DEV_BYTES: u64 = 64 << 10;
+const PAGE: u64 = 4096;
 /// One inode per page, so that empty files can't take more memory than full ones.
-const BYTES_PER_INODE: u64 = 4096;
+const BYTES_PER_INODE: u64 = PAGE;
 /// A small tmpfs still takes some files.
 const INODES_MIN: u64 = 256;
 
@@ -61,9 +62,6 @@ const DEVICE_LINKS: [(&str, &str); 6] = [
     ("stderr", "/proc/self/fd/2"),
     ("core", "/proc/kcore"),
 ];
-/// The files that are generated, in the folder `etc` of the instance's folder.
-pub(crate) const GENERATED: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
-
 /// A mount that is attached nowhere yet.
 struct Detached {
     mount: OwnedFd,
@@ -81,11 +79,6 @@ pub(crate) fn prepare(boot: &Boot) -> Result<Prepared, Failure> {
     mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
         .map_err(Failure::step("make the mounts private"))?;
     let mut mounts = Vec::new();
-    for name in GENERATED {
-        let source = boot.folder.join("etc").join(name);
-        let target = format!("/etc/{name}");
-        mounts.push(Detached { mount: detach(&source, true)?, target, is_folder: false });
-    }
     for volume in &boot.volumes {
         let mount = detach(&volume.source, volume.read_only)?;
         mounts.push(Detached { mount, target: volume.target.clone(), is_folder: true });
@@ -129,13 +122,13 @@ pub(crate) fn furnish(boot: &Boot, prepared: Prepared, user: &Identity) -> Resul
         mount_memory(path, *bytes, 0o1777, (user.uid, user.gid))?;
     }
     let mut mounts = prepared.mounts;
+    mounts.extend(write_files(boot, user)?);
     // What lies within another mount comes after it.
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
     for Detached { mount, target, is_folder } in mounts {
         make_place(&target, is_folder)?;
         attach(&mount, &target)?;
     }
-    place_secrets(&boot.secrets, user)?;
     // Nothing is to be added to /dev: a node in it would be the only one that works.
     mount_remount(
         "/dev",
@@ -218,34 +211,36 @@ fn tmpfs_options(bytes: u64, mode: u32, (uid, gid): (u32, u32)) -> CString {
         .expect("numbers hold no zero byte")
 }
 
-/// Puts the secrets into memory of their own, and each file from there to its path, where it can be read and not replaced.
-fn place_secrets(secrets: &[(String, Vec<u8>)], user: &Identity) -> Result<(), Failure> {
+/// Writes generated files and secrets into memory of their own, from where each is mounted at its path: it can be read there and
+/// not replaced.
+fn write_files(boot: &Boot, user: &Identity) -> Result<Vec<Detached>, Failure> {
     /// A place that is there in every image and is covered again at once.
     const WORKSHOP: &str = "/dev/shm";
-    if secrets.is_empty() {
-        return Ok(());
-    }
-    let bytes: u64 = secrets.iter().map(|(_, value)| value.len() as u64 + BYTES_PER_INODE).sum();
-    let options = tmpfs_options(bytes.next_multiple_of(BYTES_PER_INODE), 0o700, (0, 0));
+    let generated = boot.generated.iter().map(|file| (file, 0o444, (0, 0)));
+    let secrets = boot.secrets.iter().map(|file| (file, 0o400, (user.uid, user.gid)));
+    let files: Vec<_> = generated.chain(secrets).collect();
+    let bytes: u64 =
+        files.iter().map(|((_, content), ..)| (content.len() as u64).next_multiple_of(PAGE) + PAGE).sum();
+    let options = tmpfs_options(bytes, 0o700, (0, 0));
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-    mount("tmpfs", WORKSHOP, "tmpfs", flags, &*options).map_err(Failure::step("mount memory for secrets"))?;
+    mount("tmpfs", WORKSHOP, "tmpfs", flags, &*options).map_err(Failure::step("mount memory for files"))?;
     let mut detached = Vec::new();
-    for (index, (path, value)) in secrets.iter().enumerate() {
+    for (index, ((path, content), mode, (uid, gid))) in files.into_iter().enumerate() {
         let file = format!("{WORKSHOP}/{index}");
-        let step = || format!("write the secret at {path}");
-        let written = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&file);
-        written
-            .and_then(|mut f| std::io::Write::write_all(&mut f, value))
-            .map_err(Failure::step_io(step()))?;
-        chown(&file, Some(user.uid), Some(user.gid)).map_err(Failure::step_io(step()))?;
-        detached.push((detach(Path::new(&file), true)?, path));
+        let step = || format!("write {path}");
+        let made = fs::OpenOptions::new().write(true).create_new(true).mode(0o400).open(&file);
+        made.and_then(|mut made| {
+            std::io::Write::write_all(&mut made, content)?;
+            fchown(&made, Some(uid), Some(gid))?;
+            // Whatever umask the host was started with.
+            made.set_permissions(fs::Permissions::from_mode(mode))
+        })
+        .map_err(Failure::step_io(step()))?;
+        let mount = detach(Path::new(&file), true)?;
+        detached.push(Detached { mount, target: path.clone(), is_folder: false });
     }
-    unmount(WORKSHOP, UnmountFlags::DETACH).map_err(Failure::step("hide the memory for secrets"))?;
-    for (mount, path) in detached {
-        make_place(path, false)?;
-        attach(&mount, path)?;
-    }
-    Ok(())
+    unmount(WORKSHOP, UnmountFlags::DETACH).map_err(Failure::step("hide the memory for files"))?;
+    Ok(detached)
 }
 
 /// Makes sure that there is something to mount on. In the image the store has made it; in memory it is made here.

@@ -36,7 +36,7 @@ const FDS_MAX: usize = 5;
 /// What the zygote is asked for, as the first byte of a request, with the descriptors that come with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Clone an init: boot, report, root, the unified control group.
+    /// Clone an init: boot, report, root, the unified control group, go.
     Spawn,
     /// Run a command inside: request, answer, output, the init's pidfd.
     Exec,
@@ -105,12 +105,14 @@ fn serve(kind: u8, fds: Vec<OwnedFd>, compiled: &(u64, Filters)) {
 
 /// Clones an init; returns in the process that it is cloned from.
 pub(super) fn spawn(fds: Vec<OwnedFd>, compiled: &(u64, Filters)) {
-    let Ok([boot, report, root, group]) = <[OwnedFd; 4]>::try_from(fds) else { return };
+    let Ok([boot, report, root, group, go]) = <[OwnedFd; 5]>::try_from(fds) else { return };
     // Opened here, before the child has a network of its own.
     let cloned = Socket::route()
         .and_then(|outside| sys::clone_into_namespaces(group.as_fd()).map(|forked| (forked, outside)));
     match cloned {
-        Ok((Forked::Child, outside)) => init::run(init::Inherited { boot, report, root, outside }, compiled),
+        Ok((Forked::Child, outside)) => {
+            init::run(init::Inherited { boot, report, root, go, outside }, compiled)
+        }
         Ok((Forked::Parent(_), _)) => {}
         Err(error) => {
             let reason = format!("cannot clone a process: {error}");
