@@ -204,6 +204,11 @@ impl StepError {
             Self::Work(WorkError::Sandbox(SandboxError::TimedOut { .. })) => {
                 "a command that waits for input or for the network never ends here".into()
             }
+            Self::Work(WorkError::Sandbox(SandboxError::Exhausted { .. })) => {
+                "all steps that run at a time share half of the machine's memory: give it less to do at once, such as \
+                 `make -j2`, or bake on a larger machine"
+                    .into()
+            }
             Self::Work(WorkError::Mount(_)) => "baking needs root, and a kernel with EROFS and overlayfs".into(),
             _ => return None,
         };

@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,7 @@ use crate::locking::{LockError, LockOptions, Locker};
 use crate::normalise::{Occasion, normalise};
 use crate::oci::{self, HistoryLine};
 use crate::progress::{Progress, Report, StepState};
-use crate::sandbox::Invocation;
+use crate::sandbox::{Invocation, StepLimits};
 use crate::source::{Source, SourceFiles};
 use crate::steps::{StepCache, StepKey, StepRecord};
 use crate::workbench::{DEFAULT_PATH, WorkError, Workbench, environment};
@@ -51,6 +52,8 @@ pub struct BakerOptions {
     pub no_cache: bool,
     /// How long one step may take.
     pub step_timeout: Duration,
+    /// What all steps may use together.
+    pub limits: StepLimits,
     /// Calls it off.
     pub cancel: Cancel,
 }
@@ -63,6 +66,7 @@ impl Default for BakerOptions {
             cache: None,
             no_cache: false,
             step_timeout: STEP_TIMEOUT,
+            limits: StepLimits::default(),
             cancel: Cancel::default(),
         }
     }
@@ -93,7 +97,7 @@ impl Baker {
             fetcher: Fetcher::new(options.cancel.clone()),
             packages: PackageCache::open(at("packages")).map_err(failed(at("packages")))?,
             steps: StepCache::open(at("steps")).map_err(failed(at("steps")))?,
-            workbench: Workbench::open(at("work")).map_err(failed(at("work")))?,
+            workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,
             options,
         })
@@ -144,6 +148,7 @@ impl Baker {
             bases: BTreeMap::new(),
             images: BTreeMap::new(),
             open: BTreeSet::new(),
+            warned: Once::new(),
         };
         let stale: Vec<_> = bake
             .bases_of(names)?
@@ -172,6 +177,8 @@ struct Bake<'a> {
     images: BTreeMap<ImageName, Made>,
     /// Images that are being made: one that needs itself would never end.
     open: BTreeSet<ImageName>,
+    /// Whether it was said that steps are not limited.
+    warned: Once,
 }
 
 /// What was made so far of a base or an image.
@@ -182,6 +189,8 @@ struct Made {
     history: Vec<HistoryLine>,
     config: ImageConfig,
     time: u64,
+    /// Why it does not follow from recipe and lock alone.
+    unproven: Vec<String>,
 }
 
 /// A tree in memory, in the store, or both: a bake that finds everything loads none.
@@ -278,6 +287,7 @@ impl<'a> Bake<'a> {
                 history: Vec::new(),
                 config: ImageConfig::default(),
                 time: UNDATED,
+                unproven: Vec::new(),
             },
             ImageSource::Base(base) => self.base(base)?,
             ImageSource::Image(parent) => self.image(&parent.clone())?,
@@ -320,6 +330,9 @@ impl<'a> Bake<'a> {
         };
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
+        if matches!(step, RecipeStep::Run(run) if run.network) {
+            made.unproven.push(format!("`{}` could reach the network", place.what));
+        }
         made.history.push(HistoryLine { what: place.what.clone(), layer: record.layer });
         let state = StepState::Finished { cached: cached.is_some(), elapsed: began.elapsed() };
         (self.report)(place.progress(state));
@@ -361,6 +374,7 @@ impl<'a> Bake<'a> {
 
     fn run(&self, step: &RunStep, made: &Made, tree: &mut Tree) -> Result<(), StepError> {
         let baker = self.baker;
+        self.warn_of_missing_limits();
         let accounts = Accounts::read(tree, &baker.store.objects)?;
         let user = accounts.resolve(&step.user)?;
         let mut env = environment(made.time);
@@ -382,6 +396,16 @@ impl<'a> Bake<'a> {
         let batch = baker.store.objects.batch();
         normalise(tree, Occasion::Step, &baker.store.objects, &batch, made.time)?;
         Ok(batch.commit()?)
+    }
+
+    fn warn_of_missing_limits(&self) {
+        self.warned.call_once(|| {
+            if let Some(reason) = self.baker.workbench.unenforced() {
+                let what = format!("what commands use of this machine is not limited: {reason}");
+                let subject = "sandbox".into();
+                (self.report)(Progress { subject, step: 1, steps: 1, what, state: StepState::Warned });
+            }
+        });
     }
 
     fn base(&mut self, name: &BaseName) -> Result<Made, BakeError> {
@@ -410,6 +434,7 @@ impl<'a> Bake<'a> {
             history: vec![HistoryLine { what, layer: record.layer }],
             config,
             time: locked.locked_at,
+            unproven: Vec::new(),
         };
         self.bases.insert(name.clone(), made.clone());
         Ok(made)
@@ -444,6 +469,7 @@ impl<'a> Bake<'a> {
         let files = self.timed(&place, || maker.fetch(recipe, locked, &tell))?;
         let place = step(2, format!("unpack {count} packages"));
         let packages = self.timed(&place, || maker.unpack(locked, &files))?;
+        self.warn_of_missing_limits();
         let place = step(3, "configure packages".into());
         let tree = self.timed(&place, || maker.install(locked, &packages))?;
         let nothing = Made {
@@ -452,6 +478,7 @@ impl<'a> Bake<'a> {
             history: Vec::new(),
             config: ImageConfig::default(),
             time: locked.locked_at,
+            unproven: Vec::new(),
         };
         let place = step(4, "store the image's layer".into());
         self.timed(&place, || {
@@ -503,6 +530,7 @@ impl<'a> Bake<'a> {
             },
             config: made.config.clone(),
             size_bytes: tree.size_bytes(),
+            unproven: made.unproven.clone(),
         };
         store.images.put(&image)?;
         Ok(image)
@@ -513,6 +541,7 @@ impl<'a> Bake<'a> {
 fn describe(step: &RecipeStep) -> String {
     match step {
         RecipeStep::Copy(copy) => format!("copy {} {}", copy.from, copy.to),
+        RecipeStep::Run(run) if run.network => format!("run with network: {}", run.argv.join(" ")),
         RecipeStep::Run(run) => format!("run {}", run.argv.join(" ")),
     }
 }

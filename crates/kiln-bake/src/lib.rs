@@ -53,6 +53,6 @@ pub use lock::{ParseLockError, StaleLock};
 pub use locking::{LockError, LockOptions};
 pub use normalise::{NORMALISERS, NormaliseError, Normaliser, Treatment};
 pub use progress::{Progress, Report, StepState};
-pub use sandbox::SandboxError;
+pub use sandbox::{SandboxError, StepLimits};
 pub use source::{Source, SourceError};
 pub use workbench::WorkError;

@@ -32,6 +32,8 @@ pub enum StepState {
         /// Bytes that there are.
         total: u64,
     },
+    /// It goes on without something that it should have: `what` says it.
+    Warned,
     /// It is done.
     Finished {
         /// Whether its outcome was there already.

@@ -13,7 +13,7 @@ use kiln_store::{Store, Strategy, Tree, TreePath};
 use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
-use crate::sandbox::{self, Invocation, SandboxError};
+use crate::sandbox::{self, Group, Invocation, SandboxError, StepLimits};
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
 const STRATEGIES: [Strategy; 3] = [Strategy::LoopOverlay, Strategy::FileWhole, Strategy::LoopWhole];
@@ -51,11 +51,12 @@ pub enum WorkError {
 #[derive(Debug)]
 pub(crate) struct Workbench {
     folder: PathBuf,
+    group: Group,
 }
 
 impl Workbench {
     /// Opens the folder, and removes what dead bakes left in it.
-    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(folder: PathBuf, limits: StepLimits) -> io::Result<Self> {
         fs::create_dir_all(&folder)?;
         for entry in fs::read_dir(&folder)?.flatten() {
             let name = entry.file_name();
@@ -65,7 +66,12 @@ impl Workbench {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        Ok(Self { folder })
+        Ok(Self { folder, group: Group::find(limits)? })
+    }
+
+    /// Returns what of the limits can't be enforced on this machine, and why.
+    pub(crate) fn unenforced(&self) -> Option<String> {
+        self.group.unenforced()
     }
 
     /// Runs a command over `shown` at the time `latest`, and takes what it changed into `tree`.
@@ -88,7 +94,7 @@ impl Workbench {
         }
         let mount = assemble(store, &store.trees.put(&shown)?)?;
         drop(shown);
-        let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, cancel))?;
+        let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, &self.group, cancel))?;
         let own = TreePath::parse(clock::FOLDER).expect("a constant path is valid");
         let had = tree.get(&own).is_some();
         let batch = store.objects.batch();

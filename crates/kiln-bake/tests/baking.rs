@@ -352,13 +352,23 @@ fn scripts_and_steps_see_the_locks_time_and_the_image_holds_nothing_of_how() {
 }
 
 #[test]
-fn a_step_with_network_sees_the_machines_time() {
+fn a_step_with_network_sees_the_machines_time_and_makes_its_image_unproven() {
     let world = World::new(&[tiny()]);
     let RecipeStep::Run(mut step) = run(&["sh", "-c", "date +%s > /at"]) else { unreachable!() };
     step.network = true;
-    let (tree, _) = world
-        .bake_steps(vec![RecipeStep::Run(step)])
-        .unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    let mut stack = world.stack(&[], vec![RecipeStep::Run(step)]);
+    stack.images.insert(image("other"), recipe(ImageSource::Image(image("web")), vec![]));
+    let (store, baker) = world.baker(&world.path("state"));
+    let lock = world.lock(&stack);
+    let bake = || baker.bake(&stack, &lock, &world.source(), &names(&["web", "other"]), &quiet);
+    let images = bake().unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    let reason = ["`run with network: sh -c date +%s > /at` could reach the network"];
+    for name in ["web", "other"] {
+        assert_eq!(images[&image(name)].unproven, reason, "what is made from an unproven image is unproven");
+    }
+    assert_eq!(bake().unwrap(), images, "what was baked before is told of again");
+    assert_eq!(store.images.get(&images[&image("web")].manifest).unwrap().unproven, reason);
+    let tree = store.trees.load(&images[&image("web")].tree).unwrap();
     let at: u64 = world.text(&tree, "at").trim().parse().unwrap();
     assert!(at.abs_diff(now().0 / 1000) < 3600, "{at}");
 }

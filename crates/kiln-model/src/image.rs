@@ -38,4 +38,7 @@ pub struct Image {
     pub config: ImageConfig,
     /// The unpacked size of its regular files in bytes.
     pub size_bytes: u64,
+    /// Why it can't be said to follow from its recipe and its lock, a line for each reason, such as a step that could reach the
+    /// network. Empty where there is none.
+    pub unproven: Vec<String>,
 }

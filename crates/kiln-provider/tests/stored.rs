@@ -23,7 +23,8 @@ fn store_image(store: &Store) {
     let digest = store.objects.put_bytes(passwd.as_bytes()).unwrap();
     tree.insert(&path("etc/passwd"), Entry::file(0o644, digest, passwd.len() as u64)).unwrap();
     let tree = store.trees.put(&tree).unwrap();
-    let image = Image { manifest: IMAGE, tree, config: ImageConfig::default(), size_bytes: 0 };
+    let image =
+        Image { manifest: IMAGE, tree, config: ImageConfig::default(), size_bytes: 0, unproven: Vec::new() };
     store.images.put(&image).unwrap();
 }
 

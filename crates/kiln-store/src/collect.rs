@@ -165,7 +165,8 @@ mod tests {
         let manifest = store.blobs.put_bytes(manifest.as_bytes()).unwrap();
         let tree = store.trees.put(&tree).unwrap();
         store.trees.with_mount_points(&tree, &[MountPoint::Dir(TreePath::parse("data").unwrap())]).unwrap();
-        let image = Image { manifest, tree, config: ImageConfig::default(), size_bytes: 1 };
+        let image =
+            Image { manifest, tree, config: ImageConfig::default(), size_bytes: 1, unproven: Vec::new() };
         store.images.put(&image).unwrap();
         store.images.set_name(content, &manifest).unwrap();
         manifest

@@ -1,5 +1,7 @@
 //! Where steps and maintainer scripts run: namespaces of their own, a root of their own, no network unless asked.
 
+mod filter;
+mod limits;
 mod sys;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -15,6 +17,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::cancel::Cancel;
+use filter::Filters;
+pub(crate) use limits::Group;
+use limits::Short;
+pub use limits::StepLimits;
 
 /// The end of a step's output is kept for its error; what came before is rarely the reason.
 const LOG_BYTES_MAX: usize = 64 << 10;
@@ -84,6 +90,18 @@ pub enum SandboxError {
         /// The end of its output.
         log: String,
     },
+    /// It used all memory or processes that steps may use, and ended for it.
+    #[error("{} ended with {status}: it needed more than the {limit} that steps may use together", .program.escape_debug())]
+    Exhausted {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: String,
+        /// What there was, such as `4 GiB of memory`.
+        limit: String,
+        /// The end of its output.
+        log: String,
+    },
     /// It was called off.
     #[error("called off")]
     Cancelled,
@@ -93,7 +111,10 @@ impl SandboxError {
     /// Returns the end of the step's output.
     pub fn log(&self) -> &str {
         match self {
-            Self::Start { log, .. } | Self::Failed { log, .. } | Self::TimedOut { log, .. } => log,
+            Self::Start { log, .. }
+            | Self::Failed { log, .. }
+            | Self::TimedOut { log, .. }
+            | Self::Exhausted { log, .. } => log,
             Self::Cancelled => "",
         }
     }
@@ -102,15 +123,19 @@ impl SandboxError {
 /// Runs a command over a tree; what it changes is in `work/upper` afterwards.
 ///
 /// `lower` is the tree, mounted and attached nowhere. `work` is an empty folder on a file system that an overlay accepts.
+/// `group` limits what it uses, together with other steps.
 pub(crate) fn run(
     invocation: &Invocation<'_>,
     lower: OwnedFd,
     work: &Path,
+    group: &Group,
     cancel: &Cancel,
 ) -> Result<(), SandboxError> {
     let program = invocation.argv.first().cloned().unwrap_or_default();
     let cannot = |source, log| SandboxError::Start { program: program.clone(), source, log };
-    let prepared = prepare(invocation, lower, work).and_then(|jail| Ok((jail, pipe()?)));
+    let mut own = group.step();
+    let join = std::mem::take(&mut own.join);
+    let prepared = prepare(invocation, lower, work, join).and_then(|jail| Ok((jail, pipe()?)));
     let (jail, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
     let mut command = Command::new(&program);
     command.args(&invocation.argv[1..]).env_clear().envs(invocation.env).stdin(Stdio::null());
@@ -136,14 +161,27 @@ pub(crate) fn run(
     let log = reader.join().unwrap_or_default();
     match ended {
         Ok(Ended::Exit(status)) if status.success() => Ok(()),
-        Ok(Ended::Exit(status)) => Err(SandboxError::Failed { program, status: status.to_string(), log }),
+        Ok(Ended::Exit(status)) => {
+            let (limits, status) = (group.limits(), status.to_string());
+            let limit = match own.short() {
+                Some(Short::Memory) => format!("{} of memory", limits.memory),
+                Some(Short::Pids) => format!("{} processes", limits.pids),
+                None => return Err(SandboxError::Failed { program, status, log }),
+            };
+            Err(SandboxError::Exhausted { program, status, limit, log })
+        }
         Ok(Ended::TimedOut) => Err(SandboxError::TimedOut { program, limit: invocation.timeout, log }),
         Ok(Ended::Cancelled) => Err(SandboxError::Cancelled),
         Err(source) => Err(cannot(source, log)),
     }
 }
 
-fn prepare(invocation: &Invocation<'_>, lower: OwnedFd, work: &Path) -> io::Result<sys::Jail> {
+fn prepare(
+    invocation: &Invocation<'_>,
+    lower: OwnedFd,
+    work: &Path,
+    join: Vec<fs::File>,
+) -> io::Result<sys::Jail> {
     for folder in ["lower", "upper", "work", "root"] {
         fs::create_dir_all(work.join(folder))?;
     }
@@ -157,6 +195,8 @@ fn prepare(invocation: &Invocation<'_>, lower: OwnedFd, work: &Path) -> io::Resu
         uid: invocation.user.uid,
         gid: invocation.user.gid,
         groups: invocation.user.groups.clone(),
+        join,
+        filters: Filters::compile().map_err(io::Error::other)?,
     })
 }
 
@@ -213,6 +253,7 @@ fn tail(output: &mut impl Read) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kiln_model::ByteSize;
     use rustix::mount::OpenTreeFlags;
 
     use super::*;
@@ -240,8 +281,10 @@ mod tests {
             timeout: Duration::from_secs(60),
         };
         change(&mut invocation);
+        let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
+        assert_eq!(group.unenforced(), None);
         let cancel = Cancel::default();
-        (run(&invocation, lower, work.path(), &cancel), work)
+        (run(&invocation, lower, work.path(), &group, &cancel), work)
     }
 
     #[test]
@@ -299,7 +342,8 @@ mod tests {
                 network: false,
                 timeout: Duration::from_secs(60),
             };
-            (run(&invocation, lower, work.path(), &Cancel::default()), work)
+            let group = Group::find(StepLimits::default()).unwrap();
+            (run(&invocation, lower, work.path(), &group, &Cancel::default()), work)
         };
         assert!(matches!(done, Err(SandboxError::Start { .. })), "{done:?}");
     }
@@ -318,5 +362,66 @@ mod tests {
                 step.user = User { uid: 33, gid: 34, groups: vec![50] };
             });
         done.unwrap();
+    }
+
+    /// The number that a system call fails with; 0 where it succeeds.
+    fn errno_of(call: libc::c_long, arguments: &str) -> i32 {
+        let script = format!("exec perl -e 'syscall({call}, {arguments}) == -1 or exit 0; exit $!+0'");
+        match shell(&script, |_| {}).0 {
+            Ok(()) => 0,
+            Err(SandboxError::Failed { status, .. }) => {
+                status.strip_prefix("exit status: ").unwrap().parse().unwrap()
+            }
+            Err(other) => panic!("{other}: {}", other.log()),
+        }
+    }
+
+    #[test]
+    fn what_reaches_past_the_namespaces_is_refused() {
+        const CLONE_NEWUSER: u32 = 0x1000_0000;
+        for (call, arguments) in [
+            (libc::SYS_unshare, format!("{CLONE_NEWUSER}")),
+            (libc::SYS_clone, format!("{}, 0, 0, 0, 0", CLONE_NEWUSER | 17)),
+            (libc::SYS_keyctl, "0, -3, 1".into()),
+            (libc::SYS_io_uring_setup, "0, 0".into()),
+            (libc::SYS_bpf, "0, 0, 0".into()),
+            (libc::SYS_userfaultfd, "0".into()),
+            (libc::SYS_socket, "40, 1, 0".into()),
+        ] {
+            assert_eq!(errno_of(call, &arguments), libc::EPERM, "call {call}");
+        }
+        assert_eq!(errno_of(libc::SYS_clone3, "0, 0"), libc::ENOSYS);
+        // The same calls as programs need them.
+        assert_eq!(errno_of(libc::SYS_socket, "2, 1, 0"), 0);
+        shell("/usr/sbin/chroot / /bin/true && mkfifo /fifo && chown 33:34 /fifo && (exit 0) | cat", |_| {})
+            .0
+            .unwrap();
+    }
+
+    #[test]
+    fn a_program_may_change_its_user_by_its_file_as_sudo_does() {
+        let script = "cp /usr/bin/id /as-root && chmod 4755 /as-root && \
+            exec perl -e '$( = $) = 33; $< = $> = 33; exec \"/as-root\", \"-u\"' > /id";
+        let (done, work) = shell(script, |_| {});
+        done.unwrap();
+        assert_eq!(fs::read(work.path().join("upper/id")).unwrap(), b"0\n");
+    }
+
+    #[test]
+    fn a_step_that_uses_too_much_memory_ends_and_is_told_of_the_limit() {
+        // Rows of memory that is really touched: four times the limit.
+        let script = "exec perl -e 'my @kept; push @kept, \"x\" x (1 << 20) for 1 .. 1024'";
+        let error = shell(script, |_| {}).0.unwrap_err();
+        assert!(matches!(error, SandboxError::Exhausted { .. }), "{error}");
+        assert!(error.to_string().contains("256 MiB of memory"), "{error}");
+    }
+
+    #[test]
+    fn a_fork_bomb_ends_at_the_limit_and_leaves_no_process() {
+        let script = "i=0; while [ $i -lt 200 ]; do sleep 100 & i=$((i+1)); done";
+        let began = Instant::now();
+        let error = shell(script, |_| {}).0.unwrap_err();
+        assert!(error.to_string().contains("64 processes"), "{error}");
+        assert!(began.elapsed() < Duration::from_secs(60), "nobody waits for what is left");
     }
 }

@@ -5,10 +5,13 @@
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+
+use super::filter::Filters;
 
 /// Linux has 41 capabilities; asking for one beyond the last is refused, which ends the loop.
 const CAPABILITIES_MAX: libc::c_ulong = 64;
@@ -45,6 +48,10 @@ pub(super) struct Jail {
     pub(super) uid: u32,
     pub(super) gid: u32,
     pub(super) groups: Vec<u32>,
+    /// A process that writes 0 into each of these is in the step's control groups.
+    pub(super) join: Vec<File>,
+    /// What it is refused.
+    pub(super) filters: Filters,
 }
 
 /// Makes `command` run in a jail of its own.
@@ -82,6 +89,11 @@ fn enter(jail: &Jail) -> io::Result<()> {
     let mut spaces = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWUTS | libc::CLONE_NEWIPC;
     if !jail.network {
         spaces |= libc::CLONE_NEWNET;
+    }
+    for group in &jail.join {
+        // SAFETY: the pointer and the length are those of one constant.
+        let wrote = unsafe { libc::write(group.as_raw_fd(), b"0".as_ptr().cast(), 1) };
+        check(wrote as libc::c_long, c"join the control group")?;
     }
     // SAFETY: plain system calls without pointers.
     unsafe {
@@ -280,6 +292,7 @@ fn become_user(jail: &Jail) -> io::Result<()> {
                 break;
             }
         }
+        filter(&jail.filters)?;
         let groups = libc::syscall(libc::SYS_setgroups, jail.groups.len(), jail.groups.as_ptr());
         check(groups, c"set the groups")?;
         check(libc::syscall(libc::SYS_setresgid, jail.gid, jail.gid, jail.gid), c"set the group")?;
@@ -289,4 +302,24 @@ fn become_user(jail: &Jail) -> io::Result<()> {
         let cloexec = libc::CLOSE_RANGE_CLOEXEC;
         check(libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, cloexec), c"close files")
     }
+}
+
+/// Installs the filters while this process may do so without no_new_privs: a step may use `sudo`, whose root has the
+/// capabilities that are left.
+///
+/// # Safety
+/// To be called between fork and exec only, in the thread that goes on to exec.
+unsafe fn filter(filters: &Filters) -> io::Result<()> {
+    for program in &filters.0 {
+        let program = libc::sock_fprog {
+            len: program.len() as libc::c_ushort,
+            filter: program.as_ptr().cast_mut().cast(),
+        };
+        // SAFETY: the kernel reads as many instructions as there are, in the layout that both crates take from it.
+        let done = unsafe {
+            libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::from_ref(&program))
+        };
+        check(done.into(), c"refuse system calls")?;
+    }
+    Ok(())
 }

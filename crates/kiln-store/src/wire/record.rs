@@ -31,6 +31,9 @@ pub(crate) struct ImageWire {
     expose: Vec<String>,
     volumes: Vec<String>,
     stop_signal: String,
+    /// Left out where it is empty, as in all records that were written before there was such a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    unproven: Vec<String>,
 }
 
 impl From<&Image> for ImageWire {
@@ -50,6 +53,7 @@ impl From<&Image> for ImageWire {
             expose: config.expose,
             volumes: config.volumes,
             stop_signal: config.stop_signal,
+            unproven: image.unproven.clone(),
         }
     }
 }
@@ -68,6 +72,7 @@ impl From<ImageWire> for Image {
             volumes: wire.volumes,
             stop_signal: wire.stop_signal,
         };
-        Self { manifest: wire.manifest.0, tree: wire.tree.0, config, size_bytes: wire.size_bytes }
+        let (manifest, tree, size_bytes) = (wire.manifest.0, wire.tree.0, wire.size_bytes);
+        Self { manifest, tree, config, size_bytes, unproven: wire.unproven }
     }
 }

@@ -115,10 +115,14 @@ fn specs_and_image_records_read_back() {
         volumes: vec!["/data".into()],
         stop_signal: "SIGINT".into(),
     };
-    let image = Image { manifest: digest(1), tree: digest(2), config, size_bytes: 12345 };
-    let bytes = to_json(&ImageWire::from(&image));
-    golden("image.json", &bytes);
-    assert_eq!(Image::from(serde_json::from_slice::<ImageWire>(&bytes).unwrap()), image);
+    let (manifest, tree) = (digest(1), digest(2));
+    let image = Image { manifest, tree, config, size_bytes: 12345, unproven: Vec::new() };
+    let unproven = Image { unproven: vec!["run fetch could reach the network".into()], ..image.clone() };
+    for (name, image) in [("image.json", image), ("image-unproven.json", unproven)] {
+        let bytes = to_json(&ImageWire::from(&image));
+        golden(name, &bytes);
+        assert_eq!(Image::from(serde_json::from_slice::<ImageWire>(&bytes).unwrap()), image);
+    }
 }
 
 #[test]

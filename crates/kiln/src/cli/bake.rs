@@ -50,12 +50,21 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             .iter()
             .map(|(name, image)| (name.to_string(), json!(image.manifest.to_string())))
             .collect();
-        context.screen.answer(&json!({ "source": baked.source.to_string(), "images": images }));
+        let unproven: serde_json::Map<_, _> = baked
+            .images
+            .iter()
+            .filter(|(_, image)| !image.unproven.is_empty())
+            .map(|(name, image)| (name.to_string(), json!(image.unproven)))
+            .collect();
+        let source = baked.source.to_string();
+        context.screen.answer(&json!({ "source": source, "images": images, "unproven": unproven }));
         return Ok(Exit::Done);
     }
     let mut table = Table::bare();
     for (name, image) in &baked.images {
-        table.row([name.to_string(), image.manifest.to_string(), ByteSize(image.size_bytes).to_string()]);
+        let proof = if image.unproven.is_empty() { "" } else { "unproven" };
+        let (digest, size) = (image.manifest.to_string(), ByteSize(image.size_bytes).to_string());
+        table.row([name.to_string(), digest, size, proof.to_owned()]);
     }
     context.screen.print(&table.render(0));
     Ok(Exit::Done)
@@ -113,6 +122,9 @@ pub(super) fn bake(
     let images =
         bakery::with_progress(screen, interrupt, &oven.cancel, bake).map_err(|error| failure(&error))?;
     for (name, image) in &images {
+        for reason in &image.unproven {
+            screen.note(&format!("image {name} is unproven: {reason}"));
+        }
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&format!("{}/{name}", stack.name), &image.manifest);
     }

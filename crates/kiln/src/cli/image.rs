@@ -94,6 +94,9 @@ fn show(store: &Store, which: &str, context: &mut Context<'_>) -> Outcome {
     table.row(["names", &names.join(", ")]);
     table.row(["tree", &image.tree.to_string()]);
     table.row(["size", &ByteSize(image.size_bytes).to_string()]);
+    for reason in &image.unproven {
+        table.row(["unproven", reason]);
+    }
     table.row(["entrypoint", &words(&config.entrypoint)]);
     table.row(["command", &words(&config.command)]);
     table.row(["workdir", if config.workdir.is_empty() { "/" } else { &config.workdir }]);
@@ -138,6 +141,7 @@ fn answer(image: &Image, names: &[String]) -> Value {
         "names": names,
         "tree": image.tree.to_string(),
         "size_bytes": image.size_bytes,
+        "unproven": image.unproven,
         "entrypoint": config.entrypoint,
         "command": config.command,
         "workdir": config.workdir,

@@ -30,7 +30,9 @@ pub(crate) fn with_progress<T: Send>(
                 // A screen that is gone or slow must not hold up a bake for a percentage.
                 let _ = match progress.state {
                     StepState::Advanced { .. } => sender.try_send(progress).is_ok(),
-                    StepState::Started | StepState::Finished { .. } => sender.send(progress).is_ok(),
+                    StepState::Started | StepState::Warned | StepState::Finished { .. } => {
+                        sender.send(progress).is_ok()
+                    }
                 };
             };
             work(&report)
@@ -89,6 +91,7 @@ impl Board {
                 }
                 None
             }
+            StepState::Warned => Some(format!("{}: warning: {}", progress.subject, progress.what)),
             StepState::Finished { cached, elapsed } => {
                 self.running.remove(&progress.subject);
                 // What was there already is no news, unless a pipe wants to know that it was looked at.

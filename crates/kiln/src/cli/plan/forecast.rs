@@ -270,7 +270,7 @@ fn recipe_reasons(name: &ImageName, old: &ImageRecipe, new: &ImageRecipe, why: &
 fn unbaked(recipe: &ImageRecipe) -> Image {
     let nowhere = Digest::new([0; 32]);
     let config: ImageConfig = recipe.config.clone();
-    Image { manifest: nowhere, tree: nowhere, config, size_bytes: 0 }
+    Image { manifest: nowhere, tree: nowhere, config, size_bytes: 0, unproven: Vec::new() }
 }
 
 fn files_text(files: &[(char, String)]) -> String {
