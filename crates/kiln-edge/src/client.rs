@@ -13,6 +13,7 @@ use std::thread;
 use kiln_model::route::{Listener, RouteTable};
 use kiln_model::{Fence, InstanceId};
 
+use crate::anchor::Anchor;
 use crate::backend::lock;
 use crate::frame;
 use crate::ledger::LedgerSnapshot;
@@ -62,15 +63,6 @@ pub enum Published {
         /// The highest fence.
         highest: Fence,
     },
-}
-
-/// Where the log stood, in the words of the controller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Anchor {
-    /// The position.
-    pub position: String,
-    /// The hash.
-    pub hash: String,
 }
 
 /// The table that an edge serves.
@@ -205,8 +197,8 @@ impl EdgeClient {
     /// # Errors
     /// `Refused`: it is too long, or the disk refuses.
     pub fn put_anchor(&self, anchor: &Anchor) -> Result<(), ClientError> {
-        let Anchor { position, hash } = anchor.clone();
-        self.done(Request::PutAnchor { anchor: AnchorWire { position, hash } }, &[])
+        let Anchor { position, hash, .. } = anchor.clone();
+        self.done(Request::PutAnchor { anchor: AnchorWire { position, hash, at_ms: None } }, &[])
     }
 
     /// Returns the anchor that was stored last.
@@ -215,9 +207,7 @@ impl EdgeClient {
     /// `Connection` mostly.
     pub fn anchor(&self) -> Result<Option<Anchor>, ClientError> {
         match self.ask(Request::Anchor, &[])?.0 {
-            Answer::Anchor { anchor } => {
-                Ok(anchor.map(|AnchorWire { position, hash }| Anchor { position, hash }))
-            }
+            Answer::Anchor { anchor } => Ok(anchor.map(Anchor::from)),
             _ => Err(ClientError::Unexpected),
         }
     }

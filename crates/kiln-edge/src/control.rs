@@ -144,7 +144,7 @@ impl Control {
                 let (table, notes) = edge.table();
                 Answer::Table { table, notes }
             }
-            Request::PutAnchor { anchor } => edge.put_anchor(&anchor).map_or_else(failed, |()| Answer::Done),
+            Request::PutAnchor { anchor } => edge.put_anchor(anchor).map_or_else(failed, |()| Answer::Done),
             Request::Anchor => Answer::Anchor { anchor: edge.anchor() },
             Request::Listeners { .. } | Request::AwaitIdle { .. } => {
                 failed("answered where file descriptors and pushes are at hand")

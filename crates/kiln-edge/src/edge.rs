@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_model::route::{Listener, RouteTable};
 use kiln_model::{Fence, InstanceId};
@@ -24,6 +25,9 @@ pub(crate) struct Edge {
     seats: Arc<[Seat]>,
     folder: EdgeFolder,
     published: Mutex<Published>,
+    /// Held while an anchor is written, so that two don't share a temporary file. Not the table's lock: that must not wait
+    /// for the disk to take an anchor.
+    anchoring: Mutex<()>,
     listeners: Mutex<BTreeMap<Listener, TcpListener>>,
 }
 
@@ -61,6 +65,7 @@ impl Edge {
             seats,
             folder,
             published: Mutex::new(Published { highest, table: RouteTable::default(), notes }),
+            anchoring: Mutex::default(),
             listeners: Mutex::default(),
         };
         let compiled = edge.compile(&table);
@@ -158,13 +163,15 @@ impl Edge {
         Ok((page, more))
     }
 
-    pub(crate) fn put_anchor(&self, anchor: &AnchorWire) -> io::Result<()> {
+    /// Stores an anchor and when that was; durable on return.
+    pub(crate) fn put_anchor(&self, anchor: AnchorWire) -> io::Result<()> {
         if anchor.position.len() + anchor.hash.len() > ANCHOR_BYTES_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the anchor is too long"));
         }
-        // Under the same lock as the table: two writers would share a temporary file.
-        let _published = lock(&self.published);
-        self.folder.put_anchor(anchor)
+        let _anchoring = lock(&self.anchoring);
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ms = u64::try_from(since_epoch.as_millis()).ok();
+        self.folder.put_anchor(&AnchorWire { at_ms, ..anchor })
     }
 
     pub(crate) fn anchor(&self) -> Option<AnchorWire> {

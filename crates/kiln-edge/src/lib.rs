@@ -7,6 +7,7 @@
 //! it can't connect to it, and it serves the table that it acknowledged last, whoever else is alive.
 
 mod access_log;
+pub mod anchor;
 mod answer;
 mod backend;
 mod chunk;

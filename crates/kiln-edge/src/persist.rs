@@ -64,7 +64,7 @@ impl EdgeFolder {
 
     /// Loads the anchor; none if there is none or it can't be read back.
     pub(crate) fn load_anchor(&self) -> Option<AnchorWire> {
-        serde_json::from_slice(&read_bounded(&self.file("anchor.json")).ok()?).ok()
+        read_anchor(&self.path).ok()?
     }
 
     /// Replaces a file as a whole: after a power loss either the old or the new bytes are there.
@@ -76,6 +76,16 @@ impl EdgeFolder {
         fs::rename(&temporary, self.file(name))?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// Reads the anchor of an edge's folder.
+pub(crate) fn read_anchor(folder: &Path) -> Result<Option<AnchorWire>, String> {
+    let path = folder.join("anchor.json");
+    match fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(|error| error.to_string())?,
+    };
+    serde_json::from_slice(&read_bounded(&path)?).map(Some).map_err(|error| error.to_string())
 }
 
 fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
@@ -119,8 +129,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let edge = EdgeFolder::open(folder.path()).unwrap();
         assert_eq!(edge.load_anchor(), None);
-        let anchor = AnchorWire { position: "@12".to_owned(), hash: "ff".to_owned() };
+        let anchor = AnchorWire { position: "@12".to_owned(), hash: "ff".to_owned(), at_ms: Some(3) };
         edge.put_anchor(&anchor).unwrap();
         assert_eq!(edge.load_anchor(), Some(anchor));
+        fs::write(edge.file("anchor.json"), "{").unwrap();
+        assert_eq!(edge.load_anchor(), None);
+        assert!(read_anchor(&edge.path).is_err(), "who looks for it is told");
     }
 }

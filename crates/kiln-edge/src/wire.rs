@@ -111,6 +111,9 @@ pub(crate) enum Answer {
 pub(crate) struct AnchorWire {
     pub(crate) position: String,
     pub(crate) hash: String,
+    /// When the edge stored it, in milliseconds since 1970; not in what it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) at_ms: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -383,6 +386,10 @@ mod tests {
         assert_eq!(read.into_model().unwrap(), table());
     }
 
+    fn anchor(at_ms: Option<u64>) -> AnchorWire {
+        AnchorWire { position: "9".to_owned(), hash: "ab".to_owned(), at_ms }
+    }
+
     #[test]
     fn the_bytes_of_requests_are_stable() {
         let golden = |request: Request, text: &str| {
@@ -410,7 +417,7 @@ mod tests {
         golden(Request::Stats, r#"{"kind":"stats"}"#);
         golden(Request::Table, r#"{"kind":"table"}"#);
         golden(Request::Anchor, r#"{"kind":"anchor"}"#);
-        let anchor = AnchorWire { position: "9".to_owned(), hash: "ab".to_owned() };
+        let anchor = anchor(None);
         golden(
             Request::PutAnchor { anchor },
             r#"{"kind":"put_anchor","anchor":{"position":"9","hash":"ab"}}"#,
@@ -436,6 +443,10 @@ mod tests {
             r#"{"kind":"listeners","listeners":["internal-1"],"more":true}"#,
         );
         golden(Answer::Anchor { anchor: None }, r#"{"kind":"anchor","anchor":null}"#);
+        golden(
+            Answer::Anchor { anchor: Some(anchor(Some(7))) },
+            r#"{"kind":"anchor","anchor":{"position":"9","hash":"ab","at_ms":7}}"#,
+        );
         golden(Answer::Unsupported { version: 1 }, r#"{"kind":"unsupported","version":1}"#);
         golden(Answer::Failed { reason: "x".to_owned() }, r#"{"kind":"failed","reason":"x"}"#);
         let counts = Counts { begun: 3, ended: 2, ..Counts::default() };

@@ -106,6 +106,7 @@ fn requests() -> Vec<Request> {
         Request::Exec { id: id(), argv: vec!["/bin/true".into()], timeout_ms: 1000 },
         Request::OpenListener { listener: "0.0.0.0:8080".into(), term: 3, position: 79 },
         Request::CloseListener { listener: "internal-2".into(), term: 3, position: 80 },
+        Request::PutAnchor { position: 81, hash: Digest::new([1; 32]).to_string() },
     ]
 }
 

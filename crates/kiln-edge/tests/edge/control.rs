@@ -5,7 +5,8 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use kiln_edge::client::{Anchor, ClientError, EdgeClient, Published};
+use kiln_edge::anchor::Anchor;
+use kiln_edge::client::{ClientError, EdgeClient, Published};
 use kiln_model::route::Listener;
 
 use crate::origin::Origin;
@@ -147,12 +148,16 @@ fn a_client_keeps_its_connection_over_swaps() {
 fn an_anchor_survives() {
     let mut world = World::new();
     assert_eq!(world.edge.client.anchor().unwrap(), None);
-    let anchor = Anchor { position: "@7".to_owned(), hash: "sha256:ab".to_owned() };
+    assert_eq!(kiln_edge::anchor::stored(world.state.path()).unwrap(), None);
+    let anchor = Anchor { position: "@7".to_owned(), hash: "sha256:ab".to_owned(), at: None };
     world.edge.client.put_anchor(&anchor).unwrap();
     world.edge.kill();
     world.restart();
-    assert_eq!(world.edge.client.anchor().unwrap(), Some(anchor));
-    let long = Anchor { position: "x".repeat(10_000), hash: String::new() };
+    let stored = world.edge.client.anchor().unwrap().unwrap();
+    assert!(stored.at.is_some(), "the edge says when it was");
+    assert_eq!(Anchor { at: None, ..stored.clone() }, anchor);
+    assert_eq!(kiln_edge::anchor::stored(world.state.path()).unwrap(), Some(stored), "without asking it");
+    let long = Anchor { position: "x".repeat(10_000), ..anchor };
     assert!(matches!(world.edge.client.put_anchor(&long), Err(ClientError::Refused(_))));
 }
 

@@ -67,6 +67,7 @@ impl Host {
             images: config.images,
             listeners: config.listeners,
             fences: Mutex::new(fences),
+            anchoring: Mutex::default(),
             registry: Mutex::new(registry),
             jobs: Jobs::default(),
             launchers: Launchers::default(),

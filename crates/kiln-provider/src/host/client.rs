@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_model::route::Listener;
-use kiln_model::{Digest, Fence, InstanceId};
+use kiln_model::{Digest, Fence, InstanceId, Position};
 
 use super::server::LINE_BYTES_MAX;
 use crate::port::{
@@ -55,6 +55,14 @@ impl Client {
     pub fn close_listener(&self, listener: Listener, fence: Fence) -> Result<(), ProviderError> {
         let (term, position) = (fence.term.0, fence.position.0);
         self.accept(&Request::CloseListener { listener: listener.to_string(), term, position })
+    }
+
+    /// Stores where the log stands, durably.
+    ///
+    /// # Errors
+    /// `Failed`: the disk refuses.
+    pub fn put_anchor(&self, position: Position, hash: &Digest) -> Result<(), ProviderError> {
+        self.accept(&Request::PutAnchor { position: position.0, hash: hash.to_string() })
     }
 
     fn accept(&self, request: &Request) -> Result<(), ProviderError> {

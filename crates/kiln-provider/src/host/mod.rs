@@ -5,6 +5,7 @@
 //! runs, goes on with what was accepted, and removes what carries this Kiln's name and belongs to nothing.
 
 mod adopt;
+mod anchor;
 mod boot;
 mod capability;
 mod cgroup;
@@ -41,6 +42,7 @@ use std::thread::{self, JoinHandle};
 
 use kiln_model::InstanceId;
 
+pub use self::anchor::{Anchor, UnreadableAnchor, stored_anchor};
 pub use self::client::Client;
 pub use self::images::{FolderImages, ImageError, Images, Place};
 pub use self::listener::Listeners;
@@ -118,6 +120,8 @@ pub struct Host {
     zygote: Zygote,
     launchers: Launchers,
     fences: Mutex<Fences>,
+    /// Held while an anchor is written.
+    anchoring: Mutex<()>,
     registry: Mutex<Registry>,
     feed: Feed,
     logs: Collector,

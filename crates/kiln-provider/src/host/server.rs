@@ -281,6 +281,10 @@ fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, ProviderError
             let listener = parse("listener", &listener).map_err(decode)?;
             host.close_listener(listener, fence(term, position)).map(|()| ok)
         }
+        Request::PutAnchor { position, hash } => {
+            let hash = parse("hash", &hash).map_err(decode)?;
+            host.put_anchor(kiln_model::Position(position), hash).map(|()| ok)
+        }
         Request::Watch { .. } | Request::Logs { .. } => {
             Err(ProviderError::Protocol { reason: "a stream was asked for in the middle of requests".into() })
         }

@@ -65,6 +65,8 @@ pub enum Request {
     OpenListener { listener: String, term: u64, position: u64 },
     /// Close a socket.
     CloseListener { listener: String, term: u64, position: u64 },
+    /// Store where the log stands.
+    PutAnchor { position: u64, hash: String },
 }
 
 /// What the host answers. Streams answer with one `Watched` or `Log` line after the other.

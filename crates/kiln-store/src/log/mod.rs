@@ -2,10 +2,9 @@
 //!
 //! An append is one transaction, durable when it returns. The chain is computed here, over canonical bytes, never in SQL;
 //! triggers refuse what would change or remove a line. What the chain can't see is a log that was cut at its end and is
-//! whole otherwise: for that, others remember its head ([`Anchor`]), and what they remember is kept beside the database,
-//! not in it.
+//! whole otherwise, or written anew from its first entry: for that, others remember its head ([`Anchor`]), in their own
+//! folders and formats.
 
-mod anchor;
 mod database;
 mod error;
 mod row;
@@ -18,13 +17,10 @@ use std::path::{Path, PathBuf};
 use kiln_model::{Digest, Entry, EnvKey, Position};
 use rusqlite::{Connection, TransactionBehavior};
 
-pub use anchor::Anchor;
 pub use error::{AppendError, OpenLogError, ReadLogError};
 pub use snapshot::{LogSnapshot, LogSnapshots, PassedOver};
-pub use verify::Verification;
+pub use verify::{Anchor, Verification};
 
-use crate::error::PutError;
-use anchor::Anchors;
 use database::{Access, io_error, is_full};
 use row::Row;
 
@@ -40,7 +36,6 @@ const PAGE_ROWS: u64 = 500;
 pub struct EventLog {
     folder: PathBuf,
     database: Connection,
-    anchors: Anchors,
     head: Head,
     /// Held by the writer; none for a reader.
     lock: Option<File>,
@@ -83,8 +78,7 @@ impl EventLog {
 
     fn open_with(folder: PathBuf, access: Access, lock: Option<File>) -> Result<Self, OpenLogError> {
         let database = database::open(&folder, access)?;
-        let anchors = Anchors::open(&folder)?;
-        let mut log = Self { folder, database, anchors, head: Head::EMPTY, lock, stale: false };
+        let mut log = Self { folder, database, head: Head::EMPTY, lock, stale: false };
         log.check_tail()?;
         Ok(log)
     }
@@ -147,7 +141,7 @@ impl EventLog {
         row::Chained::new(row::Pages::new(after, page), after, start)
     }
 
-    /// Verifies the end of the log against its chain and against the recorded anchors, and finds its head.
+    /// Verifies the end of the log against its chain, and finds its head.
     fn check_tail(&mut self) -> Result<(), OpenLogError> {
         let last = row::last_position(&self.database).map_err(|error| self.unreadable(&error))?;
         let from = Position(last.saturating_sub(TAIL_ENTRIES).max(1));
@@ -155,19 +149,6 @@ impl EventLog {
         for row in self.rows(from) {
             let row = row.map_err(OpenLogError::from_read(&self.folder))?;
             head = Head { position: Position(row.position), hash: row.hash };
-        }
-        for anchor in self.anchors.all() {
-            let at = anchor.head.position;
-            let hash = row::hash_at(&self.database, at.0).map_err(OpenLogError::from_read(&self.folder))?;
-            if at.0 > 0 && hash != Some(anchor.head.hash) {
-                let reason = match hash {
-                    Some(_) => format!("it is not the entry that {} remembers", anchor.who),
-                    None => {
-                        format!("the log ends at {}, but {} remembers this entry", head.position, anchor.who)
-                    }
-                };
-                return Err(OpenLogError::Damaged { position: at, reason });
-            }
         }
         self.head = head;
         Ok(())
@@ -210,22 +191,6 @@ impl EventLog {
 
     fn unreadable(&self, error: &rusqlite::Error) -> OpenLogError {
         database::open_error(&self.folder, error)
-    }
-}
-
-/// Anchors.
-impl EventLog {
-    /// Records that somebody else remembers this head: `host`, `edge` or a receipt. Only the latest of each is kept.
-    ///
-    /// # Errors
-    /// See [`PutError`]; failing is harmless.
-    pub fn record_anchor(&mut self, who: &str, head: Head) -> Result<(), PutError> {
-        self.anchors.record(who, head)
-    }
-
-    /// Lists the latest anchor of each holder.
-    pub fn anchors(&self) -> Vec<Anchor> {
-        self.anchors.all()
     }
 }
 

@@ -121,34 +121,59 @@ fn a_missing_entry_is_named_even_before_the_tail() {
     ));
 }
 
+fn anchor(who: &str, head: Head) -> Anchor {
+    Anchor { who: who.into(), head, at: Some(Timestamp(5)) }
+}
+
 #[test]
 fn a_log_that_was_cut_is_found_out_by_an_anchor() {
     let state = closed_log(10);
     let mut log = EventLog::open(state.path()).unwrap();
-    let head = log.head();
-    log.record_anchor("edge", head).unwrap();
+    let anchors = [anchor("edge", log.head()), anchor("host", log.head())];
     log.append(Position(10), &entries(10, 5)).unwrap();
-    assert_eq!(log.verify(&[]).unwrap().proven, [Anchor { who: "edge".into(), head }]);
+    log.check_anchors(&anchors).unwrap();
+    assert_eq!(log.verify(&anchors).unwrap().proven, anchors);
     drop(log);
     tamper(&state, "DELETE FROM events WHERE position > 9");
-    let Err(OpenLogError::Damaged { position, reason }) = EventLog::open(state.path()) else {
+    let log = EventLog::open(state.path()).expect("what is left is whole");
+    let Err(OpenLogError::Damaged { position, reason }) = log.check_anchors(&anchors) else {
         panic!("damaged")
     };
-    assert_eq!(position, Position(10));
-    assert!(reason.contains("edge"), "{reason}");
+    assert_eq!(
+        (position, reason.as_str()),
+        (Position(10), "the log ends at @9, but edge remembers this entry")
+    );
+    let found = log.verify(&anchors).unwrap();
+    assert_eq!((found.entries, found.proven.len(), found.broken.len()), (9, 0, 2));
+    assert_eq!(found.first_bad.unwrap().1, "the log ends at @9, but edge and host remember this entry");
 }
 
 #[test]
-fn an_anchor_that_somebody_else_kept_proves_or_disproves_the_log() {
-    let state = closed_log(10);
-    let log = EventLog::open(state.path()).unwrap();
-    let at_7 = Head { position: Position(7), hash: row::hash_at(&log.database, 7).unwrap().unwrap() };
-    let right = Anchor { who: "host".into(), head: at_7 };
-    let wrong = Anchor { who: "receipt".into(), head: Head { position: Position(8), ..at_7 } };
-    assert!(log.verify(std::slice::from_ref(&right)).unwrap().is_sound());
-    let verification = log.verify(&[right.clone(), wrong.clone()]).unwrap();
-    assert_eq!((verification.proven, verification.broken), (vec![right], vec![wrong]));
-    assert_eq!(verification.first_bad.unwrap().0, Position(8));
+fn a_log_that_was_written_anew_is_found_out_by_an_anchor() {
+    let (state, other) = (closed_log(10), tempfile::tempdir().unwrap());
+    let head = EventLog::open(state.path()).unwrap().head();
+    let mut forged = entries(0, 10);
+    forged[3].actor = Actor::User("eve".into());
+    let mut log = EventLog::open(other.path()).unwrap();
+    log.append(Position(0), &forged).unwrap();
+    assert!(log.verify(&[]).unwrap().is_sound(), "by itself it holds together");
+    let anchors = [anchor("edge", head)];
+    assert!(matches!(log.check_anchors(&anchors), Err(OpenLogError::Damaged { position: Position(10), .. })));
+    let (position, reason) = log.verify(&anchors).unwrap().first_bad.unwrap();
+    assert_eq!(position, Position(10));
+    assert!(reason.contains("written anew"), "{reason}");
+}
+
+#[test]
+fn an_anchor_beyond_an_edited_entry_proves_nothing() {
+    let state = closed_log(TAIL_ENTRIES as usize + 100);
+    let head = EventLog::open(state.path()).unwrap().head();
+    tamper(&state, "UPDATE events SET at = at + 1 WHERE position = 50");
+    let log = EventLog::open(state.path()).expect("the tail is whole");
+    let found = log.verify(&[anchor("edge", head), anchor("host", head_at(&log, 7))]).unwrap();
+    assert_eq!(found.first_bad.unwrap().0, Position(50));
+    let names = |anchors: &[Anchor]| anchors.iter().map(|anchor| anchor.who.clone()).collect::<Vec<_>>();
+    assert_eq!((names(&found.proven), names(&found.broken)), (vec!["host".into()], vec!["edge".into()]));
 }
 
 #[test]

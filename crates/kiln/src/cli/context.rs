@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kiln_model::{EnvKey, EnvName, StackName};
 
-use super::failure::Failure;
+use super::failure::{Failure, Kind};
 use super::screen::Screen;
 use crate::api::client::{Client, ConnectError};
 use crate::runtime::{self, EnsureError, StateDir};
@@ -146,6 +146,7 @@ fn start_failure(error: &EnsureError) -> Failure {
         }
         EnsureError::Folder { .. } => Failure::external("the state folder can't be used")
             .hint("`--state DIR` or KILN_STATE names another"),
+        EnsureError::Log(_) => return super::audit::broken(Kind::External).caused_by(error),
         EnsureError::Lock(_) | EnsureError::Spawn(_) | EnsureError::Silent { .. } => {
             Failure::external("Kiln's processes could not be started")
                 .hint("run the command again; `kiln host` in the foreground shows what is wrong")

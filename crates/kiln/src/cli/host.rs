@@ -1,8 +1,10 @@
 //! `kiln host`, and the processes that it starts.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use kiln_edge::client::EdgeClient;
 use kiln_model::{EnvKey, EnvName, StackName};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
@@ -85,14 +87,18 @@ fn ended(name: &str, result: Result<(), ProcessError>) -> Outcome {
 
 fn stop(force: bool, context: &mut Context<'_>) -> Outcome {
     let state = context.state();
-    let mut left = 0;
-    if force && state.path().join("log").exists() {
+    let left = if force && state.path().join("log").exists() {
         // Started where it does not run: what a killed host left behind is only known to the next one.
         let client = context.client("host stop")?;
         take_down(&client)?;
-    } else if let Some(client) = context.running_client()? {
-        left = client.environments()?.len();
-    }
+        0
+    } else {
+        match context.running_client()? {
+            Some(client) => client.environments()?.len(),
+            // A controller that can't start can't be asked, and what the edge serves goes on all the same.
+            None => served(&state),
+        }
+    };
     // The host first: it would start the others again.
     end("host", &state)?;
     end("controller", &state)?;
@@ -110,6 +116,14 @@ fn stop(force: bool, context: &mut Context<'_>) -> Outcome {
         context.screen.line("Kiln is stopped.");
     }
     Ok(Exit::Done)
+}
+
+/// How many environments the edge has routes to.
+fn served(state: &StateDir) -> usize {
+    let Ok(served) = EdgeClient::connect(&state.edge_socket()).and_then(|(edge, _)| edge.table()) else {
+        return 0;
+    };
+    served.table.pools.keys().map(|pool| &pool.env).collect::<BTreeSet<_>>().len()
 }
 
 /// Takes every environment down and waits until nothing of them is left.

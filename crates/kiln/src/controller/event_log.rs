@@ -3,12 +3,12 @@
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use kiln_core::State;
 use kiln_model::{Entry, Position};
 use kiln_store::EventLog;
-use kiln_store::log::{AppendError as StoreAppendError, OpenLogError};
+use kiln_store::log::{Anchor, AppendError as StoreAppendError, Head, OpenLogError};
 
 use super::ports::{AppendError, Log, ReadError};
 use super::saver::Saver;
@@ -21,6 +21,19 @@ pub struct StoredLog {
     /// None between an open that failed and the next attempt.
     log: Option<EventLog>,
     saver: Saver,
+    head: Arc<Mutex<Head>>,
+}
+
+/// Looks at the head of a log that somebody else appends to.
+#[derive(Debug, Clone)]
+pub struct HeadWatch(Weak<Mutex<Head>>);
+
+impl HeadWatch {
+    /// Returns the head of what is durable; none once the log is closed.
+    pub fn head(&self) -> Option<Head> {
+        // It is replaced as a whole, so whoever panicked left nothing half done.
+        self.0.upgrade().map(|head| *head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl StoredLog {
@@ -31,7 +44,21 @@ impl StoredLog {
     pub fn open(state: &Path) -> Result<Self, OpenLogError> {
         let log = EventLog::open(state)?;
         let saver = Saver::new(log.snapshots());
-        Ok(Self { state: state.to_owned(), log: Some(log), saver })
+        let head = Arc::new(Mutex::new(log.head()));
+        Ok(Self { state: state.to_owned(), log: Some(log), saver, head })
+    }
+
+    /// Checks that the log has every head that others remember.
+    ///
+    /// # Errors
+    /// As [`EventLog::check_anchors`].
+    pub fn check_anchors(&self, anchors: &[Anchor]) -> Result<(), OpenLogError> {
+        self.log.as_ref().map_or(Ok(()), |log| log.check_anchors(anchors))
+    }
+
+    /// Returns a way to look at the head from another thread.
+    pub fn watch_head(&self) -> HeadWatch {
+        HeadWatch(Arc::downgrade(&self.head))
     }
 
     fn opened(&self) -> Result<&EventLog, ReadError> {
@@ -45,7 +72,10 @@ impl Log for StoredLog {
             return Err(AppendError::Unknown(Box::new(io::Error::other("the log is not open"))));
         };
         match log.append(expected, entries) {
-            Ok(_) => Ok(()),
+            Ok(head) => {
+                *self.head.lock().unwrap_or_else(PoisonError::into_inner) = head;
+                Ok(())
+            }
             Err(StoreAppendError::Conflict { .. }) => Err(AppendError::Conflict),
             Err(error @ StoreAppendError::Full) => Err(AppendError::Full(Box::new(error))),
             // Entries that can't be appended are a defect of ours. Reading again is the only way on that can help.
@@ -63,7 +93,9 @@ impl Log for StoredLog {
     fn reopen(&mut self) -> Result<(), ReadError> {
         // The old one lets go of its lock first.
         self.log = None;
-        self.log = Some(EventLog::open(&self.state).map_err(boxed)?);
+        let log = EventLog::open(&self.state).map_err(boxed)?;
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = log.head();
+        self.log = Some(log);
         Ok(())
     }
 

@@ -13,7 +13,7 @@ pub mod snapshot;
 pub mod step;
 
 pub use commit::{Committed, DueAction, FoldError};
-pub use event_log::StoredLog;
+pub use event_log::{HeadWatch, StoredLog};
 pub use handle::{Ended, Handle, Inbox, channel};
 pub use ports::{AppendError, Effects, Log, Peer, ReadError};
 pub use run::{Clock, End, SystemClock, Time, run};

@@ -12,6 +12,7 @@ use kiln_provider::host::Client;
 use kiln_store::log::OpenLogError;
 use kiln_store::{EventLog, Store};
 
+use super::anchors::{self, Anchors};
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
 use super::paths::StateDir;
@@ -33,6 +34,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     let _alive = process::begin("controller", state, holds_lock)?;
     let store = Store::open(state.path()).map_err(ProcessError::because("open the store"))?;
     let log = open_log(state)?;
+    anchors::keep_telling(state, log.watch_head()).map_err(ProcessError::because("start a thread"))?;
     let (handle, inbox) = controller::channel();
     let host = Arc::new(Client::new(state.host_socket()));
     let links = Links {
@@ -57,11 +59,20 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     Ok(())
 }
 
+/// Opens the log, unless it is not what others remember: a controller that acted on a part of it would destroy what the rest
+/// created.
 fn open_log(state: &StateDir) -> Result<StoredLog, ProcessError> {
     let begin = Instant::now();
+    let anchors = Anchors::read(state);
+    for reason in &anchors.unreadable {
+        tracing::warn!(reason, "an anchor of the log can't be read, and is written anew");
+    }
     loop {
         match StoredLog::open(state.path()) {
-            Ok(log) => return Ok(log),
+            Ok(log) => {
+                log.check_anchors(&anchors.found).map_err(ProcessError::because("take over from the log"))?;
+                return Ok(log);
+            }
             Err(OpenLogError::Locked { .. }) if begin.elapsed() < LOG_WITHIN => {
                 thread::sleep(Duration::from_millis(10))
             }

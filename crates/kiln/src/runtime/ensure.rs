@@ -5,12 +5,17 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use kiln_store::log::OpenLogError;
+
+use super::anchors;
 use super::lock::{Lock, LockError};
 use super::paths::StateDir;
 use super::supervise::spawn;
 
 /// Host, edge and controller start in well under a second; a machine that is busy or folds a long log takes longer.
 const START_WITHIN: Duration = Duration::from_secs(60);
+/// A controller that does not answer for this long may be one that can't start: then the log is looked at.
+const DIAGNOSE_AFTER: Duration = Duration::from_secs(2);
 /// A host that ends at once must not be started in a busy loop.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 /// How much of a process's log is shown when it does not start.
@@ -37,6 +42,9 @@ pub enum EnsureError {
     /// The process can't be started.
     #[error("cannot start `kiln host`")]
     Spawn(#[source] io::Error),
+    /// The log is not what was written, so no controller starts on it. Retrying changes nothing.
+    #[error(transparent)]
+    Log(OpenLogError),
     /// It was started but does not answer.
     #[error("`kiln host` was started but its controller does not answer; its log ends with:\n{tail}")]
     Silent {
@@ -64,9 +72,14 @@ pub fn ensure_running(state: &StateDir) -> Result<(), EnsureError> {
         Err(LockError::Held { .. }) => None,
         Err(error) => return Err(error.into()),
     };
-    let deadline = Instant::now() + START_WITHIN;
+    let (deadline, mut diagnose_at) = (Instant::now() + START_WITHIN, Some(Instant::now() + DIAGNOSE_AFTER));
     // A socket file outlives its process, so only an accepted connection counts.
     while UnixStream::connect(state.api_socket()).is_err() {
+        if diagnose_at.take_if(|at| Instant::now() > *at).is_some()
+            && let Some(damage) = anchors::damage(state)
+        {
+            return Err(EnsureError::Log(damage));
+        }
         let ended = host.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()));
         if ended || Instant::now() > deadline {
             return Err(EnsureError::Silent { tail: log_tail(state) });

@@ -4,6 +4,7 @@
 //! `kiln controller` running. Any of them may be killed at any instruction: a lock file that a process holds for its
 //! whole life tells the others when it is gone, and a new one adopts what runs.
 
+mod anchors;
 pub mod controller;
 pub mod edge;
 mod edge_link;
@@ -17,6 +18,7 @@ mod process;
 mod sockets;
 mod supervise;
 
+pub use anchors::Anchors;
 pub use ensure::{EnsureError, ensure_running, is_root, keep_running};
 pub use lock::{Lock, LockError};
 pub use paths::StateDir;
