@@ -1,5 +1,7 @@
 //! Dates as text, without a time zone database: everything is UTC.
 
+use kiln_model::calendar::{civil_from_days, days_from_civil};
+
 /// Seconds in a day.
 pub(crate) const DAY_SECS: u64 = 86_400;
 
@@ -34,7 +36,7 @@ pub(crate) fn parse_iso(text: &str) -> Option<u64> {
 
 /// Prints seconds since the epoch as `2026-07-11T10:16:37Z`.
 pub(crate) fn iso(secs: u64) -> String {
-    let (year, month, day) = civil(secs / DAY_SECS);
+    let (year, month, day) = civil_from_days((secs / DAY_SECS) as i64);
     let rest = secs % DAY_SECS;
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
@@ -49,30 +51,8 @@ fn seconds(year: u64, month: u64, day: u64, time: &str) -> Option<u64> {
         && minute < 60
         && second <= 60
         && parts.next().is_none();
-    sane.then(|| days(year, month, day) * DAY_SECS + hour * 3600 + minute * 60 + second)
-}
-
-/// Source: Howard Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`, for years after 1969.
-fn days(year: u64, month: u64, day: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year / 400;
-    let year_of_era = year % 400;
-    let shifted = (month + 9) % 12;
-    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// Source: as [`days`], `civil_from_days`.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+    let days = || days_from_civil(year as i64, month as u32, day as u32) as u64;
+    sane.then(|| days() * DAY_SECS + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Dates, from the lock's time: the same lock gives the same stack.
 
+use kiln_model::calendar::{civil_from_days, days_from_civil};
+
 use super::{Args, Failure, Function, Run, row};
 use crate::units::parse_signed_millis;
 use crate::value::Value;
@@ -73,30 +75,6 @@ struct Moment {
     offset: i32,
     /// 0 is a Thursday, as the epoch was.
     weekday: usize,
-}
-
-/// Howard Hinnant, "chrono-compatible low-level date algorithms": days_from_civil.
-fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let shifted = i64::from((month + 9) % 12);
-    let day_of_year = (153 * shifted + 2) / 5 + i64::from(day) - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    era * 146_097 + day_of_era - 719_468
-}
-
-/// The same source: civil_from_days.
-fn civil_from_days(days: i64) -> (i64, u32, u32) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * shifted + 2) / 5 + 1) as u32;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 } as u32;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 impl Moment {

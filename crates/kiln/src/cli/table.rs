@@ -1,5 +1,6 @@
 //! Columns of text, and quantities as people read them.
 
+use kiln_model::calendar::civil_from_days;
 use kiln_model::{Millis, Timestamp};
 
 /// Rows under a heading, each column as wide as its widest cell.
@@ -83,23 +84,9 @@ pub(crate) fn span(span: Millis) -> String {
 /// A moment in UTC: `2026-03-02 14:05:09`.
 pub(crate) fn moment(at: Timestamp) -> String {
     let secs = at.0 / 1000;
-    let (year, month, day) = civil(secs / 86_400);
+    let (year, month, day) = civil_from_days((secs / 86_400) as i64);
     let (hour, minute, second) = (secs / 3600 % 24, secs / 60 % 60, secs % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
-}
-
-/// Year, month and day of a number of days since 1970-01-01: Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// The wall clock.
