@@ -86,7 +86,7 @@ impl Oven {
     /// # Errors
     /// The store can't be opened.
     pub(super) fn open(state: &StateDir) -> Result<Self, Failure> {
-        let failed = |error: &dyn std::error::Error| {
+        let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::external("the store can't be opened")
                 .caused_by(error)
                 .hint("`--state DIR` or KILN_STATE names another state folder")

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use kiln_store::PutError;
 use serde_json::json;
 
 use super::exit::Exit;
@@ -46,7 +47,12 @@ pub(crate) struct Failure {
     causes: Vec<String>,
     hint: Option<String>,
     report: Option<String>,
+    /// Whether it was for want of room: then no other hint helps.
+    is_full: bool,
 }
+
+/// What is done about a full disk, whatever it stopped.
+const FULL: &str = "free some space on the disk of the state folder; what runs was not touched";
 
 /// What every command returns.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -54,7 +60,7 @@ pub(crate) type Outcome = Result<Exit, Failure>;
 impl Failure {
     /// A failure of a kind.
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), causes: Vec::new(), hint: None, report: None }
+        Self { kind, message: message.into(), causes: Vec::new(), hint: None, report: None, is_full: false }
     }
 
     /// It was carried out, and the answer is no.
@@ -101,9 +107,10 @@ impl Failure {
 
     /// Adds an error and all that it stems from.
     #[must_use]
-    pub(crate) fn caused_by(mut self, error: &dyn Error) -> Self {
+    pub(crate) fn caused_by(mut self, error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
+            self.is_full |= is_full(error);
             let text = error.to_string();
             // A transparent wrapper repeats its source's text.
             if self.causes.last() != Some(&text) {
@@ -111,13 +118,18 @@ impl Failure {
             }
             next = error.source();
         }
+        if self.is_full {
+            self.hint = Some(FULL.into());
+        }
         self
     }
 
     /// Says what to do next.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        if !self.is_full {
+            self.hint = Some(hint.into());
+        }
         self
     }
 
@@ -167,6 +179,13 @@ impl Failure {
     }
 }
 
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let of_io = error.downcast_ref::<std::io::Error>().is_some_and(|error| {
+        matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)
+    });
+    of_io || matches!(error.downcast_ref::<PutError>(), Some(PutError::Full { .. }))
+}
+
 /// Lines after the first stand under the first.
 fn indented(text: &str) -> String {
     text.trim_end().replace('\n', "\n         ")
@@ -195,6 +214,20 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["error"]["kind"], "external");
         assert_eq!(value["error"]["exit"], 5);
+    }
+
+    #[test]
+    fn a_full_disk_is_hinted_at_whatever_it_stopped() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("x can't be written")]
+        struct Outer(#[source] std::io::Error);
+        let full = Outer(std::io::ErrorKind::StorageFull.into());
+        let text = Failure::external("x").caused_by(&full).hint("try another folder").text(Paint::PLAIN);
+        assert!(text.ends_with(
+            "hint:  free some space on the disk of the state folder; what runs was not touched\n"
+        ));
+        let put = PutError::Full { path: "/x".into() };
+        assert!(Failure::external("x").caused_by(&put).text(Paint::PLAIN).contains("free some space"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `kiln host`: the root of the processes.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -60,11 +61,16 @@ fn supervise(
 ) -> Result<(), ProcessError> {
     let kind = Supervised { name, state: state.clone(), stop: stop.clone() };
     let work = move || {
-        if let Err(error) = kind.run(running) {
-            // Not even a file can be opened or a process started: a new host may have more luck than this one.
-            tracing::error!(process = name, %error, "cannot be kept running");
-            std::process::exit(1);
-        }
+        let ended = catch_unwind(AssertUnwindSafe(|| kind.run(running)));
+        let error = match ended {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            // Our own bug. A host that lives without this thread looks well, and its edge is never started again.
+            Err(_) => "the thread that does it panicked".to_owned(),
+        };
+        // Not even a file can be opened or a process started: a new host may have more luck than this one.
+        tracing::error!(process = name, %error, "cannot be kept running");
+        std::process::exit(1);
     };
     thread::Builder::new()
         .name(name.into())

@@ -1,8 +1,10 @@
 //! What every process of Kiln does first.
 
 use std::error::Error;
-use std::fs;
-use std::io::IsTerminal;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::lock::{Lock, LockError};
 use super::paths::StateDir;
@@ -40,12 +42,42 @@ pub(super) fn begin(name: &'static str, state: &StateDir, holds_lock: bool) -> R
     state.make_run().map_err(ProcessError::because("make the state folder"))?;
     let path = state.lock_file(name);
     let alive = if holds_lock { None } else { Some(Lock::try_take(&path)?) };
-    fs::write(&path, std::process::id().to_string()).map_err(ProcessError::because("write the pid"))?;
+    let left = leave_pid(&path);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // It would complain of a line that can't be written on the same stream, by a macro that panics there: a full disk
+        // would end the thread that has something to tell.
+        .log_internal_errors(false)
         .try_init();
+    if let Err(error) = left {
+        // Only people and `kiln host stop` read it; a full disk must not keep an edge from serving.
+        tracing::warn!(process = name, %error, "the pid can't be written");
+    }
     Ok(alive)
+}
+
+/// Writes the pid over the one before it: in place, which needs no room on a full disk.
+fn leave_pid(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
+    // As wide as any pid, so that nothing of a longer one stays behind it.
+    file.write_all_at(format!("{:<10}", std::process::id()).as_bytes(), 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pid_takes_the_place_of_a_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.alive");
+        leave_pid(&path).unwrap();
+        std::fs::write(&path, "4194304   ").unwrap();
+        leave_pid(&path).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.trim().parse(), Ok(std::process::id()));
+    }
 }

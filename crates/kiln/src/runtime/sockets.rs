@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_edge::client::EdgeClient;
+use kiln_edge::client::{ClientError, EdgeClient};
 use kiln_model::route::Listener;
 use kiln_provider::host::Listeners;
 use rustix::fd::{AsFd, OwnedFd};
@@ -133,9 +133,17 @@ impl Listeners for Sockets {
             entry.insert(Socket { address, socket });
             self.write_list(&open).map_err(|error| format!("cannot remember {listener}: {error}"))?;
         }
-        let fail = |error: &dyn std::fmt::Display| format!("the edge does not take {listener}: {error}");
-        let (edge, _) = EdgeClient::connect(&self.state.edge_socket()).map_err(|error| fail(&error))?;
-        edge.add_listener(listener, open[&listener].socket.as_fd()).map_err(|error| fail(&error))
+        let handed = EdgeClient::connect(&self.state.edge_socket())
+            .and_then(|(edge, _)| edge.add_listener(listener, open[&listener].socket.as_fd()));
+        match handed {
+            // Not there yet, or just gone. The one that is started next is handed every socket that is open, and what comes
+            // until then waits in the socket's queue.
+            Err(ClientError::Connection(error)) => {
+                tracing::info!(%listener, %error, "opened before the edge could be reached");
+                Ok(())
+            }
+            handed => handed.map_err(|error| format!("the edge does not take {listener}: {error}")),
+        }
     }
 
     fn close(&self, listener: Listener) -> Result<(), String> {
@@ -168,5 +176,16 @@ mod tests {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap();
         assert_eq!(bind(address).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn a_socket_is_opened_also_while_no_edge_runs_and_what_connects_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("host")).unwrap();
+        let sockets = Sockets::recover(&StateDir::new(folder.path()));
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        sockets.open(Listener::Public(address), address).unwrap();
+        std::net::TcpStream::connect(address).unwrap();
+        assert_eq!(sockets.listed(), [(Listener::Public(address), address)], "the next host opens it again");
     }
 }

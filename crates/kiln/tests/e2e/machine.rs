@@ -16,6 +16,9 @@ use super::load::Plan;
 /// A bound on every wait of the tests: far beyond what anything takes, so that a hang fails instead of hanging CI.
 pub const WITHIN: Duration = Duration::from_secs(60);
 
+/// What fills a small disk.
+const BALLAST: &str = "ballast";
+
 /// What one `kiln` command did.
 pub struct Ran {
     /// Its exit code; -1 for a signal.
@@ -66,6 +69,8 @@ pub struct Machine {
     /// Where its public route listens.
     pub address: SocketAddr,
     _reserved: UdpSocket,
+    /// Whether the state folder is a file system of its own.
+    is_mounted: bool,
 }
 
 impl Machine {
@@ -75,7 +80,33 @@ impl Machine {
             tempfile::Builder::new().prefix(prefix).tempdir_in("/var/tmp").expect("/var/tmp is writable")
         };
         let (address, reserved) = free_address();
-        Self { state: folder("kiln-state-"), stack: folder("kiln-stack-"), address, _reserved: reserved }
+        Self {
+            state: folder("kiln-state-"),
+            stack: folder("kiln-stack-"),
+            address,
+            _reserved: reserved,
+            is_mounted: false,
+        }
+    }
+
+    /// As [`Machine::new`], with a small disk for the state folder.
+    pub fn with_disk(size: &str) -> Self {
+        let mut machine = Self::new();
+        let options = format!("size={size},mode=0755");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &options, "kiln-test"]).arg(machine.state());
+        assert!(mount.status().expect("mount can be run").success(), "a small disk can be mounted");
+        machine.is_mounted = true;
+        machine
+    }
+
+    /// Fills what is left of the disk; removing the file makes room again.
+    pub fn fill_disk(&self) -> PathBuf {
+        let path = self.state().join(BALLAST);
+        let mut file = fs::File::create(&path).expect("a file needs no room");
+        let error = std::io::copy(&mut std::io::repeat(0), &mut file).expect_err("the disk is bounded");
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        path
     }
 
     /// Returns the state folder.
@@ -185,6 +216,23 @@ impl Machine {
         signal(self.pid(process), 9);
     }
 
+    /// What a failed test is told for.
+    fn tell(&self) {
+        eprintln!("--- GET /page: {:?}", self.get("/page"));
+        for words in [&["status"][..], &["ps"], &["events", "--all"]] {
+            let ran = self.kiln(words);
+            eprintln!("--- kiln {}\n{}{}", words.join(" "), ran.out, ran.err);
+        }
+    }
+
+    fn tell_logs(&self) {
+        for process in ["host", "controller", "edge"] {
+            let log =
+                fs::read_to_string(self.state.path().join(format!("run/{process}.log"))).unwrap_or_default();
+            eprintln!("--- {process}.log\n{log}");
+        }
+    }
+
     /// One GET, answered or not.
     pub fn get(&self, path: &str) -> Result<String, String> {
         get(self.address, "tiny.localhost", path)
@@ -201,25 +249,42 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // What needs room is cleaned up with room.
+        let _ = fs::remove_file(self.state().join(BALLAST));
         if std::thread::panicking() {
-            eprintln!("--- GET /page: {:?}", self.get("/page"));
-            for words in [&["status"][..], &["ps"], &["events", "--all"]] {
-                let ran = self.kiln(words);
-                eprintln!("--- kiln {}\n{}{}", words.join(" "), ran.out, ran.err);
-            }
+            self.tell();
         }
+        let id = fs::read_to_string(self.state().join("id")).unwrap_or_default();
         let stop = self.command(&["host", "stop", "--force"]).output();
         if std::thread::panicking() {
-            for process in ["host", "controller", "edge"] {
-                let log = fs::read_to_string(self.state.path().join(format!("run/{process}.log")))
-                    .unwrap_or_default();
-                eprintln!("--- {process}.log\n{log}");
-            }
+            self.tell_logs();
+        }
+        if self.is_mounted {
+            // Lazily: a process that was told to stop a moment ago may hold it for another.
+            let _ = Command::new("umount").arg("-l").arg(self.state()).status();
+        }
+        if std::thread::panicking() {
             return;
         }
         let stop = ran(stop.expect("the binary can be run"));
         assert_eq!(stop.code, 0, "kiln host stop --force: {}{}", stop.out, stop.err);
+        let left = left_behind(id.trim());
+        assert!(left.is_empty(), "left behind: {left:?}");
     }
+}
+
+/// Kernel objects that bear the id of a Kiln.
+fn left_behind(id: &str) -> Vec<PathBuf> {
+    if id.is_empty() {
+        return Vec::new();
+    }
+    let link = PathBuf::from(format!("/sys/class/net/k{id}br"));
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    let groups = hierarchies.map(|folder| folder.path().join(format!("kiln-{id}")));
+    groups
+        .chain([link, PathBuf::from(format!("/sys/fs/cgroup/kiln-{id}"))])
+        .filter(|path| path.exists())
+        .collect()
 }
 
 /// A stack of one static service on a hand-made image.

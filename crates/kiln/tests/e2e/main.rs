@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod audit;
+mod disk;
 mod edge_kills;
 mod faults;
 mod load;

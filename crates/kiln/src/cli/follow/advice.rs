@@ -5,7 +5,7 @@ const READ_ONLY: &str = "read-only file system";
 
 /// What a failed rollout's reason, or what its instances printed, calls for; none where nothing is known to help.
 pub(crate) fn about(reason: &str, words: &[String]) -> Option<&'static str> {
-    if reason.starts_with("can't listen on") {
+    if reason.contains("in use by another process") {
         return Some("free the port, or give the route another `listen`; `ss -ltnp` shows who has it");
     }
     if reason.contains("used more memory than its limit") {
@@ -32,7 +32,11 @@ mod tests {
         let said = ["web/0 abc printed:\nOSError: [Errno 30] Read-only file system: '/app/x'".to_owned()];
         assert_eq!(about("web/0 exited with code 1", &said), Some(SCRATCH));
         assert_eq!(about("web/0 exited with code 1", &[]), None);
-        assert!(about("can't listen on 127.0.0.1:80: in use", &said).unwrap().contains("`listen`"));
+        assert!(
+            about("can't listen on 127.0.0.1:80: 127.0.0.1:80 is in use by another process", &said)
+                .unwrap()
+                .contains("`listen`")
+        );
         assert!(
             about("web/0 used more memory than its limit and was ended", &[]).unwrap().contains("`memory`")
         );
