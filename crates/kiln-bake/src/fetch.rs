@@ -107,6 +107,11 @@ impl Fetcher {
         Self { agent: OnceLock::new(), cancel }
     }
 
+    /// Returns one that shares this one's connections and is called off by another switch.
+    pub(crate) fn under(&self, cancel: Cancel) -> Self {
+        Self { agent: self.agent.clone(), cancel }
+    }
+
     /// Returns all bytes of a URL, at most `limit`.
     pub(crate) fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>, FetchError> {
         self.retried(|| {

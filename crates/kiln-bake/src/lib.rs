@@ -8,6 +8,7 @@
 //! sees the host: not its files, its environment, its name, nor its network unless a step asks. The crate is synchronous.
 
 mod accounts;
+mod bake;
 mod bake_error;
 mod baker;
 mod base;
@@ -19,6 +20,7 @@ mod clock;
 mod copy;
 pub mod debian;
 mod fetch;
+mod forest;
 mod glob;
 mod hashing;
 mod ignore;

@@ -7,6 +7,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use kiln_model::Digest;
 use kiln_store::Store;
@@ -29,6 +30,36 @@ impl StepKey {
     pub(crate) fn new(parent: Option<StepKey>, description: &str) -> Self {
         let parent = parent.map_or(String::new(), |key| key.0.to_string());
         Self(sha256(format!("{BAKE_VERSION}\n{parent}\n{description}").as_bytes()))
+    }
+}
+
+/// What is being made right now, so that nobody makes the same at the same time.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    held: Mutex<Vec<StepKey>>,
+    freed: Condvar,
+}
+
+/// The right to make one thing, given back with the value.
+#[derive(Debug)]
+pub(crate) struct Claim<'a>(&'a Claims, StepKey);
+
+impl Claims {
+    /// Waits until nobody else makes it.
+    pub(crate) fn claim(&self, key: StepKey) -> Claim<'_> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        while held.contains(&key) {
+            held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        held.push(key);
+        Claim(self, key)
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| *key != self.1);
+        self.0.freed.notify_all();
     }
 }
 

@@ -294,6 +294,94 @@ fn two_bakes_at_once_give_one_image() {
 }
 
 #[test]
+fn two_processes_that_bake_into_one_store_give_one_image() {
+    let world = World::new(&packages());
+    world.write("web/server", "#!/bin/sh\n");
+    let stack = world.stack(&["hello"], steps_of_the_inner_bake());
+    let lock = world.lock(&stack);
+    fs::write(world.path("kiln.lock"), lock.to_string()).unwrap();
+    let (_, expected) = world.bake_in(&world.path("alone"), &stack, &lock).unwrap();
+    let children = [(); 3].map(|()| {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_inner_bake", "--ignored", "--nocapture"])
+            .env("KILN_TEST_STATE", world.folder.path())
+            .env("KILN_TEST_WORLD", world.folder.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    });
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains(&format!("\nmanifest {}\n", expected.manifest)), "{text}");
+    }
+    assert_eq!(fs::read_dir(world.path("state/store/cache/work")).unwrap().count(), 0);
+}
+
+/// Images over the tiny system, each with one step, and what baking them all came to.
+fn bake_beside(
+    world: &World,
+    steps: &[(&str, &str)],
+    report: &(dyn Fn(Progress) + Sync),
+) -> Result<Images, BakeError> {
+    let base = debian(Some(world.archive.url()), &[]);
+    let image = |script: &str| recipe(ImageSource::Base(slim()), vec![run(&["sh", "-c", script])]);
+    let stack = stack(Some(base), steps.iter().map(|(name, script)| (*name, image(script))).collect());
+    let (_, baker) = world.baker(&world.path("state"));
+    let names: Vec<&str> = steps.iter().map(|(name, _)| *name).collect();
+    baker.bake(&stack, &world.lock(&stack), &world.source(), &fixture::names(&names), report)
+}
+
+#[test]
+fn a_failure_calls_off_what_is_made_beside_it() {
+    let world = World::new(&[tiny()]);
+    let begun = (Mutex::new(false), std::sync::Condvar::new());
+    let report = |progress: Progress| {
+        if progress.state != StepState::Started {
+            return;
+        }
+        let (slow, changed) = &begun;
+        match progress.subject.as_str() {
+            "image slow" => {
+                *slow.lock().unwrap() = true;
+                changed.notify_all();
+            }
+            // On one processor nothing is beside it, and it fails first.
+            "image bad" => {
+                let pause = Duration::from_secs(5);
+                drop(changed.wait_timeout_while(slow.lock().unwrap(), pause, |slow| !*slow).unwrap());
+            }
+            _ => {}
+        }
+    };
+    let steps = [("bad", "echo why; exit 3"), ("slow", "while :; do :; done")];
+    let error = bake_beside(&world, &steps, &report).unwrap_err();
+    assert!(error.to_string().starts_with("image bad, step 1 of 1"), "{error}");
+    assert_eq!(error.log(), "why\n");
+    assert_eq!(fs::read_dir(world.path("state/store/cache/work")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_step_that_two_images_begin_with_is_done_once() {
+    let world = World::new(&[tiny()]);
+    let done = Mutex::new(Vec::new());
+    let report = |progress: Progress| {
+        if let StepState::Finished { cached, .. } = progress.state
+            && progress.subject.starts_with("image")
+        {
+            done.lock().unwrap().push(cached);
+        }
+    };
+    let same = "date > /x; read x < /proc/sys/kernel/random/uuid; echo $x > /random";
+    let images = bake_beside(&world, &[("one", same), ("other", same)], &report)
+        .unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    assert_eq!(images[&image("one")], images[&image("other")]);
+    let mut done = done.into_inner().unwrap();
+    done.sort_unstable();
+    assert_eq!(done, [false, true]);
+}
+
+#[test]
 fn a_step_may_remove_replace_and_link() {
     let world = World::new(&packages());
     let script = "rm -r /usr/share/hello; mkdir /usr/share/hello; echo new > /usr/share/hello/new; \

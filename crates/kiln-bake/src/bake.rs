@@ -1,0 +1,516 @@
+//! One bake: every base and image after what it is made from, side by side where nothing says otherwise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use kiln_model::image::{Image, ImageConfig};
+use kiln_model::recipe::{BaseRecipe, CopyStep, ImageRecipe, ImageSource, RecipeStep, RunStep};
+use kiln_model::stack::Stack;
+use kiln_model::{BaseName, Digest, ImageName};
+use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
+
+use crate::accounts::Accounts;
+use crate::bake_error::{BakeError, StepError};
+use crate::baker::Baker;
+use crate::base::BaseMaker;
+use crate::cancel::Cancel;
+use crate::copy::Pick;
+use crate::fetch::Fetcher;
+use crate::forest;
+use crate::layer;
+use crate::lock::{Lock, LockedBase};
+use crate::normalise::{Occasion, normalise};
+use crate::oci::{self, HistoryLine};
+use crate::progress::{Progress, Report, StepState};
+use crate::sandbox::Invocation;
+use crate::source::{Source, SourceFiles};
+use crate::steps::{Claims, StepKey, StepRecord};
+use crate::workbench::{DEFAULT_PATH, WorkError, environment};
+
+/// The time of an image that no lock dates: the earliest that a zip archive can hold.
+const UNDATED: u64 = 315_532_800;
+
+/// One bake.
+pub(crate) struct Bake<'a> {
+    baker: &'a Baker,
+    stack: &'a Stack,
+    lock: &'a Lock,
+    /// The images that are asked for.
+    names: &'a BTreeSet<ImageName>,
+    /// They and all that they are made from, each with what it is made from.
+    parts: BTreeMap<Part, Option<Part>>,
+    /// What copies are made of; none where nothing is copied.
+    files: Option<SourceFiles>,
+    report: Report<'a>,
+    /// Set when the baker's is, and when something of this bake failed.
+    cancel: Cancel,
+    fetcher: Fetcher,
+    /// One base is fetched at a time: a mirror is asked by as many connections as is polite, and for each package once.
+    fetching: Mutex<()>,
+    /// A step that several images begin with is done once.
+    claims: Claims,
+    /// Whether it was said that steps are not limited.
+    warned: Once,
+}
+
+/// What is made in one piece.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Base(BaseName),
+    Image(ImageName),
+}
+
+/// What was made so far of a base or an image.
+#[derive(Debug, Clone)]
+struct Made {
+    /// The finished image, where it was asked for.
+    image: Option<Image>,
+    key: Option<StepKey>,
+    tree: MadeTree,
+    history: Vec<HistoryLine>,
+    config: ImageConfig,
+    time: u64,
+    /// Why it does not follow from recipe and lock alone.
+    unproven: Vec<String>,
+}
+
+/// A tree in memory, in the store, or both: a bake that finds everything loads none.
+#[derive(Debug, Clone)]
+struct MadeTree {
+    digest: Option<Digest>,
+    /// One tree for all that is made from it.
+    loaded: Arc<OnceLock<Tree>>,
+}
+
+impl Made {
+    fn nothing(time: u64) -> Self {
+        Self {
+            image: None,
+            key: None,
+            tree: MadeTree { digest: None, loaded: Arc::default() },
+            history: Vec::new(),
+            config: ImageConfig::default(),
+            time,
+            unproven: Vec::new(),
+        }
+    }
+}
+
+impl MadeTree {
+    fn get(&self, store: &Store) -> Result<&Tree, StepError> {
+        if self.loaded.get().is_none() {
+            let tree = match &self.digest {
+                Some(digest) => store.trees.load(digest)?,
+                None => Tree::new(),
+            };
+            let _ = self.loaded.set(tree);
+        }
+        Ok(self.loaded.get().expect("it was set just now"))
+    }
+}
+
+/// One step's place, for progress and errors.
+struct Place {
+    subject: String,
+    step: usize,
+    steps: usize,
+    what: String,
+}
+
+impl Place {
+    fn failed(&self, source: StepError) -> BakeError {
+        if matches!(
+            source,
+            StepError::Cancelled
+                | StepError::Work(WorkError::Sandbox(crate::sandbox::SandboxError::Cancelled))
+        ) {
+            return BakeError::Cancelled;
+        }
+        let Self { subject, step, steps, what } = self;
+        let (subject, what) = (subject.clone(), what.clone());
+        BakeError::Step { subject, step: *step, steps: *steps, what, source: Box::new(source) }
+    }
+
+    fn progress(&self, state: StepState) -> Progress {
+        let (subject, what) = (self.subject.clone(), self.what.clone());
+        Progress { subject, step: self.step, steps: self.steps, what, state }
+    }
+}
+
+impl<'a> Bake<'a> {
+    /// Finds out what is to be made.
+    pub(crate) fn new(
+        baker: &'a Baker,
+        stack: &'a Stack,
+        lock: &'a Lock,
+        source: &'a Source,
+        names: &'a BTreeSet<ImageName>,
+        report: Report<'a>,
+    ) -> Result<Self, BakeError> {
+        let parts = parts(stack, names)?;
+        let bases = parts.keys().filter_map(|part| match part {
+            Part::Base(base) => lock.stale_base(base, &stack.bases[base]),
+            Part::Image(_) => None,
+        });
+        let stale: Vec<_> = bases.collect();
+        if !stale.is_empty() {
+            return Err(BakeError::Stale { stale });
+        }
+        let copies = |part: &Part| {
+            let is_copy = |step: &RecipeStep| matches!(step, RecipeStep::Copy(_));
+            matches!(part, Part::Image(name) if stack.images[name].steps.iter().any(is_copy))
+        };
+        let snapshots = &baker.store.snapshots;
+        let files = parts.keys().any(copies).then(|| SourceFiles::open(source, snapshots)).transpose()?;
+        let cancel = baker.options.cancel.part();
+        let fetcher = baker.fetcher.under(cancel.clone());
+        let (fetching, claims, warned) = (Mutex::new(()), Claims::default(), Once::new());
+        Ok(Self {
+            baker,
+            stack,
+            lock,
+            names,
+            parts,
+            files,
+            report,
+            cancel,
+            fetcher,
+            fetching,
+            claims,
+            warned,
+        })
+    }
+
+    /// Makes it.
+    pub(crate) fn all(self) -> Result<BTreeMap<ImageName, Image>, BakeError> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let make = |part: &Part, from: Option<Made>| match part {
+            Part::Base(name) => self.base(name),
+            Part::Image(name) => self.image(name, from),
+        };
+        let made = forest::grow(&self.parts, cores, || self.cancel.set(), make)?;
+        let images = made.into_iter().filter_map(|(part, made)| match part {
+            Part::Image(name) => Some((name, made.image?)),
+            Part::Base(_) => None,
+        });
+        Ok(images.collect())
+    }
+
+    fn image(&self, name: &ImageName, from: Option<Made>) -> Result<Made, BakeError> {
+        let recipe = &self.stack.images[name];
+        let mut made = from.unwrap_or_else(|| Made::nothing(UNDATED));
+        made.image = None;
+        made.config = oci::merge(&made.config, &recipe.config);
+        for (index, step) in recipe.steps.iter().enumerate() {
+            let place = Place {
+                subject: format!("image {name}"),
+                step: index + 1,
+                steps: recipe.steps.len(),
+                what: describe(step),
+            };
+            self.step(&mut made, step, &place)?;
+        }
+        if self.names.contains(name) {
+            made.image = Some(self.finish(name, &made)?);
+        }
+        Ok(made)
+    }
+
+    /// Does one step, or finds its outcome.
+    fn step(&self, made: &mut Made, step: &RecipeStep, place: &Place) -> Result<(), BakeError> {
+        let began = Instant::now();
+        (self.report)(place.progress(StepState::Started));
+        let (key, pick) = match step {
+            RecipeStep::Copy(copy) => {
+                let pick = Pick::new(copy, self.files()).map_err(|error| place.failed(error.into()))?;
+                (StepKey::new(made.key, &copy_text(copy, &pick, made.time)), Some(pick))
+            }
+            RecipeStep::Run(run) => (StepKey::new(made.key, &run_text(run, made)), None),
+        };
+        let change = |tree: &mut Tree| match (step, &pick) {
+            (RecipeStep::Copy(copy), Some(pick)) => self.copy(copy, pick, made, tree),
+            (RecipeStep::Run(run), _) => self.run(run, made, tree),
+            (RecipeStep::Copy(_), None) => unreachable!("a copy step was picked above"),
+        };
+        // Whoever makes the same comes to an end before, and then it is found.
+        let _claim = self.found(key).is_none().then(|| self.claims.claim(key));
+        let cached = self.found(key);
+        let (record, tree) = match cached {
+            Some(record) => (record, Arc::default()),
+            None => self.made_of(made, key, change).map_err(|error| place.failed(error))?,
+        };
+        made.key = Some(key);
+        made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
+        if matches!(step, RecipeStep::Run(run) if run.network) {
+            made.unproven.push(format!("`{}` could reach the network", place.what));
+        }
+        made.history.push(HistoryLine { what: place.what.clone(), layer: record.layer });
+        let state = StepState::Finished { cached: cached.is_some(), elapsed: began.elapsed() };
+        (self.report)(place.progress(state));
+        Ok(())
+    }
+
+    fn files(&self) -> &SourceFiles {
+        self.files.as_ref().expect("they are opened where anything is copied")
+    }
+
+    fn found(&self, key: StepKey) -> Option<StepRecord> {
+        if self.baker.options.no_cache { None } else { self.baker.steps.step(key, &self.baker.store) }
+    }
+
+    /// Changes a tree, stores it and its layer, and notes the outcome.
+    fn made_of(
+        &self,
+        made: &Made,
+        key: StepKey,
+        change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
+    ) -> Result<(StepRecord, Arc<OnceLock<Tree>>), StepError> {
+        let store = &self.baker.store;
+        if self.cancel.is_set() {
+            return Err(StepError::Cancelled);
+        }
+        let old = made.tree.get(store)?;
+        let mut new = old.clone();
+        change(&mut new)?;
+        let layer = layer::store(&store.blobs, &store.objects, old, &new)?;
+        let record = StepRecord { tree: store.trees.put(&new)?, layer };
+        self.baker.steps.set_step(key, &record);
+        Ok((record, Arc::new(OnceLock::from(new))))
+    }
+
+    fn copy(&self, step: &CopyStep, pick: &Pick, made: &Made, tree: &mut Tree) -> Result<(), StepError> {
+        let store = &self.baker.store;
+        let owner = Accounts::read(tree, &store.objects)?.resolve(&step.owner)?;
+        let batch = store.objects.batch();
+        pick.apply(step, &owner, self.files(), tree, &batch, made.time)?;
+        Ok(batch.commit()?)
+    }
+
+    fn run(&self, step: &RunStep, made: &Made, tree: &mut Tree) -> Result<(), StepError> {
+        let baker = self.baker;
+        self.warn_of_missing_limits();
+        let accounts = Accounts::read(tree, &baker.store.objects)?;
+        let user = accounts.resolve(&step.user)?;
+        let mut env = environment(made.time);
+        env.insert("HOME".into(), accounts.home(user.uid).into());
+        env.extend(made.config.env.clone());
+        env.extend(step.env.clone());
+        let workdir = workdir(step, made);
+        make_workdir(tree, &workdir, made.time)?;
+        let invocation = Invocation {
+            argv: &step.argv,
+            env: &env,
+            workdir: &workdir,
+            user,
+            network: step.network,
+            timeout: baker.options.step_timeout,
+        };
+        baker.workbench.run(&baker.store, tree.clone(), tree, &invocation, made.time, &self.cancel)?;
+        let batch = baker.store.objects.batch();
+        normalise(tree, Occasion::Step, &baker.store.objects, &batch, made.time)?;
+        Ok(batch.commit()?)
+    }
+
+    fn warn_of_missing_limits(&self) {
+        self.warned.call_once(|| {
+            if let Some(reason) = self.baker.workbench.unenforced() {
+                let what = format!("what commands use of this machine is not limited: {reason}");
+                let subject = "sandbox".into();
+                (self.report)(Progress { subject, step: 1, steps: 1, what, state: StepState::Warned });
+            }
+        });
+    }
+
+    fn base(&self, name: &BaseName) -> Result<Made, BakeError> {
+        let locked = &self.lock.bases[name];
+        let BaseRecipe::Debian(recipe) = &self.stack.bases[name];
+        // The name is no part of what a base is: two stacks with the same packages share it.
+        let key = StepKey::new(None, &locked.describe());
+        let what = format!("debian {} with {} packages", recipe.suite, locked.packages.len());
+        let _claim = self.claims.claim(key);
+        let (record, tree) = match self.found(key) {
+            Some(record) => {
+                let place = Place { subject: format!("base {name}"), step: 1, steps: 1, what: what.clone() };
+                let state = StepState::Finished { cached: true, elapsed: Duration::ZERO };
+                (self.report)(place.progress(state));
+                (record, Arc::default())
+            }
+            None => self.make_base(name, locked, key)?,
+        };
+        let mut made = Made::nothing(locked.locked_at);
+        made.config.env.insert("PATH".into(), DEFAULT_PATH.into());
+        made.key = Some(key);
+        made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
+        made.history.push(HistoryLine { what, layer: record.layer });
+        Ok(made)
+    }
+
+    fn make_base(
+        &self,
+        name: &BaseName,
+        locked: &LockedBase,
+        key: StepKey,
+    ) -> Result<(StepRecord, Arc<OnceLock<Tree>>), BakeError> {
+        let baker = self.baker;
+        let maker = BaseMaker {
+            store: &baker.store,
+            fetcher: &self.fetcher,
+            packages: &baker.packages,
+            workbench: &baker.workbench,
+            cancel: &self.cancel,
+            apt: &baker.options.apt,
+            timeout: baker.options.step_timeout,
+        };
+        let BaseRecipe::Debian(recipe) = &self.stack.bases[name];
+        let count = locked.packages.len();
+        let step = |step, what: String| Place { subject: format!("base {name}"), step, steps: 4, what };
+        let place = step(1, format!("fetch {count} packages"));
+        let total = locked.packages.iter().map(|package| package.size).sum();
+        let done = AtomicU64::new(0);
+        let tell = |bytes| {
+            let done = done.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            (self.report)(place.progress(StepState::Advanced { done, total }));
+        };
+        let files = {
+            let _turn = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            self.timed(&place, || maker.fetch(recipe, locked, &tell))?
+        };
+        let place = step(2, format!("unpack {count} packages"));
+        let packages = self.timed(&place, || maker.unpack(locked, &files))?;
+        self.warn_of_missing_limits();
+        let place = step(3, "configure packages".into());
+        let tree = self.timed(&place, || maker.install(locked, &packages))?;
+        let nothing = Made::nothing(locked.locked_at);
+        let place = step(4, "store the image's layer".into());
+        self.timed(&place, || {
+            self.made_of(&nothing, key, |empty| {
+                *empty = tree;
+                Ok(())
+            })
+        })
+    }
+
+    fn timed<T>(&self, place: &Place, work: impl FnOnce() -> Result<T, StepError>) -> Result<T, BakeError> {
+        let began = Instant::now();
+        (self.report)(place.progress(StepState::Started));
+        let done = work().map_err(|error| place.failed(error))?;
+        (self.report)(place.progress(StepState::Finished { cached: false, elapsed: began.elapsed() }));
+        Ok(done)
+    }
+
+    /// Writes an image's config, manifest and record.
+    fn finish(&self, name: &ImageName, made: &Made) -> Result<Image, BakeError> {
+        let steps = made.history.len();
+        let what = "write the manifest".to_owned();
+        let place = Place { subject: format!("image {name}"), step: steps, steps, what };
+        self.write_image(made).map_err(|error| place.failed(error))
+    }
+
+    fn write_image(&self, made: &Made) -> Result<Image, StepError> {
+        let store = &self.baker.store;
+        let config = oci::config(&made.config, &made.history, made.time);
+        let config_digest = crate::hashing::sha256(&config);
+        let manifest = oci::manifest(&config_digest, config.len(), &made.history);
+        let digest = crate::hashing::sha256(&manifest);
+        if !self.baker.options.no_cache
+            && store.blobs.contains(&config_digest)
+            && store.blobs.contains(&digest)
+            && let Ok(image) = store.images.get(&digest)
+        {
+            return Ok(image);
+        }
+        store.blobs.put_bytes(&config)?;
+        store.blobs.put_bytes(&manifest)?;
+        let tree = made.tree.get(store)?;
+        let image = Image {
+            manifest: digest,
+            tree: match made.tree.digest {
+                Some(digest) => digest,
+                None => store.trees.put(tree)?,
+            },
+            config: made.config.clone(),
+            size_bytes: tree.size_bytes(),
+            unproven: made.unproven.clone(),
+        };
+        store.images.put(&image)?;
+        Ok(image)
+    }
+}
+
+/// Finds all that images are made from.
+fn parts(stack: &Stack, names: &BTreeSet<ImageName>) -> Result<BTreeMap<Part, Option<Part>>, BakeError> {
+    let recipe = |name: &ImageName| -> Result<&ImageRecipe, BakeError> {
+        stack.images.get(name).ok_or_else(|| BakeError::UnknownImage(name.clone()))
+    };
+    let mut parts = BTreeMap::new();
+    for name in names {
+        let mut on_the_way = BTreeSet::new();
+        let mut next = Some(name);
+        while let Some(name) = next.take() {
+            if !on_the_way.insert(name) {
+                return Err(BakeError::Circle(name.clone()));
+            }
+            let from = match &recipe(name)?.from {
+                ImageSource::Scratch => None,
+                ImageSource::Image(parent) => {
+                    next = Some(parent);
+                    Some(Part::Image(parent.clone()))
+                }
+                ImageSource::Base(base) if stack.bases.contains_key(base) => {
+                    parts.insert(Part::Base(base.clone()), None);
+                    Some(Part::Base(base.clone()))
+                }
+                ImageSource::Base(base) => return Err(BakeError::UnknownBase(base.clone())),
+            };
+            parts.insert(Part::Image(name.clone()), from);
+        }
+    }
+    Ok(parts)
+}
+
+/// Names a step as the recipe has it, for progress, errors and the image's history.
+fn describe(step: &RecipeStep) -> String {
+    match step {
+        RecipeStep::Copy(copy) => format!("copy {} {}", copy.from, copy.to),
+        RecipeStep::Run(run) if run.network => format!("run with network: {}", run.argv.join(" ")),
+        RecipeStep::Run(run) => format!("run {}", run.argv.join(" ")),
+    }
+}
+
+fn copy_text(step: &CopyStep, pick: &Pick, time: u64) -> String {
+    let CopyStep { to, owner, mode, .. } = step;
+    format!("copy to {to:?} owner {owner:?} mode {mode:?} time {time}\n{}", pick.describe())
+}
+
+fn run_text(step: &RunStep, made: &Made) -> String {
+    let RunStep { argv, env, user, network, .. } = step;
+    let (inherited, workdir, time) = (&made.config.env, workdir(step, made), made.time);
+    format!(
+        "run {argv:?} env {inherited:?} {env:?} workdir {workdir:?} user {user:?} network {network} time {time}"
+    )
+}
+
+fn workdir(step: &RunStep, made: &Made) -> String {
+    let own = if step.workdir.is_empty() { &made.config.workdir } else { &step.workdir };
+    if own.is_empty() { "/".into() } else { own.clone() }
+}
+
+/// Makes the working folder where the image has none, as Docker does.
+fn make_workdir(tree: &mut Tree, workdir: &str, time: u64) -> Result<(), StepError> {
+    let path = TreePath::parse(workdir)?;
+    if tree.resolve(&path, true).is_ok_and(|real| tree.get(&real).is_some_and(Entry::is_dir)) {
+        return Ok(());
+    }
+    let mtime = Mtime { secs: time as i64, nanos: 0 };
+    let folder = Entry { meta: Meta { mode: 0o755, mtime, ..Meta::default() }, kind: Kind::Dir };
+    let mut at = TreePath::root();
+    for name in path.names() {
+        at = tree.resolve(&at.join(name)?, true)?;
+        if tree.get(&at).is_none() {
+            tree.insert(&at, folder.clone())?;
+        }
+    }
+    Ok(())
+}
