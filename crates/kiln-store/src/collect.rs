@@ -5,16 +5,19 @@
 //! costs room, to keep too little costs a rollback.
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, ErrorKind, Read};
 
 use kiln_model::Digest;
 
 use crate::error::ReadError;
-use crate::lease::LeaseError;
+use crate::lease::Collection;
 use crate::store::Store;
 
 /// A larger blob is a layer or a package, not a document that refers to others.
 const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// RFC 8878, section 3.1.1.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 const HEX_DIGITS: usize = 64;
 
@@ -36,9 +39,6 @@ pub struct Collected {
 /// Nothing, or not everything, was collected. What is left is whole, and a later attempt goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
-    /// Somebody is storing; try again later.
-    #[error(transparent)]
-    Lease(#[from] LeaseError),
     /// Something that is kept can't be read, so nobody knows what it refers to. Nothing was removed.
     #[error("nothing was collected, because something that is kept can't be read")]
     Read(#[from] ReadError),
@@ -47,83 +47,115 @@ pub enum CollectError {
     Io(#[from] io::Error),
 }
 
-/// What is kept.
-#[derive(Default)]
-struct Marked {
+/// What is kept: what was named, and what that refers to, directly or not.
+#[derive(Debug, Default)]
+pub struct Needed {
     /// Blobs and manifests.
     digests: BTreeSet<Digest>,
     trees: BTreeSet<Digest>,
     objects: BTreeSet<Digest>,
 }
 
+impl Needed {
+    /// Whether this blob or manifest is kept.
+    pub fn contains(&self, digest: &Digest) -> bool {
+        self.digests.contains(digest)
+    }
+}
+
 impl Store {
-    /// Removes everything but `roots` and what they refer to, directly or not: manifests, releases, bindings, snapshots, or any
-    /// other digest. Names of images that are removed go as well.
+    /// Adds roots to what is kept, and all that they refer to: manifests, releases, bindings, snapshots, trees, or any other
+    /// digest.
+    ///
+    /// Name them only once the collection has begun: what was stored before it is recorded by then.
     ///
     /// # Errors
-    /// See [`CollectError`].
-    pub fn collect(&self, roots: impl IntoIterator<Item = Digest>) -> Result<Collected, CollectError> {
-        let _collection = self.leases.begin_collection()?;
-        let marked = self.mark(roots)?;
-        Ok(self.sweep(&marked)?)
-    }
-
-    fn mark(&self, roots: impl IntoIterator<Item = Digest>) -> Result<Marked, ReadError> {
-        let mut marked = Marked::default();
+    /// Something that is kept can't be read.
+    pub fn need(
+        &self,
+        _begun: &Collection,
+        needed: &mut Needed,
+        roots: impl IntoIterator<Item = Digest>,
+    ) -> Result<(), ReadError> {
         let mut ahead: Vec<Digest> = roots.into_iter().collect();
         while let Some(digest) = ahead.pop() {
-            if !marked.digests.insert(digest) {
+            if !needed.digests.insert(digest) {
                 continue;
             }
             if self.images.contains(&digest) {
-                self.mark_tree(self.images.get(&digest)?.tree, &mut marked)?;
+                self.need_tree(self.images.get(&digest)?.tree, needed)?;
             }
             if self.trees.contains(&digest) {
-                self.mark_tree(digest, &mut marked)?;
+                self.need_tree(digest, needed)?;
             }
-            if self.blobs.size(&digest).is_some_and(|size| size <= DOCUMENT_BYTES_MAX) {
+            if self.is_document(&digest)? {
                 let referred = digests_in(&self.blobs.read_verified(&digest)?);
                 ahead.extend(
                     referred.into_iter().filter(|it| self.blobs.contains(it) || self.images.contains(it)),
                 );
             }
         }
-        for (base, variant) in self.trees.variants() {
-            if marked.trees.contains(&base) {
-                marked.trees.insert(variant);
-            }
-        }
-        Ok(marked)
+        Ok(())
     }
 
-    fn mark_tree(&self, tree: Digest, marked: &mut Marked) -> Result<(), ReadError> {
-        if marked.trees.insert(tree) {
-            marked.objects.extend(self.trees.load_furnished(&tree)?.objects());
+    /// Whether a blob may name others. One that is compressed, as layers are, would be read for nothing.
+    fn is_document(&self, digest: &Digest) -> Result<bool, ReadError> {
+        if self.blobs.size(digest).is_none_or(|size| size > DOCUMENT_BYTES_MAX) {
+            return Ok(false);
+        }
+        let mut magic = [0; ZSTD_MAGIC.len()];
+        let mut reader = self.blobs.open_file(digest)?;
+        let failed = |error| ReadError::at(self.blobs.path_of(digest))(error);
+        let is_short = match reader.read_exact(&mut magic) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => true,
+            other => other.map(|()| false).map_err(failed)?,
+        };
+        Ok(is_short || magic != ZSTD_MAGIC)
+    }
+
+    fn need_tree(&self, tree: Digest, needed: &mut Needed) -> Result<(), ReadError> {
+        if needed.trees.insert(tree) {
+            needed.objects.extend(self.trees.load_furnished(&tree)?.objects());
         }
         Ok(())
     }
 
-    /// In the order in which they refer to one another, so that a crash leaves nothing that refers to what is gone.
-    fn sweep(&self, marked: &Marked) -> io::Result<Collected> {
+    /// Removes everything but what is kept. Names of images that are removed go as well.
+    ///
+    /// In the order in which things refer to one another, so that a crash leaves nothing that refers to what is gone.
+    ///
+    /// # Errors
+    /// The file system refused. What is left is whole, and a later attempt goes on.
+    pub fn collect(&self, _begun: &Collection, needed: &Needed) -> io::Result<Collected> {
         let mut collected = Collected::default();
         for (name, manifest) in self.images.names()? {
-            if !marked.digests.contains(&manifest) {
+            if !needed.digests.contains(&manifest) {
                 self.images.remove_name(&name)?;
             }
         }
-        for manifest in self.images.list()?.into_iter().filter(|it| !marked.digests.contains(it)) {
+        for manifest in self.images.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
             collected.images += u64::from(self.images.remove(&manifest)?);
         }
-        for tree in self.trees.list()?.into_iter().filter(|it| !marked.trees.contains(it)) {
+        let trees = self.trees.list()?;
+        // Only now: a variant is noted before it is stored, so each that was listed is noted by now.
+        let variants: BTreeSet<Digest> = self
+            .trees
+            .variants()
+            .into_iter()
+            .filter(|(base, _)| needed.trees.contains(base))
+            .map(|it| it.1)
+            .collect();
+        let is_needed = |tree: &Digest| needed.trees.contains(tree) || variants.contains(tree);
+        for tree in trees.into_iter().filter(|it| !is_needed(it)) {
             collected.bytes += self.trees.size(&tree).unwrap_or(0);
             collected.trees += u64::from(self.trees.remove(&tree)?);
         }
-        self.trees.forget_missing_variants()?;
-        for object in self.objects.list()?.into_iter().filter(|it| !marked.objects.contains(it)) {
+        self.trees.forget_variants_of_missing()?;
+        for object in self.objects.list()?.into_iter().filter(|it| !needed.objects.contains(it)) {
             collected.bytes += self.objects.size(&object).unwrap_or(0);
             collected.objects += u64::from(self.objects.remove(&object)?);
         }
-        for blob in self.blobs.list()?.into_iter().filter(|it| !marked.digests.contains(it)) {
+        for blob in self.blobs.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
             collected.bytes += self.blobs.size(&blob).unwrap_or(0);
             collected.blobs += u64::from(self.blobs.remove(&blob)?);
         }
@@ -172,6 +204,14 @@ mod tests {
         manifest
     }
 
+    /// Collects everything but these and what they refer to.
+    fn collect(store: &Store, roots: &[Digest]) -> Result<Collected, CollectError> {
+        let begun = store.leases.begin_collection().unwrap();
+        let mut needed = Needed::default();
+        store.need(&begun, &mut needed, roots.iter().copied())?;
+        Ok(store.collect(&begun, &needed)?)
+    }
+
     fn release(store: &Store, manifest: Digest) -> Digest {
         let files = [(TreePath::parse("stack.hcl").unwrap(), 0o644, SourceContent::File(&b"stack"[..]))];
         let release = Release {
@@ -190,7 +230,7 @@ mod tests {
         let store = Store::open(state.path()).unwrap();
         let (kept, lost) = (image(&store, "kept"), image(&store, "lost"));
         let release = release(&store, kept);
-        let collected = store.collect([release]).unwrap();
+        let collected = collect(&store, &[release]).unwrap();
         assert_eq!((collected.images, collected.trees, collected.objects, collected.blobs), (1, 2, 1, 2));
         assert!(collected.bytes > 0);
         let image = store.images.get(&kept).unwrap();
@@ -202,7 +242,7 @@ mod tests {
         assert_eq!((store.images.by_name("kept"), store.images.by_name("lost")), (Some(kept), None));
         assert!(!store.images.contains(&lost));
         assert_eq!(store.trees.variants().len(), 1);
-        assert_eq!(store.collect([release]).unwrap(), Collected::default(), "nothing is left to collect");
+        assert_eq!(collect(&store, &[release]).unwrap(), Collected::default(), "nothing is left to collect");
     }
 
     #[test]
@@ -212,25 +252,52 @@ mod tests {
         let package = store.blobs.put_bytes(b"a package").unwrap();
         let lock = store.blobs.put_bytes(format!("sha256 = \"{}\"", package.hex()).as_bytes()).unwrap();
         store.blobs.put_bytes(b"another").unwrap();
-        assert_eq!(store.collect([lock]).unwrap().blobs, 1);
+        assert_eq!(collect(&store, &[lock]).unwrap().blobs, 1);
         assert!(store.blobs.contains(&package));
     }
 
     #[test]
-    fn nothing_is_collected_beside_a_lease_or_while_something_kept_is_corrupt() {
+    fn a_variant_that_is_about_to_be_stored_is_kept_with_its_tree() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let manifest = image(&store, "kept");
+        let base = store.images.get(&manifest).unwrap().tree;
+        let [(_, variant)] = store.trees.variants().try_into().unwrap();
+        assert!(store.trees.remove(&variant).unwrap(), "as before it is stored");
+        collect(&store, &[manifest]).unwrap();
+        assert_eq!(store.trees.variants(), [(base, variant)], "it stays noted");
+        store.images.remove(&manifest).unwrap();
+        collect(&store, &[]).unwrap();
+        assert_eq!((store.trees.variants(), store.trees.list().unwrap()), (vec![], vec![]));
+    }
+
+    #[test]
+    fn a_compressed_blob_names_nothing_and_is_not_read() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let named = store.blobs.put_bytes(b"named").unwrap();
+        let layer = [&ZSTD_MAGIC[..], named.hex().as_bytes()].concat();
+        let layer = store.blobs.put_bytes(&layer).unwrap();
+        let short = store.blobs.put_bytes(b"ab").unwrap();
+        fs::write(store.blobs.path_of(&layer), [&ZSTD_MAGIC[..], b"damaged"].concat()).unwrap();
+        assert_eq!(collect(&store, &[layer, short]).unwrap().blobs, 1);
+        assert!(
+            store.blobs.contains(&layer) && store.blobs.contains(&short) && !store.blobs.contains(&named)
+        );
+    }
+
+    #[test]
+    fn nothing_is_collected_while_something_kept_is_corrupt() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
         let manifest = image(&store, "kept");
         let stray = store.blobs.put_bytes(b"stray").unwrap();
-        let lease = store.leases.take("bake").unwrap();
-        assert!(matches!(store.collect([manifest]), Err(CollectError::Lease(LeaseError::Held { .. }))));
-        drop(lease);
         let tree = store.trees.path_of(&store.images.get(&manifest).unwrap().tree);
         let whole = fs::read(&tree).unwrap();
         fs::write(&tree, &whole[..whole.len() - 1]).unwrap();
-        assert!(matches!(store.collect([manifest]), Err(CollectError::Read(_))));
+        assert!(matches!(collect(&store, &[manifest]), Err(CollectError::Read(_))));
         assert!(store.blobs.contains(&stray));
         fs::write(&tree, whole).unwrap();
-        assert_eq!(store.collect([manifest]).unwrap().blobs, 1);
+        assert_eq!(collect(&store, &[manifest]).unwrap().blobs, 1);
     }
 }

@@ -30,10 +30,10 @@ pub mod trees;
 mod wire;
 
 pub use blob::{BlobReader, BlobWriter, Blobs};
-pub use collect::{CollectError, Collected};
+pub use collect::{CollectError, Collected, Needed};
 pub use error::{PutError, ReadError};
 pub use image::Images;
-pub use lease::{Lease, Leases};
+pub use lease::{Collection, Lease, Leases};
 pub use log::EventLog;
 pub use object::Objects;
 pub use release::Releases;

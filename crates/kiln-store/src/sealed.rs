@@ -12,6 +12,7 @@
 mod cipher;
 mod record;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -23,6 +24,7 @@ use rustix::fs::{FlockOperation, flock};
 use zeroize::Zeroizing;
 
 use crate::error::PutError;
+use crate::lease::Collection;
 use crate::shelf::{replace_private_file, sweep, sync_folder};
 use cipher::{DataKey, MasterKey};
 use record::Record;
@@ -243,18 +245,7 @@ impl Sealed {
             return Ok(false);
         }
         let _lock = lock(&self.root)?;
-        let key = self.root.join("keys").join(version);
-        let was_kept = shred(&key).map_err(SealedError::at(&key))?;
-        let value = self.value_path(version);
-        if let Some(record) = read(&value)?.and_then(|bytes| Record::parse(&bytes)) {
-            let equal = self.root.join("equal").join(&record.mac);
-            // A newer version may have come to be found under this MAC after a crash.
-            if read(&equal)?.is_some_and(|found| *found == *version.as_bytes()) {
-                remove(&equal)?;
-            }
-        }
-        remove(&value)?;
-        Ok(was_kept)
+        erase_in(&self.root, version)
     }
 
     /// Lists the versions that are kept, in order, with whose they are.
@@ -278,13 +269,11 @@ impl Sealed {
     }
 
     fn is_kept(&self, version: &str) -> bool {
-        cipher::is_version(version)
-            && self.root.join("keys").join(version).is_file()
-            && self.value_path(version).is_file()
+        is_kept_in(&self.root, version)
     }
 
     fn value_path(&self, version: &str) -> PathBuf {
-        self.root.join("values").join(format!("{version}.json"))
+        value_path(&self.root, version)
     }
 
     fn mac(&self, stack: &StackName, name: &SecretName, value: &SecretValue) -> String {
@@ -294,6 +283,73 @@ impl Sealed {
     fn write(&self, folder: &str, name: &str, bytes: &[u8]) -> Result<(), SealedError> {
         Ok(replace_private_file(&self.root.join(folder).join(name), &self.root.join("tmp"), bytes)?)
     }
+}
+
+/// Erases every value of a state folder but those of the versions that are kept, and returns how many there were. This
+/// needs no key, so whoever collects need not be able to read a single value.
+///
+/// Captures hold a lease until what refers to them is recorded, so none of those that are about to be can be missed.
+///
+/// # Errors
+/// See [`SealedError`]. What is left is whole, and a later attempt goes on.
+pub fn erase_all_but(
+    state: impl AsRef<Path>,
+    _begun: &Collection,
+    kept: &BTreeSet<String>,
+) -> Result<u64, SealedError> {
+    let root = state.as_ref().join("sealed");
+    if !root.is_dir() {
+        return Ok(0);
+    }
+    let _lock = lock(&root)?;
+    let mut gone = BTreeSet::new();
+    // In both: an erasure that was cut short leaves a value without a key.
+    for folder in ["keys", "values"] {
+        let folder = root.join(folder);
+        for file in fs::read_dir(&folder).map_err(SealedError::at(&folder))? {
+            let name = file.map_err(SealedError::at(&folder))?.file_name();
+            let version = name.to_str().map(|name| name.strip_suffix(".json").unwrap_or(name));
+            gone.extend(
+                version.filter(|it| cipher::is_version(it) && !kept.contains(*it)).map(str::to_owned),
+            );
+        }
+    }
+    let mut erased = 0;
+    for version in &gone {
+        erased += u64::from(erase_in(&root, version)?);
+    }
+    Ok(erased)
+}
+
+/// Whether a version was captured in a state folder and is not erased; needs no key.
+pub fn is_kept(state: impl AsRef<Path>, version: &str) -> bool {
+    is_kept_in(&state.as_ref().join("sealed"), version)
+}
+
+fn is_kept_in(root: &Path, version: &str) -> bool {
+    cipher::is_version(version)
+        && root.join("keys").join(version).is_file()
+        && value_path(root, version).is_file()
+}
+
+fn value_path(root: &Path, version: &str) -> PathBuf {
+    root.join("values").join(format!("{version}.json"))
+}
+
+/// Erases a version, under the lock; whether there was a key.
+fn erase_in(root: &Path, version: &str) -> Result<bool, SealedError> {
+    let key = root.join("keys").join(version);
+    let was_kept = shred(&key).map_err(SealedError::at(&key))?;
+    let value = value_path(root, version);
+    if let Some(record) = read(&value)?.and_then(|bytes| Record::parse(&bytes)) {
+        let equal = root.join("equal").join(&record.mac);
+        // A newer version may have come to be found under this MAC after a crash.
+        if read(&equal)?.is_some_and(|found| *found == *version.as_bytes()) {
+            remove(&equal)?;
+        }
+    }
+    remove(&value)?;
+    Ok(was_kept)
 }
 
 /// Takes the lock that makes captures and erasures follow one another; it ends when the file is closed.

@@ -146,9 +146,11 @@ impl Trees {
         if let Some((_, variant)) = read_variant(&cached).filter(|(_, variant)| self.contains(variant)) {
             return Ok(variant);
         }
-        let variant = self.put_with(&self.load(tree)?, points)?;
+        let image = self.image_with(&self.load(tree)?, points)?;
+        let variant = sha256(&image);
+        // Noted before it is stored: whoever stores it holds no lease, and a collection keeps what is noted of a kept tree.
         replace_file(&cached, &self.tmp, format!("{tree} {variant}").as_bytes())?;
-        Ok(variant)
+        Ok(self.shelf.put_bytes(&image)?)
     }
 
     /// Lists the variants that were made, each after the tree that it was made of.
@@ -157,11 +159,11 @@ impl Trees {
         files.into_iter().flatten().flatten().filter_map(|file| read_variant(&file.path())).collect()
     }
 
-    /// Removes what is known of variants that are gone.
-    pub(crate) fn forget_missing_variants(&self) -> io::Result<()> {
+    /// Removes what is noted of variants of trees that are gone. A variant that is not there may be about to be stored.
+    pub(crate) fn forget_variants_of_missing(&self) -> io::Result<()> {
         for file in fs::read_dir(self.cache.join("variants"))? {
             let path = file?.path();
-            if !read_variant(&path).is_some_and(|(_, variant)| self.contains(&variant)) {
+            if !read_variant(&path).is_some_and(|(base, _)| self.contains(&base)) {
                 fs::remove_file(path)?;
             }
         }
@@ -169,6 +171,11 @@ impl Trees {
     }
 
     fn put_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
+        Ok(self.shelf.put_bytes(&self.image_with(tree, points)?)?)
+    }
+
+    /// The metadata of a tree with mount points.
+    fn image_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Vec<u8>, PutTreeError> {
         let furnished = skeleton::furnish(tree, points).map_err(PutTreeError::MountPoint)?;
         let mut image = Vec::new();
         write_image(&furnished, Contents::Redirected, &mut image).map_err(|error| match error {
@@ -176,7 +183,7 @@ impl Trees {
             WriteError::Object(error) => PutTreeError::Read(error),
             WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
         })?;
-        Ok(self.shelf.put_bytes(&image)?)
+        Ok(image)
     }
 
     /// Reads a tree back as it was put: without the mount points that were added.

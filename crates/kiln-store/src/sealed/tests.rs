@@ -157,3 +157,26 @@ fn captures_at_once_agree_on_one_version() {
     });
     assert!(versions.iter().all(|version| *version == versions[0]), "{versions:?}");
 }
+
+#[test]
+fn what_no_revision_needs_is_erased_without_a_key() {
+    let state = tempfile::tempdir().unwrap();
+    let leases = crate::Store::open(state.path()).unwrap().leases;
+    let begun = leases.begin_collection().unwrap();
+    assert_eq!(erase_all_but(state.path(), &begun, &BTreeSet::new()).unwrap(), 0, "there is no sealed store");
+    let sealed = Sealed::open(state.path()).unwrap();
+    let [kept, lost, torn] =
+        ["a", "b", "c"].map(|text| sealed.capture(&stack(), &name("db"), &value(text)).unwrap());
+    // As an erasure leaves it that was killed after its first step.
+    fs::remove_file(state.path().join("sealed/keys").join(&torn)).unwrap();
+    fs::rename(state.path().join("sealed/key"), state.path().join("sealed/key.aside")).unwrap();
+    assert_eq!(erase_all_but(state.path(), &begun, &BTreeSet::from([kept.clone()])).unwrap(), 1);
+    fs::rename(state.path().join("sealed/key.aside"), state.path().join("sealed/key")).unwrap();
+    assert_eq!(sealed.list().unwrap(), [(stack(), name("db"), kept.clone())]);
+    assert!(
+        is_kept(state.path(), &kept) && !is_kept(state.path(), &lost) && !is_kept(state.path(), "../key")
+    );
+    let files = |folder: &str| fs::read_dir(state.path().join("sealed").join(folder)).unwrap().count();
+    assert_eq!((files("keys"), files("values"), files("equal")), (1, 1, 1));
+    assert!(matches!(sealed.reveal(&stack(), &name("db"), &lost), Err(SealedError::Missing { .. })));
+}
