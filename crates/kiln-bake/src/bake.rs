@@ -275,7 +275,7 @@ impl<'a> Bake<'a> {
         let mut new = old.clone();
         change(&mut new)?;
         let layer = layer::store(&store.blobs, &store.objects, old, &new)?;
-        let record = StepRecord { tree: store.trees.put(&new)?, layer };
+        let record = StepRecord { tree: store.trees.put(&new)?, layer, after: made.key };
         self.baker.steps.set_step(key, &record);
         Ok((record, Arc::new(OnceLock::from(new))))
     }

@@ -1,7 +1,7 @@
 //! The one entry point: locks and bakes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use kiln_model::ImageName;
@@ -20,7 +20,7 @@ use crate::locking::{LockError, LockOptions, Locker};
 use crate::progress::Report;
 use crate::sandbox::StepLimits;
 use crate::source::Source;
-use crate::steps::StepCache;
+use crate::steps::{STEPS, StepCache, cache_of};
 use crate::workbench::Workbench;
 
 /// A step that takes this long hangs: the largest installations take a few minutes.
@@ -77,14 +77,13 @@ impl Baker {
     /// # Errors
     /// The file system refused.
     pub fn new(store: Store, options: BakerOptions) -> Result<Self, OpenBakerError> {
-        let beside = store.objects.root().parent().unwrap_or(Path::new("/")).join("cache");
-        let root = options.cache.clone().unwrap_or(beside);
+        let root = options.cache.clone().unwrap_or_else(|| cache_of(&store));
         let at = |name: &str| root.join(name);
         let failed = |path: PathBuf| move |source| OpenBakerError { path, source };
         Ok(Self {
             fetcher: Fetcher::new(options.cancel.clone()),
             packages: PackageCache::open(at("packages")).map_err(failed(at("packages")))?,
-            steps: StepCache::open(at("steps")).map_err(failed(at("steps")))?,
+            steps: StepCache::open(at(STEPS)).map_err(failed(at(STEPS)))?,
             workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,
             options,

@@ -57,4 +57,5 @@ pub use normalise::{NORMALISERS, NormaliseError, Normaliser, Treatment};
 pub use progress::{Progress, Report, StepState};
 pub use sandbox::{SandboxError, StepLimits};
 pub use source::{Source, SourceError};
+pub use steps::CachedSteps;
 pub use workbench::WorkError;

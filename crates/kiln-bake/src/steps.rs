@@ -3,9 +3,10 @@
 //! A record is a name for bytes that are in the store anyway: it may be lost, and is written whole or not at all. Keys hold
 //! the digest of everything that decides, so a record is never out of date.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, PoisonError};
 
@@ -18,11 +19,14 @@ use crate::layer::Layer;
 /// Raised when the same inputs come to give another outcome: normalisers, layers, the way scripts are run.
 const BAKE_VERSION: &str = "kiln bake 2";
 
-/// A record is a line or two.
+/// The folder of records in that of the caches.
+pub(crate) const STEPS: &str = "steps";
+
+/// A record is a few lines.
 const RECORD_BYTES_MAX: u64 = 4096;
 
 /// What a step is made from, all of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StepKey(Digest);
 
 impl StepKey {
@@ -70,6 +74,8 @@ pub(crate) struct StepRecord {
     pub(crate) tree: Digest,
     /// Its layer; none where it changed nothing.
     pub(crate) layer: Option<Layer>,
+    /// What it was done to; none for the first of all.
+    pub(crate) after: Option<StepKey>,
 }
 
 /// The records of a machine.
@@ -86,7 +92,7 @@ impl StepCache {
 
     /// Returns a step's outcome if it and all that it names are still in the store.
     pub(crate) fn step(&self, key: StepKey, store: &Store) -> Option<StepRecord> {
-        let record = StepRecord::parse(&self.read(key)?)?;
+        let record = StepRecord::parse(&read(&self.folder.join(key.0.hex()))?)?;
         let whole = store.trees.contains(&record.tree)
             && record.layer.is_none_or(|layer| store.blobs.size(&layer.digest) == Some(layer.size));
         whole.then_some(record)
@@ -95,12 +101,6 @@ impl StepCache {
     /// Notes a step's outcome.
     pub(crate) fn set_step(&self, key: StepKey, record: &StepRecord) {
         self.write(key, &record.to_string());
-    }
-
-    fn read(&self, key: StepKey) -> Option<String> {
-        let path = self.folder.join(key.0.hex());
-        let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= RECORD_BYTES_MAX);
-        if small { fs::read_to_string(path).ok() } else { None }
     }
 
     /// A record that can't be written costs time at the next bake, and is no reason to fail this one.
@@ -118,6 +118,9 @@ impl StepCache {
 impl std::fmt::Display for StepRecord {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         writeln!(f, "tree {}", self.tree)?;
+        if let Some(StepKey(after)) = self.after {
+            writeln!(f, "after {after}")?;
+        }
         if let Some(Layer { digest, size, diff_id }) = self.layer {
             writeln!(f, "layer {digest} {size} {diff_id}")?;
         }
@@ -127,18 +130,78 @@ impl std::fmt::Display for StepRecord {
 
 impl StepRecord {
     fn parse(text: &str) -> Option<Self> {
-        let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split(' ').collect()).collect();
-        let lines: Vec<&[&str]> = lines.iter().map(Vec::as_slice).collect();
-        match lines.as_slice() {
-            [["tree", tree], ["end"]] => Some(Self { tree: tree.parse().ok()?, layer: None }),
-            [["tree", tree], ["layer", digest, size, diff_id], ["end"]] => {
-                let (digest, diff_id) = (digest.parse().ok()?, diff_id.parse().ok()?);
-                let layer = Layer { digest, size: size.parse().ok()?, diff_id };
-                Some(Self { tree: tree.parse().ok()?, layer: Some(layer) })
+        let mut lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        let ["tree", tree] = lines.next()?[..] else { return None };
+        let mut record = Self { tree: tree.parse().ok()?, layer: None, after: None };
+        for line in lines {
+            match line[..] {
+                ["after", key] => record.after = Some(StepKey(key.parse().ok()?)),
+                ["layer", digest, size, diff_id] => {
+                    let (digest, diff_id) = (digest.parse().ok()?, diff_id.parse().ok()?);
+                    record.layer = Some(Layer { digest, size: size.parse().ok()?, diff_id });
+                }
+                ["end"] => return Some(record),
+                _ => return None,
             }
-            _ => None,
+        }
+        None
+    }
+}
+
+/// What the caches of bakes hold on to in a store.
+#[derive(Debug)]
+pub struct CachedSteps {
+    folder: PathBuf,
+    records: BTreeMap<StepKey, StepRecord>,
+}
+
+impl CachedSteps {
+    /// Reads the records of a store. What can't be read is as good as absent.
+    pub fn read(store: &Store) -> Self {
+        let folder = cache_of(store).join(STEPS);
+        let files = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let record = |file: fs::DirEntry| {
+            let key = format!("sha256:{}", file.file_name().to_str()?).parse().ok()?;
+            Some((StepKey(key), StepRecord::parse(&read(&file.path())?)?))
+        };
+        Self { records: files.filter_map(record).collect(), folder }
+    }
+
+    /// Returns the trees between the steps of what is kept, so that its next bake does again only what changed: those whose
+    /// layers, and those of all steps before them, are.
+    pub fn trees(&self, is_kept: impl Fn(&Digest) -> bool) -> BTreeSet<Digest> {
+        let is_whole = |key: &StepKey| {
+            let mut next = Some(*key);
+            // A key is a digest over its parent, so there is no way round in a circle.
+            while let Some(key) = next {
+                let Some(record) = self.records.get(&key) else { return false };
+                if record.layer.is_some_and(|layer| !is_kept(&layer.digest)) {
+                    return false;
+                }
+                next = record.after;
+            }
+            true
+        };
+        self.records.iter().filter(|(key, _)| is_whole(key)).map(|(_, record)| record.tree).collect()
+    }
+
+    /// Forgets the records whose trees are gone.
+    pub fn forget_missing(&self, store: &Store) {
+        for (key, _) in self.records.iter().filter(|(_, record)| !store.trees.contains(&record.tree)) {
+            // One that stays is told from a whole one by whoever finds it.
+            let _ = fs::remove_file(self.folder.join(key.0.hex()));
         }
     }
+}
+
+fn read(path: &Path) -> Option<String> {
+    let small = fs::metadata(path).is_ok_and(|meta| meta.len() <= RECORD_BYTES_MAX);
+    if small { fs::read_to_string(path).ok() } else { None }
+}
+
+/// Where the caches of a store are unless a baker was told otherwise.
+pub(crate) fn cache_of(store: &Store) -> PathBuf {
+    store.objects.root().parent().unwrap_or(Path::new("/")).join("cache")
 }
 
 #[cfg(test)]
@@ -147,15 +210,40 @@ mod tests {
 
     #[test]
     fn a_record_reads_back_what_it_prints_and_a_torn_one_is_none() {
-        let digest = sha256(b"");
-        let layer = Layer { digest, size: 7, diff_id: digest };
-        for record in
-            [StepRecord { tree: digest, layer: Some(layer) }, StepRecord { tree: digest, layer: None }]
-        {
+        let (digest, after) = (sha256(b""), Some(StepKey::new(None, "a")));
+        let layer = Some(Layer { digest, size: 7, diff_id: digest });
+        for (layer, after) in [(layer, after), (layer, None), (None, after), (None, None)] {
+            let record = StepRecord { tree: digest, layer, after };
             let text = record.to_string();
             assert_eq!(StepRecord::parse(&text), Some(record));
             assert_eq!(StepRecord::parse(&text[..text.len() - 5]), None);
         }
+    }
+
+    #[test]
+    fn what_is_between_the_steps_of_a_kept_image_is_kept_and_no_more() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let cache = StepCache::open(cache_of(&store).join(STEPS)).unwrap();
+        let layer = |text: &str| Layer { digest: sha256(text.as_bytes()), size: 1, diff_id: sha256(b"") };
+        let tree = |text: &str| sha256(format!("tree {text}").as_bytes());
+        let step = |text: &str, after, of: Option<&str>| {
+            let key = StepKey::new(after, text);
+            cache.set_step(key, &StepRecord { tree: tree(text), layer: of.map(layer), after });
+            Some(key)
+        };
+        for base in ["old base", "new base"] {
+            let copied = step(&format!("copy on {base}"), step(base, None, Some(base)), Some("copy"));
+            step(&format!("nothing on {base}"), copied, None);
+        }
+        step("left over", None, Some("left over"));
+        let kept = [layer("new base").digest, layer("copy").digest];
+        let found = CachedSteps::read(&store).trees(|digest| kept.contains(digest));
+        // The layer of the copy is the same on both bases; the trees are not.
+        assert_eq!(found, ["new base", "copy on new base", "nothing on new base"].map(tree).into());
+        assert_eq!(CachedSteps::read(&store).records.len(), 7);
+        CachedSteps::read(&store).forget_missing(&store);
+        assert_eq!(CachedSteps::read(&store).records.len(), 0, "none of the trees is there");
     }
 
     #[test]
