@@ -1,6 +1,8 @@
 //! `kiln rollback`
 
-use kiln_model::{RevisionNumber, ServiceName};
+use kiln_model::event::EnvironmentEvent;
+use kiln_model::{Entry, EnvKey, Event, Position, RevisionNumber, ServiceName, Timestamp};
+use kiln_store::EventLog;
 use serde_json::json;
 
 use super::context::Context;
@@ -8,6 +10,8 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
+use super::table::moment;
+use crate::api::client::RequestError;
 
 /// Go back to a retained revision
 ///
@@ -48,7 +52,13 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         }
     };
     let service = args.service.as_ref().map(ServiceName::as_str);
-    let accepted = client.rollback(&target, Some(to), service)?;
+    let accepted = client.rollback(&target, Some(to), service).map_err(|error| match error {
+        RequestError::Problem(problem) if problem.code == "unknown_revision" => {
+            let log = EventLog::open_read_only(context.state().path()).ok();
+            gone(&target, to, service, log.and_then(|log| released_at(&log, &target, to)))
+        }
+        error => error.into(),
+    })?;
     let Some(rollout) = accepted.rollout else {
         let at = accepted.revision.unwrap_or(to.0);
         return done(context, &format!("{target} is at #{at} already"), at);
@@ -59,6 +69,27 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let interrupt = Interrupt::listen(|| {});
     let followed = follow::rollout(&client, &target, rollout, context.screen, &interrupt)?;
     follow::conclude(context, &client, &target, followed, &[("to", json!(to.0))])
+}
+
+/// When a revision was released; none if it never was.
+fn released_at(log: &EventLog, env: &EnvKey, number: RevisionNumber) -> Option<Timestamp> {
+    let is_it = |entry: &Entry| {
+        let Event::Environment(event) = &entry.event else { return false };
+        matches!(event, EnvironmentEvent::RevisionReleased { number: released } if *released == number)
+    };
+    // Numbers begin anew when an environment does: the last one counts.
+    log.read_env(env, Position(0)).filter_map(Result::ok).filter(is_it).last().map(|entry| entry.at)
+}
+
+fn gone(env: &EnvKey, to: RevisionNumber, service: Option<&str>, released_at: Option<Timestamp>) -> Failure {
+    let what = service.map_or_else(|| env.to_string(), |service| format!("{service} in {env}"));
+    let cause = match released_at {
+        Some(at) => format!("{to} is kept no longer: what only it needed was given up on {}", moment(at)),
+        None => format!("{env} has no revision {to}"),
+    };
+    Failure::refused(format!("cannot roll back {what} to {to}"))
+        .cause(cause)
+        .hint("`kiln release list --retained` shows what can still be restored")
 }
 
 fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {
@@ -73,6 +104,20 @@ fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_revision_that_is_gone_is_told_from_one_that_never_was() {
+        let env = EnvKey { stack: "shop".parse().unwrap(), env: "prod".parse().unwrap() };
+        let text =
+            |at| gone(&env, RevisionNumber(41), Some("web"), at).text(super::super::screen::Paint::PLAIN);
+        assert_eq!(
+            text(Some(Timestamp(1_772_460_309_000))),
+            "error: cannot roll back web in shop/prod to #41\n  \
+             cause: #41 is kept no longer: what only it needed was given up on 2026-03-02 14:05:09\n  \
+             hint:  `kiln release list --retained` shows what can still be restored\n"
+        );
+        assert!(text(None).contains("cause: shop/prod has no revision #41\n"));
+    }
 
     #[test]
     fn a_revision_is_named_with_or_without_its_sign() {

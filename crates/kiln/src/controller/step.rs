@@ -353,7 +353,7 @@ fn not_recorded(input: &Input, reason: &str) -> Option<Answer> {
 }
 
 /// Joins an error and its causes into one line, outermost first.
-fn chain(error: &dyn Error) -> String {
+pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -1,18 +1,21 @@
 //! `kiln controller`: the one writer, its links and its API, in one process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_core::{ActionKind, Command, Reply, State};
-use kiln_model::release::Release;
+use kiln_core::{ActionKind, Command, Refusal, Reply, State};
+use kiln_model::instance::SecretRef;
+use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::{Actor, Digest, Entry, Position};
 use kiln_provider::host::Client;
 use kiln_store::log::OpenLogError;
-use kiln_store::{EventLog, Store};
+use kiln_store::{EventLog, Store, sealed};
 
 use super::anchors::{self, Anchors};
+use super::collector;
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
 use super::paths::StateDir;
@@ -42,6 +45,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
         edge: EdgeLink::start(state.edge_socket(), handle.clone())
             .map_err(ProcessError::because("start a thread"))?,
     };
+    collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
     let api = Api { handle: handle.clone(), store, state: state.clone() };
     thread::Builder::new()
         .name("api".into())
@@ -129,8 +133,46 @@ impl Api {
     }
 }
 
+impl Api {
+    /// Something that a revision refers to and that is not stored.
+    fn missing(&self, blobs: &[Digest], spec: &RevisionSpec) -> Option<String> {
+        if let Some(blob) = blobs.iter().find(|blob| !self.store.blobs.contains(blob)) {
+            return Some(format!("{blob} is not stored"));
+        }
+        let mut images = BTreeSet::new();
+        for (name, service) in &spec.services {
+            let image = service.spec.image;
+            if images.insert(image) && !self.store.images.contains(&image) {
+                return Some(format!("the image {} of {name} is not stored", image.short()));
+            }
+            let versions = service.spec.secrets.values();
+            let is_lost = |secret: &&SecretRef| !sealed::is_kept(self.state.path(), &secret.version);
+            if let Some(secret) = versions.into_iter().find(is_lost) {
+                return Some(format!("version {} of secret {} is not kept", secret.version, secret.name));
+            }
+        }
+        None
+    }
+}
+
 impl server::Backend for Api {
     fn command(&self, command: Command, actor: Actor) -> Result<Reply, CommandError> {
+        // Who asks holds a lease, but may die before the answer: what is recorded must be there whoever lives.
+        let _lease = match &command {
+            Command::Up { .. } => Some(
+                self.store
+                    .leases
+                    .take("record a revision")
+                    .map_err(|error| CommandError::NotRecorded { reason: error.to_string() })?,
+            ),
+            _ => None,
+        };
+        if let Command::Up { release, binding, spec, .. } = &command {
+            let missing = self.missing(&[*release, *binding], spec);
+            if let Some(reason) = missing {
+                return Err(CommandError::Refused(Refusal::InvalidRevision { reason }));
+            }
+        }
         self.handle.command(command, actor)
     }
 

@@ -13,4 +13,5 @@ mod machine;
 mod misbehaviour;
 mod mistakes;
 mod processes;
+mod retention;
 mod rollouts;

@@ -1,0 +1,395 @@
+//! Collects what nobody can go back to any more: images, releases, snapshots of stack folders and secret values.
+//!
+//! Only the controller collects, on a thread of its own. What is kept is what a retained revision, an instance or a check
+//! needs by the log, and what a name points at. It is looked up only once no lease is held, and none can begin: whoever
+//! stored something has recorded it by then.
+
+use std::collections::BTreeSet;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kiln_bake::CachedSteps;
+use kiln_core::State;
+use kiln_model::{Digest, InstanceSpec, Position};
+use kiln_store::lease::LeaseError;
+use kiln_store::sealed::{SealedError, erase_all_but};
+use kiln_store::{CollectError, Collected, Needed, Store};
+
+use super::paths::StateDir;
+use crate::controller::Handle;
+use crate::controller::step::chain;
+
+/// How often it is looked whether something fell out of retention. A collection reads every kept document, for seconds in a
+/// large store, and a bake that begins meanwhile waits.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// What a bake that was given up left behind is found this often, even if nothing was released.
+const ANYWAY_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// A collection that failed would fail again at once: something that is kept can't be read.
+const RETRY_AFTER: Duration = Duration::from_secs(600);
+
+/// What the log says is still needed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Needs {
+    /// Releases, bindings and images.
+    roots: BTreeSet<Digest>,
+    bindings: BTreeSet<Digest>,
+    secrets: BTreeSet<String>,
+}
+
+impl Needs {
+    fn of(state: &State) -> Self {
+        let mut needs = Self::default();
+        for revision in state.environments().flat_map(|env| env.revisions.values()) {
+            needs.roots.extend([revision.release, revision.binding]);
+            needs.bindings.insert(revision.binding);
+            revision.spec.services.values().for_each(|service| needs.add(&service.spec));
+        }
+        state.instances().for_each(|instance| needs.add(&instance.spec));
+        for check in state.checks() {
+            needs.roots.insert(check.image);
+            needs.add(&check.spec);
+        }
+        needs
+    }
+
+    fn add(&mut self, spec: &InstanceSpec) {
+        self.roots.insert(spec.image);
+        self.secrets.extend(spec.secrets.values().map(|secret| secret.version.clone()));
+    }
+
+    /// Whether something that was needed before is needed no more.
+    fn lack(&self, before: &Self) -> bool {
+        !before.roots.is_subset(&self.roots) || !before.secrets.is_subset(&self.secrets)
+    }
+}
+
+/// What was removed.
+#[derive(Debug, Default)]
+struct Removed {
+    store: Collected,
+    secrets: u64,
+}
+
+/// Why nothing, or not everything, was removed. What is left is whole.
+#[derive(Debug, thiserror::Error)]
+enum CollectorError {
+    /// Somebody is storing.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// The controller does not know whether the log holds more than it knows.
+    #[error("the log is in doubt: {0}")]
+    Doubt(String),
+    #[error(transparent)]
+    Store(#[from] CollectError),
+    #[error("a secret value can't be erased")]
+    Sealed(#[from] SealedError),
+}
+
+impl CollectorError {
+    /// Whether it passes by itself before long.
+    const fn is_brief(&self) -> bool {
+        matches!(self, Self::Lease(LeaseError::Held { .. }) | Self::Doubt(_))
+    }
+}
+
+struct Collector {
+    handle: Handle,
+    store: Store,
+    state: StateDir,
+    /// What was needed at the last collection; none before the first.
+    last: Option<(Needs, Instant)>,
+    /// Up to here nothing fell out of retention since.
+    seen: Position,
+}
+
+/// Collects for as long as the controller lives.
+pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io::Result<()> {
+    let mut collector = Collector::new(handle, store, state);
+    let work = move || {
+        loop {
+            thread::sleep(LOOK_EVERY);
+            if !collector.is_due() {
+                continue;
+            }
+            match collector.collect() {
+                Ok(Removed { store, secrets }) if store == Collected::default() && secrets == 0 => {}
+                Ok(Removed { store, secrets }) => tracing::info!(
+                    images = store.images,
+                    blobs = store.blobs,
+                    files = store.objects,
+                    bytes = store.bytes,
+                    secrets,
+                    "collected what no retained revision needs"
+                ),
+                Err(error) if error.is_brief() => {}
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "could not collect");
+                    thread::sleep(RETRY_AFTER);
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("collector".into()).spawn(work).map(drop)
+}
+
+impl Collector {
+    fn new(handle: &Handle, store: &Store, state: &StateDir) -> Self {
+        let (handle, store, state) = (handle.clone(), store.clone(), state.clone());
+        Self { handle, store, state, last: None, seen: Position(0) }
+    }
+
+    /// Whether something may have fallen out of retention since the last collection.
+    fn is_due(&mut self) -> bool {
+        let state = self.handle.state();
+        // Before the log is folded the state is an empty one, which needs nothing.
+        if state.position() == Position(0) {
+            return false;
+        }
+        let Some((before, at)) = &self.last else { return true };
+        if at.elapsed() > ANYWAY_EVERY {
+            return true;
+        }
+        if state.position() == self.seen {
+            return false;
+        }
+        let is_due = Needs::of(&state).lack(before);
+        if !is_due {
+            self.seen = state.position();
+        }
+        is_due
+    }
+
+    fn collect(&mut self) -> Result<Removed, CollectorError> {
+        let begun = self.store.leases.begin_collection()?;
+        let state = self.handle.state();
+        if let Some(trouble) = self.handle.trouble() {
+            return Err(CollectorError::Doubt(trouble));
+        }
+        let mut needs = Needs::of(&state);
+        let now = needs.clone();
+        for binding in &needs.bindings {
+            let binding = self.store.releases.binding(binding).map_err(CollectError::from)?;
+            needs.secrets.extend(binding.secrets.into_values());
+        }
+        let steps = CachedSteps::read(&self.store);
+        let mut needed = Needed::default();
+        let named = self.store.images.names().map_err(CollectError::from)?;
+        let roots = needs.roots.iter().copied().chain(named.into_iter().map(|(_, manifest)| manifest));
+        let need = |roots: &mut dyn Iterator<Item = Digest>, needed: &mut Needed| {
+            self.store.need(&begun, needed, roots).map_err(CollectError::from)
+        };
+        need(&mut roots.into_iter(), &mut needed)?;
+        let between = steps.trees(|digest| needed.contains(digest));
+        need(&mut between.into_iter(), &mut needed)?;
+        let removed = Removed {
+            store: self.store.collect(&begun, &needed).map_err(CollectError::from)?,
+            secrets: erase_all_but(self.state.path(), &begun, &needs.secrets)?,
+        };
+        steps.forget_missing(&self.store);
+        (self.last, self.seen) = (Some((now, Instant::now())), state.position());
+        Ok(removed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use kiln_core::Command;
+    use kiln_model::image::{Image, ImageConfig};
+    use kiln_model::instance::{Limits, SecretRef, Security, StopPolicy};
+    use kiln_model::release::{Binding, Release, RevisionSpec};
+    use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
+    use kiln_model::{Actor, EnvKey, EnvName, ImageName, SecretName, ServiceName, StackName};
+    use kiln_store::sealed::{SecretValue, is_kept};
+    use kiln_store::snapshot::SourceContent;
+    use kiln_store::{Entry, Sealed, Tree, TreePath};
+
+    use super::*;
+    use crate::controller::{DueAction, Effects, StoredLog, SystemClock, channel, run};
+
+    struct Nothing;
+
+    impl Effects for Nothing {
+        fn execute(&mut self, _: DueAction) {}
+        fn relist(&mut self) {}
+    }
+
+    /// A controller on a state folder of its own.
+    struct World {
+        folder: tempfile::TempDir,
+        store: Store,
+        handle: Handle,
+        runner: thread::JoinHandle<()>,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            let log = StoredLog::open(folder.path()).unwrap();
+            let (handle, inbox) = channel();
+            let runner = thread::spawn(move || {
+                run(inbox, log, Nothing, SystemClock::default()).unwrap();
+            });
+            handle.wait_past(Position(0), Duration::from_secs(60));
+            Self { folder, store, handle, runner }
+        }
+
+        fn collector(&self) -> Collector {
+            Collector::new(&self.handle, &self.store, &StateDir::new(self.folder.path()))
+        }
+
+        fn end(self) {
+            self.handle.stop().unwrap();
+            self.runner.join().unwrap();
+        }
+
+        /// Stores an image with one file, and returns its manifest.
+        fn image(&self, content: &str) -> Digest {
+            let object = self.store.objects.put_bytes(content.as_bytes()).unwrap();
+            let mut tree = Tree::new();
+            let entry = Entry::file(0o644, object, content.len() as u64);
+            tree.insert(&TreePath::parse("file").unwrap(), entry).unwrap();
+            let tree = self.store.trees.put(&tree).unwrap();
+            let manifest = self.store.blobs.put_bytes(format!("manifest of {content}").as_bytes()).unwrap();
+            let config = ImageConfig::default();
+            let image = Image { manifest, tree, config, size_bytes: 1, unproven: Vec::new() };
+            self.store.images.put(&image).unwrap();
+            manifest
+        }
+
+        fn secret(&self, value: &str) -> String {
+            let value = SecretValue::new(value.as_bytes().to_vec());
+            Sealed::open(self.folder.path()).unwrap().capture(&stack(), &secret_name(), &value).unwrap()
+        }
+
+        fn up(&self, image: Digest, version: &str, bound: &str) -> Command {
+            let file = (TreePath::parse("stack.hcl").unwrap(), 0o644, SourceContent::File(&b"stack"[..]));
+            let release = Release {
+                stack: stack(),
+                source: self.store.snapshots.capture([file]).unwrap(),
+                images: BTreeMap::from([(ImageName::new("web").unwrap(), image)]),
+                holes: BTreeMap::new(),
+                checks: Vec::new(),
+            };
+            let secrets = BTreeMap::from([("db".to_owned(), bound.to_owned())]);
+            let binding = Binding { variables: BTreeMap::new(), secrets };
+            let services = BTreeMap::from([(service_name(), service(image, version))]);
+            Command::Up {
+                env: EnvKey { stack: stack(), env: EnvName::new("prod").unwrap() },
+                origin: "/src/shop".into(),
+                adopt: false,
+                base: None,
+                release: self.store.releases.put_release(&release).unwrap(),
+                binding: self.store.releases.put_binding(&binding).unwrap(),
+                spec: Arc::new(RevisionSpec { services, routes: BTreeMap::new() }),
+                checks: Vec::new(),
+            }
+        }
+    }
+
+    fn stack() -> StackName {
+        StackName::new("shop").unwrap()
+    }
+
+    fn secret_name() -> SecretName {
+        SecretName::new("db").unwrap()
+    }
+
+    fn service_name() -> ServiceName {
+        ServiceName::new("web").unwrap()
+    }
+
+    fn service(image: Digest, version: &str) -> Service {
+        let secret = SecretRef { name: secret_name(), version: version.into() };
+        let spec = InstanceSpec {
+            image,
+            argv: vec!["/app".into()],
+            env: BTreeMap::new(),
+            workdir: "/".into(),
+            user: String::new(),
+            secrets: BTreeMap::from([("/run/secrets/db".into(), secret)]),
+            volumes: BTreeMap::new(),
+            scratch: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            health: None,
+            limits: Limits::default(),
+            security: Security::default(),
+            stop: StopPolicy::default(),
+            uses: Default::default(),
+        };
+        Service {
+            name: service_name(),
+            kind: ServiceKind::Worker,
+            spec_digest: kiln_store::canonical::spec_digest(&spec),
+            spec: Arc::new(spec),
+            replicas: 1,
+            strategy: Strategy::StopThenStart,
+            after: Default::default(),
+            bounds: RolloutBounds::default(),
+        }
+    }
+
+    #[test]
+    fn what_a_revision_needs_stays_and_the_rest_goes() {
+        let world = World::new();
+        let (kept, named, lost) = (world.image("kept"), world.image("named"), world.image("lost"));
+        world.store.images.set_name("shop/web", &named).unwrap();
+        let [seen, bound, unused] = ["seen", "bound", "unused"].map(|value| world.secret(value));
+        world.handle.command(world.up(kept, &seen, &bound), Actor::Controller).unwrap();
+        let mut collector = world.collector();
+        assert!(collector.is_due(), "the first of a life looks for what was given up");
+
+        let lease = world.store.leases.take("bake").unwrap();
+        assert!(collector.collect().unwrap_err().is_brief());
+        assert!(collector.is_due(), "it is tried again");
+        drop(lease);
+        let removed = collector.collect().unwrap();
+        assert_eq!((removed.store.images, removed.store.objects, removed.secrets), (1, 1, 1));
+        let images = [kept, named, lost].map(|image| world.store.images.contains(&image));
+        assert_eq!(images, [true, true, false]);
+        let secrets = [seen, bound, unused].map(|version| is_kept(world.folder.path(), &version));
+        assert_eq!(secrets, [true, true, false], "what the binding names is kept, too");
+        let state = world.handle.state();
+        let revision = state.environments().next().unwrap().revisions.values().next().unwrap().clone();
+        let release = world.store.releases.release(&revision.release).unwrap();
+        assert!(world.store.snapshots.load(&release.source).is_ok());
+        assert!(!collector.is_due());
+        world.end();
+    }
+
+    #[test]
+    fn a_revision_more_is_no_reason_to_collect_and_an_image_that_is_needed_no_more_is() {
+        let world = World::new();
+        let [first, second] = ["first", "second"].map(|content| world.image(content));
+        let version = world.secret("value");
+        world.handle.command(world.up(first, &version, &version), Actor::Controller).unwrap();
+        let before = Needs::of(&world.handle.state());
+        world.handle.command(world.up(second, &version, &version), Actor::Controller).unwrap();
+        let after = Needs::of(&world.handle.state());
+        assert!(!after.lack(&before) && before.lack(&after));
+        world.end();
+    }
+
+    #[test]
+    fn nothing_is_collected_before_the_log_is_read_or_while_what_it_names_can_not_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (handle, _inbox) = channel();
+        assert!(!Collector::new(&handle, &store, &StateDir::new(folder.path())).is_due());
+
+        let world = World::new();
+        let (image, lost) = (world.image("kept"), world.image("lost"));
+        let version = world.secret("value");
+        let up = world.up(image, &version, &version);
+        let Command::Up { binding, .. } = &up else { unreachable!() };
+        let path = world.store.blobs.path_of(binding);
+        world.handle.command(up, Actor::Controller).unwrap();
+        std::fs::write(path, "{").unwrap();
+        assert!(matches!(world.collector().collect(), Err(CollectorError::Store(CollectError::Read(_)))));
+        assert!(world.store.images.contains(&lost), "nobody knows what it needs");
+        world.end();
+    }
+}

@@ -1,0 +1,71 @@
+//! What fell out of retention is collected, and what can be gone back to never is.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use crate::machine::{Machine, tiny_stack, wait_for};
+
+/// Revisions that are retained, as the core has it.
+const RETAINED: usize = 10;
+/// Revisions beyond that.
+const BEYOND: usize = 2;
+
+/// A stack whose image, snapshot and secret differ with each version, and whose old instances go at once.
+fn write(machine: &Machine, version: &str) {
+    machine.write_tiny(version, 1, "");
+    machine.write("content", version);
+    machine.write("token", format!("token of {version}"));
+    let more = "secrets = { \"/run/secrets/token\" = secret.token }\n  rollout \"blue_green\" {\n    warm_for = \"0s\"\n  }";
+    let stack = tiny_stack(machine.address, version, 1, more);
+    let copy = "  copy {\n    from = \"./content\"\n    to   = \"/content\"\n  }\n";
+    let stack = stack.replacen("  copy {", &format!("{copy}  copy {{"), 1);
+    machine.write("stack.hcl", format!("{stack}\nsecret \"token\" {{\n  file = \"token\"\n}}\n"));
+}
+
+/// The digests of all images in the store.
+fn images(machine: &Machine) -> BTreeSet<String> {
+    let text = machine.kiln(&["image", "list", "--json"]).ok().out;
+    let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let images = answer["images"].as_array().unwrap().iter();
+    images.map(|image| image["digest"].as_str().unwrap().to_owned()).collect()
+}
+
+fn secrets(machine: &Machine) -> usize {
+    fs::read_dir(machine.state().join("sealed/keys")).unwrap().count()
+}
+
+#[test]
+fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
+    let machine = Machine::new();
+    let mut baked = Vec::new();
+    for number in 1..=RETAINED + BEYOND {
+        write(&machine, &format!("v{number}"));
+        machine.kiln(&["up"]).ok();
+        let before: BTreeSet<String> = baked.iter().cloned().collect();
+        let new = images(&machine).difference(&before).cloned().collect::<Vec<_>>();
+        assert_eq!(new.len(), 1, "every version has an image of its own");
+        baked.extend(new);
+    }
+    let kept: BTreeSet<String> = baked[BEYOND..].iter().cloned().collect();
+    wait_for("the images of released revisions are gone", || (images(&machine) == kept).then_some(()));
+    wait_for("their secrets are gone", || (secrets(&machine) == RETAINED).then_some(()));
+
+    let refused = machine.kiln(&["rollback", "1"]).fails_with("cannot roll back tiny/dev to #1");
+    assert!(
+        refused.err.contains("#1 is kept no longer: what only it needed was given up on 20"),
+        "{}",
+        refused.err
+    );
+    machine.kiln(&["rollback", "99"]).fails_with("tiny/dev has no revision #99");
+
+    // None of their instances is left: each starts from its image, with its secret.
+    for number in (BEYOND + 1..RETAINED + BEYOND).rev() {
+        machine.kiln(&["rollback", &number.to_string()]).ok();
+        machine.wait_page(&format!("v{number}"));
+    }
+    assert_eq!(images(&machine), kept);
+    // What is between the steps of a kept image was kept, too: nothing is copied again.
+    let again = machine.kiln(&["up"]).ok();
+    machine.wait_page(&format!("v{}", RETAINED + BEYOND));
+    assert!(again.err.contains("copy content /content: cached"), "{}", again.err);
+}
