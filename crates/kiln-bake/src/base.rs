@@ -18,13 +18,16 @@ use crate::fetch::{CONNECTIONS_MAX, FetchError, Fetcher};
 use crate::lock::{LockedBase, LockedPackage};
 use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
-use crate::workbench::{Workbench, environment};
+use crate::workbench::{DEFAULT_PATH, Workbench, environment};
 
 /// The folder of the installation's own files in the sandbox, beside the clock; never part of the image.
 const SCAFFOLD: &str = crate::clock::FOLDER;
 
 /// No service is started by a maintainer script: there is none to talk to.
 const POLICY: (&str, &[u8]) = ("usr/sbin/policy-rc.d", b"#!/bin/sh\nexit 101\n");
+
+/// No init runs either. Told so, libc6's script does not ask for its restart, and does not wait a second for it.
+const ISCHROOT: &[u8] = b"#!/bin/sh\nexit 0\n";
 
 /// What making a base needs of the machine.
 #[derive(Debug)]
@@ -99,6 +102,7 @@ impl BaseMaker<'_> {
         {
             env.insert(name.into(), value.into());
         }
+        env.insert("PATH".into(), format!("/{SCAFFOLD}/bin:{DEFAULT_PATH}"));
         let argv = ["/bin/sh".to_owned(), "-e".to_owned(), format!("/{SCAFFOLD}/install")];
         let invocation = Invocation {
             argv: &argv,
@@ -141,6 +145,7 @@ fn scaffold(
     let files = [
         (format!("{SCAFFOLD}/install"), 0o755, script.as_bytes()),
         (format!("{SCAFFOLD}/status"), 0o644, later.as_bytes()),
+        (format!("{SCAFFOLD}/bin/ischroot"), 0o755, ISCHROOT),
         (POLICY.0.to_owned(), 0o755, POLICY.1),
     ];
     for (path, mode, bytes) in files {

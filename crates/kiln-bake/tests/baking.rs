@@ -414,6 +414,18 @@ fn a_step_runs_as_its_user_in_its_folder_with_its_environment() {
 }
 
 #[test]
+fn scripts_are_told_that_no_init_runs() {
+    let script = "#!/bin/sh\nif ischroot; then echo none > /etc/init-is; fi\n";
+    let asking = package("asking", "1", "", vec![]).control("postinst", script);
+    let world = World::new(&[tiny(), asking]);
+    let (tree, _) = world
+        .bake(&world.stack(&["asking"], vec![]))
+        .unwrap_or_else(|error| panic!("{}: {}", causes(&error), error.log()));
+    assert_eq!(world.text(&tree, "etc/init-is"), "none\n");
+    assert!(!has(&tree, ".kiln"));
+}
+
+#[test]
 fn scripts_and_steps_see_the_locks_time_and_the_image_holds_nothing_of_how() {
     let dated = package("dated", "1", "", vec![file("./usr/share/dated", "x")])
         .control("postinst", "#!/bin/sh\ndate +%s > /etc/configured\n");
