@@ -32,7 +32,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
-    let binary = build(&mut table, names.iter().any(|name| name == "build"))?;
+    let binary = build(&mut table, wanted("build"))?;
     machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
     let benches: [(&str, Bench); 6] = [
         ("start", start::instances),

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -70,6 +71,16 @@ static int check(char **paths) {
     return failed;
 }
 
+static int hear(const char *path) {
+    char buffer[4096];
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (connect(fd, (void *)&address, sizeof address)) { perror(path); return 1; }
+    ssize_t n = read(fd, buffer, sizeof buffer);
+    return n > 0 && write(1, buffer, n) == n ? 0 : 1;
+}
+
 int main(int argc, char **argv) {
     setvbuf(stdout, 0, _IONBF, 0);
     const char *mode = argc > 1 ? argv[1] : "sleep";
@@ -77,6 +88,7 @@ int main(int argc, char **argv) {
     if (!strcmp(mode, "abort")) abort();
     if (!strcmp(mode, "say")) { printf("%s\n", argv[2]); fprintf(stderr, "%s on stderr\n", argv[2]); return 0; }
     if (!strcmp(mode, "cat")) { int r = 0; for (int i = 2; i < argc; i++) r |= cat(argv[i]); return r; }
+    if (!strcmp(mode, "hear")) return hear(argv[2]);
     if (!strcmp(mode, "access")) return check(argv + 2);
     if (!strcmp(mode, "write")) for (int i = 2; i < argc; i++) try_write(argv[i]);
     if (!strcmp(mode, "env")) for (char **e = environ; *e; e++) puts(*e);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::process::Command;
 
 use crate::machine::{Machine, wait_for};
 
@@ -106,23 +105,4 @@ fn two_ups_at_once_both_end_and_one_of_them_is_served() {
         let versions: BTreeSet<_> = pages.iter().filter_map(|page| page.split_whitespace().next()).collect();
         (versions.len() == 1 && pages.len() == 2).then_some(())
     });
-}
-
-#[test]
-fn a_log_that_was_edited_is_noticed_by_audit_verify() {
-    let machine = Machine::new();
-    machine.write_tiny("v1", 1, "");
-    machine.kiln(&["up"]).ok();
-    machine.kiln(&["audit", "verify"]).ok();
-    machine.kiln(&["down"]).ok();
-    machine.kiln(&["host", "stop"]).ok();
-    let database = machine.state().join("log/events.db");
-    let script = "import sqlite3,sys\ndb=sqlite3.connect(sys.argv[1])\n\
-        for (name,) in db.execute(\"select name from sqlite_master where type='trigger'\").fetchall(): db.execute('drop trigger '+name)\n\
-        table=db.execute(\"select name from sqlite_master where type='table' and sql like '%prev_hash%'\").fetchone()[0]\n\
-        db.execute('update '+table+' set at=at+1 where position=3')\ndb.commit()\n";
-    assert!(Command::new("python3").args(["-c", script]).arg(&database).status().unwrap().success());
-    machine.kiln(&["audit", "verify"]).fails_with("3");
-    // The rest of the test's clean-up needs a log that can be read.
-    std::fs::remove_dir_all(machine.state().join("log")).unwrap();
 }
