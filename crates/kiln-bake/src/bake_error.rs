@@ -202,7 +202,7 @@ impl StepError {
             }
             Self::Copy(CopyError::Outside { .. }) => "copy the file into the stack folder first".into(),
             Self::Work(WorkError::Sandbox(SandboxError::TimedOut { .. })) => {
-                "a command that waits for input or for the network never ends here".into()
+                "a command that waits for input, for the network or for the clock to move never ends here".into()
             }
             Self::Work(WorkError::Sandbox(SandboxError::Exhausted { .. })) => {
                 "all steps that run at a time share half of the machine's memory: give it less to do at once, such as \
