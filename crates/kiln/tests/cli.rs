@@ -114,6 +114,11 @@ fn check_shows_all_errors_at_once() {
 }
 
 #[test]
+fn what_is_wrong_in_a_stack_or_its_folder_is_told_with_its_place() {
+    scenario("mistakes.txt");
+}
+
+#[test]
 fn fmt_lays_out_and_keeps_comments() {
     scenario("fmt.txt");
 }

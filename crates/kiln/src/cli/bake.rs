@@ -1,8 +1,11 @@
 //! `kiln bake`
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use kiln_bake::{BakeError, Baker, BakerOptions, Cancel, Lock, Report, Source};
+use kiln_bake::{
+    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError,
+};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
@@ -12,7 +15,7 @@ use super::context::Context;
 use super::deploy::load::Declared;
 use super::deploy::{bakery, load, lockfile, snapshot};
 use super::exit::Exit;
-use super::failure::{Failure, Outcome};
+use super::failure::{Failure, Kind, Outcome};
 use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::table::Table;
@@ -119,8 +122,8 @@ pub(super) fn bake(
     let stack = &declared.stack;
     let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
     let bake = |report: Report<'_>| oven.baker.bake(stack, &lock, &files, &names, report);
-    let images =
-        bakery::with_progress(screen, interrupt, &oven.cancel, bake).map_err(|error| failure(&error))?;
+    let images = bakery::with_progress(screen, interrupt, &oven.cancel, bake)
+        .map_err(|error| failure(&error, &declared.folder))?;
     for (name, image) in &images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
@@ -153,18 +156,32 @@ fn locked(
 /// Lines of a failed command's output that are shown: its last words are the ones that say why.
 const LOG_LINES_MAX: usize = 20;
 
-fn failure(error: &BakeError) -> Failure {
+fn failure(error: &BakeError, folder: &Path) -> Failure {
     if matches!(error, BakeError::Cancelled) {
         return Failure::failed("called off; what runs was not touched");
     }
-    let mut failure = Failure::external("the images can't be baked").caused_by(error);
+    let step = match error {
+        BakeError::Step { source, .. } => Some(source.as_ref()),
+        _ => None,
+    };
+    let kind = match step {
+        // What the stack says does not fit its own files.
+        Some(StepError::Copy(CopyError::Source(_) | CopyError::Put(_))) => Kind::External,
+        Some(StepError::Copy(_) | StepError::Account(_)) => Kind::Config,
+        _ => Kind::External,
+    };
+    let mut failure = Failure::new(kind, "the images can't be baked").caused_by(error);
     let lines: Vec<&str> = error.log().lines().collect();
     if !lines.is_empty() {
         let tail = &lines[lines.len().saturating_sub(LOG_LINES_MAX)..];
         failure = failure.cause(format!("it printed:\n{}", tail.join("\n")));
     }
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    match (error.hint(), step) {
+        // The snapshot does not hold what is ignored, so the bake can't tell it from what never was.
+        (_, Some(StepError::Copy(CopyError::Missing { from, .. }))) if folder.join(from).exists() => {
+            failure.hint(format!("{IGNORE_FILE} leaves it out: add a rule that begins with `!`"))
+        }
+        (Some(hint), _) => failure.hint(hint),
+        (None, _) => failure,
     }
 }
