@@ -15,3 +15,4 @@ mod mistakes;
 mod processes;
 mod retention;
 mod rollouts;
+mod secrets;
