@@ -10,6 +10,7 @@
 pub mod blob;
 pub mod canonical;
 pub mod collect;
+pub mod damage;
 mod erofs;
 pub mod error;
 pub mod image;
@@ -31,6 +32,7 @@ mod wire;
 
 pub use blob::{BlobReader, BlobWriter, Blobs};
 pub use collect::{CollectError, Collected, Needed};
+pub use damage::Damage;
 pub use error::{PutError, ReadError};
 pub use image::Images;
 pub use lease::{Collection, Lease, Leases};

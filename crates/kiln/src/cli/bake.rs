@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::deploy::load::Declared;
-use super::deploy::{bakery, load, lockfile, snapshot};
+use super::deploy::{bakery, integrity, load, lockfile, snapshot};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
 use super::interrupt::Interrupt;
@@ -28,6 +28,10 @@ use crate::runtime::StateDir;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln bake && kiln image list")]
 pub(super) struct Args {}
+
+/// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
+/// stumbled over. A disk with more wrong with it than this is to be looked at by somebody.
+const MENDS_MAX: usize = 8;
 
 /// What a bake leaves behind, held by its lease until it is referred to.
 pub(super) struct Baked {
@@ -46,7 +50,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
     let interrupt = Interrupt::listen(|| {});
-    let baked = bake(&mut declared, &context.state(), context.screen, &interrupt)?;
+    let baked = bake(&mut declared, &context.state(), &|_| true, context.screen, &interrupt)?;
     if context.screen.json() {
         let images: serde_json::Map<_, _> = baked
             .images
@@ -100,12 +104,23 @@ impl Oven {
         let baker = Baker::new(store.clone(), options).map_err(|error| failed(&error))?;
         Ok(Self { store, baker, cancel })
     }
+
+    /// The same one, which does every step again.
+    fn without_cache(&self) -> Result<Self, Failure> {
+        let (store, cancel) = (self.store.clone(), self.cancel.clone());
+        let options = BakerOptions { cancel: cancel.clone(), no_cache: true, ..BakerOptions::default() };
+        let baker = Baker::new(store.clone(), options)
+            .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
+        Ok(Self { store, baker, cancel })
+    }
 }
 
-/// Locks where nothing is locked yet, captures the folder, and bakes.
+/// Locks where nothing is locked yet, captures the folder, and bakes. The images that `verify` names are read again as a
+/// whole; what is damaged in the store is made again.
 pub(super) fn bake(
     declared: &mut Declared,
     state: &StateDir,
+    verify: &dyn Fn(&ImageName) -> bool,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
@@ -117,21 +132,86 @@ pub(super) fn bake(
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let lock = locked(&oven, declared, screen, interrupt)?;
-    let snapshots = &oven.store.snapshots;
-    let source = snapshot::capture(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
-    let stack = &declared.stack;
-    let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
-    let bake = |report: Report<'_>| oven.baker.bake(stack, &lock, &files, &names, report);
-    let images = bakery::with_progress(screen, interrupt, &oven.cancel, bake)
-        .map_err(|error| failure(&error, &declared.folder))?;
-    for (name, image) in &images {
+    let made = make_whole(&oven, declared, &lock, verify, screen, interrupt)?;
+    for (name, image) in &made.images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
         }
         // A name is for people: without it the image is found by its digest.
-        let _ = oven.store.images.set_name(&format!("{}/{name}", stack.name), &image.manifest);
+        let _ = oven.store.images.set_name(&format!("{}/{name}", declared.stack.name), &image.manifest);
     }
-    Ok(Baked { store: oven.store, source, images, _lease: lease })
+    Ok(Baked { store: oven.store, source: made.source, images: made.images, _lease: lease })
+}
+
+/// Bakes until nothing is damaged: after the first time without believing what was baked before.
+fn make_whole(
+    oven: &Oven,
+    declared: &Declared,
+    lock: &Lock,
+    verify: &dyn Fn(&ImageName) -> bool,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Made, Failure> {
+    let mut made = make(oven, declared, lock, screen, interrupt)?;
+    for _ in 0..MENDS_MAX {
+        if discard_damage(&oven.store, &made, verify, screen)? {
+            return made.map_err(|error| failure(&error, &declared.folder));
+        }
+        made = make(&oven.without_cache()?, declared, lock, screen, interrupt)?;
+    }
+    Err(Failure::external("the store is damaged, and baking again and again did not mend it")
+        .hint("check the disk of the state folder; what runs was not touched"))
+}
+
+/// What one bake came to.
+struct Made {
+    source: Digest,
+    images: BTreeMap<ImageName, Image>,
+}
+
+/// Captures the folder and bakes all images. The outer error is not the bake's.
+fn make(
+    oven: &Oven,
+    declared: &Declared,
+    lock: &Lock,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Result<Made, BakeError>, Failure> {
+    let snapshots = &oven.store.snapshots;
+    let source = snapshot::capture(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
+    let stack = &declared.stack;
+    let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
+    let bake = |report: Report<'_>| oven.baker.bake(stack, lock, &files, &names, report);
+    let images = bakery::with_progress(screen, interrupt, &oven.cancel, bake);
+    Ok(images.map(|images| Made { source, images }))
+}
+
+/// Removes what a bake stumbled over, or what is damaged of the images that it found; whether nothing was.
+fn discard_damage(
+    store: &Store,
+    made: &Result<Made, BakeError>,
+    verify: &dyn Fn(&ImageName) -> bool,
+    screen: &mut Screen,
+) -> Result<bool, Failure> {
+    let made = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let Some(digest) = integrity::culprit(error) else { return Ok(true) };
+            screen.note(&format!("{digest} is damaged in the store; it is made again"));
+            integrity::discard(store, &digest)?;
+            return Ok(false);
+        }
+    };
+    let wanted = made.images.iter().filter(|(name, _)| verify(name));
+    let damaged = integrity::damaged(store, wanted.map(|(name, image)| (name, &image.manifest)))?;
+    for (name, damage) in &damaged {
+        screen.note(&format!("image {name}: {damage}; it is made again"));
+        store.discard(damage).map_err(|error| {
+            Failure::external(format!("image {name} is damaged, and what is damaged can't be removed"))
+                .cause(error)
+        })?;
+    }
+    Ok(damaged.is_empty())
 }
 
 /// The lock of the folder; made where there is none, and refused where it does not fit.

@@ -1,8 +1,11 @@
 //! `kiln rollback`
 
+use std::collections::BTreeSet;
+
 use kiln_model::event::EnvironmentEvent;
+use kiln_model::release::RevisionSpec;
 use kiln_model::{Entry, EnvKey, Event, Position, RevisionNumber, ServiceName, Timestamp};
-use kiln_store::EventLog;
+use kiln_store::{EventLog, Store};
 use serde_json::json;
 
 use super::context::Context;
@@ -11,7 +14,7 @@ use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
 use super::table::moment;
-use crate::api::client::RequestError;
+use crate::api::client::{Client, RequestError};
 
 /// Go back to a retained revision
 ///
@@ -51,6 +54,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             })?
         }
     };
+    require_whole(context, &client, &target, to, args.service.as_ref())?;
     let service = args.service.as_ref().map(ServiceName::as_str);
     let accepted = client.rollback(&target, Some(to), service).map_err(|error| match error {
         RequestError::Problem(problem) if problem.code == "unknown_revision" => {
@@ -90,6 +94,42 @@ fn gone(env: &EnvKey, to: RevisionNumber, service: Option<&str>, released_at: Op
     Failure::refused(format!("cannot roll back {what} to {to}"))
         .cause(cause)
         .hint("`kiln release list --retained` shows what can still be restored")
+}
+
+/// Refuses to start instances from files that are damaged. Where warm ones are there, nothing is started: that way is the
+/// quick one, and is not held up.
+fn require_whole(
+    context: &Context<'_>,
+    client: &Client,
+    target: &EnvKey,
+    to: RevisionNumber,
+    service: Option<&ServiceName>,
+) -> Result<(), Failure> {
+    let detail = match client.revision(target, to) {
+        Ok(detail) if !detail.revision.warm => detail,
+        // What is not there is refused by the controller, with better words.
+        Ok(_) | Err(RequestError::Problem(_)) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let spec = RevisionSpec::try_from(&detail.sealed)
+        .map_err(|error| Failure::bug("the controller's answer can't be used").caused_by(&error))?;
+    let store = Store::open(context.state().path())
+        .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
+    let mut damaged = BTreeSet::new();
+    for (name, sealed) in spec.services.iter().filter(|(name, _)| service.is_none_or(|only| only == *name)) {
+        let manifest = sealed.spec.image;
+        match store.damage(&manifest) {
+            Ok(found) => damaged.extend(found.iter().map(|damage| format!("{name}: {damage}"))),
+            Err(error) => drop(damaged.insert(format!("{name}: {error}"))),
+        }
+    }
+    if damaged.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::external(format!("{target} can't go back to {to}: an image of it is damaged"));
+    Err(damaged.into_iter().fold(failure, Failure::cause).hint(format!(
+        "`kiln bake` in the folder as it was at {to} makes the same files again; what runs was not touched"
+    )))
 }
 
 fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {

@@ -1,9 +1,10 @@
 //! `kiln up`
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use kiln_edge::ledger::LedgerSnapshot;
-use kiln_model::{EnvKey, EnvName};
+use kiln_model::{EnvKey, EnvName, ImageName};
 use kiln_store::Sealed;
 use serde_json::{Value, json};
 
@@ -61,7 +62,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let plan = plan::of(&declared, last.as_ref())?;
     say_plan(context, &key, &plan);
     let interrupt = Interrupt::listen(|| {});
-    let baked = bake(&mut declared, &state, context.screen, &interrupt)?;
+    let started = images_to_start(&plan, &declared);
+    let baked = bake(&mut declared, &state, &|name| started.contains(name), context.screen, &interrupt)?;
     checks::run(&client, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
@@ -110,6 +112,15 @@ fn say_plan(context: &mut Context<'_>, key: &EnvKey, plan: &Plan) {
         line = format!("{line} ({})", moving.join(", "));
     }
     context.screen.note(&line);
+}
+
+/// The images that new instances will be started from: they are verified before, for nothing does it later.
+fn images_to_start(plan: &Plan, declared: &Declared) -> BTreeSet<ImageName> {
+    let moving = plan.services.iter().filter(|service| service.verb != Verb::Keep);
+    let definitions = moving.filter_map(|moving| {
+        declared.stack.services.iter().find(|(name, _)| name.as_str() == moving.name.as_str())
+    });
+    definitions.map(|(_, definition)| definition.image.clone()).collect()
 }
 
 fn sealed(declared: &Declared, baked: &Baked, state: &StateDir) -> Result<Sealing, Failure> {

@@ -1,6 +1,8 @@
 //! A full disk and a damaged one: what is served goes on, what was acknowledged stays, and the error says what to do.
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
 use crate::load::Load;
 use crate::machine::{Machine, wait_for};
@@ -59,4 +61,57 @@ fn an_edge_that_is_killed_while_the_disk_is_full_serves_again() {
         (crate::processes::inits(&machine).len() == 2).then_some(())
     });
     machine.wait_page("v1");
+}
+
+/// Flips a bit of what is stored of a file's content, as a bad disk would: the size stays, and nobody is told.
+fn damage(machine: &Machine, shelf: &str, file: &Path) {
+    let sum = Command::new("sha256sum").arg(file).output().unwrap().stdout;
+    let hex = String::from_utf8(sum[..64].to_vec()).unwrap();
+    let stored = machine.state().join("store").join(shelf).join(&hex[..2]).join(&hex);
+    let mut bytes = std::fs::read(&stored).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&stored, bytes).unwrap();
+}
+
+#[test]
+fn damaged_files_are_found_before_anything_starts_from_them_and_a_bake_makes_them_again() {
+    let machine = Machine::new();
+    let binary = machine.stack().join("tiny");
+    let brief = "rollout \"blue_green\" {\n    warm_for = \"0s\"\n  }";
+    machine.write_tiny("v1", 2, brief);
+    let first = std::fs::read(&binary).unwrap();
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("v2", 2, brief);
+    machine.write("tiny", [&first[..], b"more"].concat());
+    machine.kiln(&["up"]).ok();
+    wait_for("the first ones are gone", || (machine.instances().len() == 2).then_some(()));
+
+    machine.write("tiny", &first);
+    damage(&machine, "objects", &binary);
+    damage(&machine, "blobs/sha256", &binary);
+    let refused = machine.kiln(&["rollback"]);
+    assert_eq!(refused.code, 5, "{}", refused.err);
+    for text in ["can't go back to #1", "cause: tiny: /tiny is damaged in the store", "hint:  `kiln bake`"] {
+        assert!(refused.err.contains(text), "`{text}` is not in\n{}", refused.err);
+    }
+    machine.wait_page("v2");
+
+    // The folder as it was: the same bytes come out, from an input that is damaged itself.
+    machine.write_tiny("v1", 2, brief);
+    machine.write("tiny", &first);
+    let baked = machine.kiln(&["bake"]).ok();
+    assert!(baked.err.contains("/tiny is damaged in the store"), "{}", baked.err);
+    assert!(baked.err.contains("it is made again"), "{}", baked.err);
+    let whole = machine.kiln(&["bake"]).ok();
+    assert!(!whole.err.contains("damaged"), "{}", whole.err);
+    machine.kiln(&["rollback"]).ok();
+    machine.wait_page("v1");
+
+    // What is about to be started is looked at by `up` itself.
+    damage(&machine, "objects", &binary);
+    machine.write_tiny("v3", 2, brief);
+    machine.write("tiny", &first);
+    let up = machine.kiln(&["up"]).ok();
+    assert!(up.err.contains("/tiny is damaged in the store"), "{}", up.err);
+    machine.wait_page("v3");
 }
