@@ -13,7 +13,7 @@ use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::table::count;
-use crate::api::client::Client;
+use crate::api::client::{Client, RequestError};
 use crate::runtime::{self, Lock, LockError, ProcessError, StateDir};
 
 /// Between two looks at whether something is gone.
@@ -130,7 +130,12 @@ fn served(state: &StateDir) -> usize {
 fn take_down(client: &Client) -> Result<(), Failure> {
     let until = Instant::now() + DOWN_WITHIN;
     for environment in client.environments()? {
-        client.down(&key(&environment.stack, &environment.env)?)?;
+        match client.down(&key(&environment.stack, &environment.env)?) {
+            // The last of it went while this looked.
+            Err(RequestError::Problem(problem)) if problem.code == "unknown_environment" => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => {}
+        }
     }
     loop {
         let environments = client.environments()?;
