@@ -102,11 +102,13 @@ pub(super) fn services(context: &Context<'_>, images: &mut Images) -> Services {
             let (read, uses) = instance.read(context, |r| definition(r, kind));
             let (definition, depends_on) = read;
             places.insert(name.clone(), Place { header, depends_on });
-            if let Some(mut definition) = definition {
-                definition.uses = uses;
-                ports.note(context, &instance, &definition);
-                definitions.insert(name, definition);
-            }
+            let Some(mut definition) = definition else {
+                ports.is_partial = true;
+                continue;
+            };
+            definition.uses = uses;
+            ports.note(context, &instance, &definition);
+            definitions.insert(name, definition);
         }
     }
     set_order(context, &mut definitions, &places);
@@ -151,6 +153,8 @@ struct TestPorts {
     found: BTreeMap<ImageName, BTreeMap<u16, Span>>,
     /// Ports that an environment decides can't reach a test.
     decided: BTreeMap<ImageName, Span>,
+    /// A service could not be read: which image it uses, and where it listens, is not known.
+    is_partial: bool,
 }
 
 impl TestPorts {
@@ -190,6 +194,7 @@ impl TestPorts {
                         let problem = problem("an environment decides which one the service has");
                         context.report(problem.also(*at, "decided here"));
                     }
+                    None if self.is_partial => {}
                     None => context.report(problem("no service that uses the image has one")),
                 },
             }

@@ -26,6 +26,9 @@ pub fn event(entry: &Entry) -> wire::Event {
                 "term": entry.term.0,
             })
         }
+        Event::Instance(id, InstanceEvent::Requested { purpose: Purpose::Check(check), .. }) => {
+            json!({ "instance": id.as_str(), "check": check.0, "term": entry.term.0 })
+        }
         Event::Instance(id, _) => json!({ "instance": id.as_str(), "term": entry.term.0 }),
         Event::Check(id, _) => json!({ "check": id.0, "term": entry.term.0 }),
         _ => json!({ "term": entry.term.0 }),

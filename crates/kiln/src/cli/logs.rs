@@ -135,7 +135,8 @@ impl Tail<'_> {
     fn look_back(&mut self, client: &Client) -> Result<usize, Failure> {
         let mut new = 0;
         for past in past(client, &self.target, 0)?.into_iter().rev() {
-            new += usize::from(self.begin(past.id, &past.service, past.ordinal)?);
+            let Some((service, ordinal)) = &past.slot else { continue };
+            new += usize::from(self.begin(past.id, service, *ordinal)?);
         }
         Ok(new)
     }
@@ -245,8 +246,8 @@ fn backlog(news: &Receiver<News>, readers: usize, output: &mut Output<'_>) -> Re
 /// An instance that the log of events names.
 struct Past {
     id: InstanceId,
-    service: String,
-    ordinal: u32,
+    /// Its service and its number there; none for an image's test.
+    slot: Option<(String, u32)>,
     /// Whether it ended by itself, could not be made, or was unhealthy.
     failed: bool,
 }
@@ -265,13 +266,14 @@ fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestE
         let Some(id) = event.data["instance"].as_str().and_then(|id| id.parse::<InstanceId>().ok()) else {
             continue;
         };
-        match (event.kind.as_str(), event.data["service"].as_str()) {
-            ("instance.requested", Some(service)) => {
+        match event.kind.as_str() {
+            "instance.requested" => {
                 let ordinal = event.data["ordinal"].as_u64().and_then(|ordinal| ordinal.try_into().ok());
-                let ordinal = ordinal.unwrap_or_default();
-                found.push(Past { id, service: service.to_owned(), ordinal, failed: false });
+                let service = event.data["service"].as_str();
+                let slot = service.map(|service| (service.to_owned(), ordinal.unwrap_or_default()));
+                found.push(Past { id, slot, failed: false });
             }
-            ("instance.exited" | "instance.refused" | "instance.became_unhealthy", _) => {
+            "instance.exited" | "instance.refused" | "instance.became_unhealthy" => {
                 if let Some(past) = found.iter_mut().rfind(|past| past.id == id) {
                     past.failed = true;
                 }
@@ -281,15 +283,15 @@ fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestE
     }
 }
 
-/// The last lines that the instances of a failed rollout printed: mostly they say what is wrong. Best effort: a failure to
-/// read them must not hide the failure that they are about.
-pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, rollout: u64) -> Vec<String> {
+/// The last lines that those printed that were asked for after a position and failed, or others where none did: mostly they say
+/// what is wrong. Best effort: a failure to read them must not hide the failure that they are about.
+pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, after: u64) -> Vec<String> {
     /// One instance of a failed service is much like the next.
     const INSTANCES_SHOWN_MAX: usize = 2;
     /// The last lines of a traceback.
     const LINES_SHOWN_MAX: usize = 5;
     let provider = super::hosts::provider(state);
-    let mut found = past(client, env, rollout).unwrap_or_default();
+    let mut found = past(client, env, after).unwrap_or_default();
     found.sort_by_key(|past| !past.failed);
     let words = |past: &Past| -> Option<String> {
         let mut log = provider.logs(past.id, LogCursor::default(), false).ok()?;
@@ -301,8 +303,11 @@ pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, rollou
             }
         }
         let text: Vec<String> = lines.into();
-        let slot = format!("{}/{} {}", past.service, past.ordinal, past.id);
-        (!text.is_empty()).then(|| format!("{slot} printed:\n{}", text.join("\n")))
+        let name = match &past.slot {
+            Some((service, ordinal)) => format!("{service}/{ordinal} {}", past.id),
+            None => format!("the test's instance {}", past.id),
+        };
+        (!text.is_empty()).then(|| format!("{name} printed:\n{}", text.join("\n")))
     };
     found.iter().filter_map(words).take(INSTANCES_SHOWN_MAX).collect()
 }

@@ -49,13 +49,7 @@ use screen::Screen;
 /// A stack is declared in HCL. Kiln bakes images from it, seals them into a release, and moves an environment to it by
 /// creating new instances, moving traffic, and destroying the old ones.
 #[derive(Debug, Parser)]
-#[command(
-    name = "kiln",
-    version,
-    propagate_version = true,
-    max_term_width = 100,
-    arg_required_else_help = true
-)]
+#[command(name = "kiln", version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Example:\n  kiln init && kiln up        declare a small stack and run it\n\n\
                         Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 errors in the stack,\n\
                         5 something outside failed, 70 a defect in Kiln, 130 detached by Ctrl-C.")]
@@ -104,6 +98,11 @@ pub fn main() -> ExitCode {
         };
     }
     let words = terraform_spelling(std::env::args_os());
+    if words.len() == 1 {
+        // Clap would count what comes from the environment as an argument, and complain of a missing one.
+        Screen::new(false).complain(&Line::command().render_help().to_string());
+        return Exit::Usage.into();
+    }
     let detailed = words.iter().any(|word| word == "--detailed-exitcode");
     let line = match Line::try_parse_from(&words) {
         Ok(line) => line,

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let interrupt = Interrupt::listen(|| {});
     let started = images_to_start(&plan, &declared);
     let baked = bake(&mut declared, &state, &|name| started.contains(name), context.screen, &interrupt)?;
-    checks::run(&client, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
+    checks::run(&client, &state, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
     let before = hosts::ledger(&state);

@@ -106,3 +106,15 @@ fn two_ups_at_once_both_end_and_one_of_them_is_served() {
         (versions.len() == 1 && pages.len() == 2).then_some(())
     });
 }
+
+#[test]
+fn a_test_that_fails_shows_what_its_instance_printed() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
+    let test = "command = [\"/tiny\"]\n\n  test \"boots\" {\n    env = { MODE = \"exit\" }\n\n    tcp {\n      port = 8080\n    }\n  }";
+    machine.write("stack.hcl", stack.replacen("command = [\"/tiny\"]", test, 1));
+    let up = machine.kiln(&["up"]).fails_with("test tiny.boots failed");
+    assert!(up.err.contains("the test's instance") && up.err.contains("printed:"), "{}", up.err);
+    assert!(up.err.contains("tiny: asked to exit"), "{}", up.err);
+}

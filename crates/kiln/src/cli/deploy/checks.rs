@@ -14,9 +14,12 @@ use kiln_store::canonical::spec_digest;
 use crate::api::client::Client;
 use crate::api::wire;
 use crate::cli::failure::{Failure, Kind};
+use crate::cli::follow::advice;
 use crate::cli::interrupt::Interrupt;
+use crate::cli::logs::last_words;
 use crate::cli::screen::Screen;
 use crate::cli::table::span;
+use crate::runtime::StateDir;
 
 /// How often a verdict is asked for: a tiny server answers within some tens of milliseconds.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -45,6 +48,7 @@ struct Pending {
 /// A test failed: nothing is released.
 pub(crate) fn run(
     client: &Client,
+    state: &StateDir,
     env: &EnvKey,
     stack: &Stack,
     images: &BTreeMap<ImageName, Image>,
@@ -75,6 +79,12 @@ pub(crate) fn run(
         Failure::failed(format!("the image can't be released: test {} failed", names.join(", ")));
     for (title, reason) in &failed {
         failure = failure.cause(format!("{title}: {reason}"));
+    }
+    let words = last_words(client, state, env, client.health().position);
+    let advice = failed.iter().find_map(|(_, reason)| advice::about(reason, &words));
+    failure = words.into_iter().fold(failure, Failure::cause);
+    if let Some(advice) = advice {
+        failure = failure.hint(advice);
     }
     Err(failure.hint("what runs was not touched; change the image or its test, then run the command again"))
 }
