@@ -3,6 +3,7 @@
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use kiln_store::log::OpenLogError;
@@ -67,11 +68,7 @@ pub fn ensure_running(state: &StateDir) -> Result<(), EnsureError> {
         return Err(EnsureError::NotRoot);
     }
     state.make_run().map_err(|source| EnsureError::Folder { path: state.path().to_owned(), source })?;
-    let mut host = match Lock::try_take(&state.lock_file("host")) {
-        Ok(lock) => Some(spawn("host", state, lock).map_err(EnsureError::Spawn)?),
-        Err(LockError::Held { .. }) => None,
-        Err(error) => return Err(error.into()),
-    };
+    let mut host = start(state)?;
     let (deadline, mut diagnose_at) = (Instant::now() + START_WITHIN, Some(Instant::now() + DIAGNOSE_AFTER));
     // A socket file outlives its process, so only an accepted connection counts.
     while UnixStream::connect(state.api_socket()).is_err() {
@@ -80,6 +77,10 @@ pub fn ensure_running(state: &StateDir) -> Result<(), EnsureError> {
         {
             return Err(EnsureError::Log(damage));
         }
+        if host.is_none() {
+            // Whoever held the lock may have been a command that ended before it started anything, or a host that was killed.
+            host = start(state)?;
+        }
         let ended = host.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|status| status.is_some()));
         if ended || Instant::now() > deadline {
             return Err(EnsureError::Silent { tail: log_tail(state) });
@@ -87,6 +88,15 @@ pub fn ensure_running(state: &StateDir) -> Result<(), EnsureError> {
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
+}
+
+/// Starts a host; none where somebody has its lock.
+fn start(state: &StateDir) -> Result<Option<Child>, EnsureError> {
+    match Lock::try_take(&state.lock_file("host")) {
+        Ok(lock) => spawn("host", state, lock).map(Some).map_err(EnsureError::Spawn),
+        Err(LockError::Held { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Starts another `kiln host` whenever there is none, for as long as this process lives: who waits for a rollout must not

@@ -16,3 +16,4 @@ mod processes;
 mod retention;
 mod rollouts;
 mod secrets;
+mod start;
