@@ -114,6 +114,30 @@ fn a_killed_host_ends_no_instance_and_the_next_one_adopts_it() {
 }
 
 #[test]
+fn an_instance_whose_host_was_killed_while_it_made_its_files_is_made_anew() {
+    let mut world = World::new();
+    let id = world.run(&["sleep"]);
+    world.started(id);
+    world.stop();
+    // What a host leaves that is killed between an init's first file and its own last one: the init waits for its word, and
+    // ends without it.
+    let folder = world.instance_folder(id);
+    let half_made = init_pid(&world, id);
+    kill(half_made, Signal::KILL);
+    for made_later in ["reader.lock", "stderr"] {
+        fs::remove_file(folder.join(made_later)).unwrap();
+    }
+    fs::remove_dir_all(folder.join("log")).unwrap();
+    world.start();
+    let runs = || {
+        let listed = world.host().list().unwrap().instances;
+        listed.iter().any(|i| i.id == id && i.exited.is_none() && i.healthy == Some(true))
+    };
+    eventually("it runs", runs);
+    assert_ne!(init_pid(&world, id), half_made);
+}
+
+#[test]
 fn hosts_that_are_killed_while_they_read_lose_no_line_and_repeat_none() {
     let mut world = World::without_host();
     let client = world.client();

@@ -138,7 +138,7 @@ impl Host {
         let mut running = None;
         if let Some(reason) = read_refusal(&folder) {
             instance.phase = Phase::Refused(reason);
-        } else if let Ok(identity) = InitIdentity::read(&folder) {
+        } else if let (true, Ok(identity)) = (Collector::has_fifos(&folder), InitIdentity::read(&folder)) {
             match open_init(&identity) {
                 Ok(pidfd) => {
                     instance.phase = Phase::Running;
@@ -149,7 +149,8 @@ impl Host {
             // With it comes what an init kept while nobody read.
             self.logs.add(id, &folder)?;
         } else {
-            // Accepted, and perhaps half made: it is made anew.
+            // Accepted, and perhaps half made: an init that is there without what it would write to has waited for a word that
+            // the host before never gave. It is made anew.
             self.unmake(id)?;
         }
         let (is_queued, is_leaving) = (instance.phase == Phase::Queued, instance.leaving != Leaving::No);

@@ -94,6 +94,11 @@ impl Collector {
         File::create(folder.join(READER_LOCK)).map(drop)
     }
 
+    /// Whether an instance's fifos were made to the last: what is locked is made after them.
+    pub(crate) fn has_fifos(folder: &Path) -> bool {
+        folder.join(READER_LOCK).exists()
+    }
+
     /// Reads an instance's fifos from now on, after what an init kept while there was no host.
     pub(crate) fn add(&self, id: InstanceId, folder: &Path) -> io::Result<()> {
         let lock = File::open(folder.join(READER_LOCK))?;
