@@ -7,6 +7,7 @@ mod ci;
 mod deps;
 mod metadata;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
   test      the tests alone
   bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake)
+  vm        the provider's tests on a Debian kernel with cgroup v2 alone, emulated: vm LINUX-IMAGE.deb
   tidy      crate edges, file sizes, banned calls and words
   deps      licences, duplicates, one TLS provider
 ";
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         Some("ci") => ci::run(),
         Some("test") => ci::test(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
+        Some("vm") => vm::run(&arguments[1..]),
         Some("tidy") => tidy::run(),
         Some("deps") => deps::run(),
         _ => {
