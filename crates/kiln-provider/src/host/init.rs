@@ -87,14 +87,14 @@ fn set_up(boot: OwnedFd, root: OwnedFd, go: OwnedFd, mut outside: Socket) -> Res
     for file in &boot.join {
         fs::write(file, "0").map_err(Failure::step_io(format!("join {}", file.display())))?;
     }
+    connect(&boot, &mut outside)?;
+    drop(outside);
+    wait_for_folder(go)?;
+    // Not before: a host that finds it takes the instance for made.
     let identity = InitIdentity::of_self().map_err(Failure::step_io("find out the process number"))?;
     let text = serde_json::to_vec(&identity).expect("numbers and strings are always JSON");
     durable::replace_unsynced(&boot.folder.join(InitIdentity::FILE), &text)
         .map_err(Failure::step_io("write down the process number"))?;
-
-    connect(&boot, &mut outside)?;
-    drop(outside);
-    wait_for_folder(go)?;
     let kept = open_kept(&boot)?;
     let prepared = rootfs::prepare(&boot)?;
     rootfs::enter(root, &boot.stage)?;
