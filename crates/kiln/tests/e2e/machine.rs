@@ -149,6 +149,18 @@ impl Machine {
     /// Runs `kiln`, and does something once it says this on stderr. Fails the test if it never says it.
     #[track_caller]
     pub fn kiln_until(&self, words: &[&str], says: &str, act: impl FnOnce()) -> Ran {
+        let mut said = false;
+        let ran = self.kiln_until_or_after(words, says, |in_time| {
+            said = in_time;
+            act();
+        });
+        assert!(said, "it never said `{says}`:\n{}", ran.err);
+        ran
+    }
+
+    /// As [`Machine::kiln_until`], for a command that may be over before it could say it: then the something is done after
+    /// it, and told so.
+    pub fn kiln_until_or_after(&self, words: &[&str], says: &str, act: impl FnOnce(bool)) -> Ran {
         let mut command = self.command(words);
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kiln runs");
         let mut act = Some(act);
@@ -158,13 +170,15 @@ impl Machine {
             if line.contains(says)
                 && let Some(act) = act.take()
             {
-                act();
+                act(true);
             }
             err.push_str(&line);
             err.push('\n');
         }
         let ran = ran(child.wait_with_output().expect("a child can be waited for"));
-        assert!(act.is_none(), "it never said `{says}`:\n{err}");
+        if let Some(act) = act {
+            act(false);
+        }
         Ran { err, ..ran }
     }
 
