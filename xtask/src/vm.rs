@@ -99,7 +99,9 @@ fn make_root(folder: &Path, root: &Path, kernel: &Path, programs: &[PathBuf]) ->
     let helpers = helpers.filter_map(|entry| Some(entry.ok()?.path())).filter(helper);
     let crates = metadata::root().join("crates");
     for path in programs.iter().cloned().chain(helpers).chain([crates]) {
-        call(Command::new("cp").args(["-a", "--parents"]).arg(&path).arg(root))?;
+        let place = root.join(path.parent().and_then(|folder| folder.strip_prefix("/").ok()).unwrap_or(root));
+        fs::create_dir_all(&place).map_err(|error| error.to_string())?;
+        call(Command::new("cp").arg("-a").arg(&path).arg(place))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ ip link set lo up
 for module in erofs overlay loop veth bridge nf_tables nft_chain_nat nft_masq nf_nat; do modprobe "$module"; done
 uname -r
 cat /sys/fs/cgroup/cgroup.controllers
-"$(cat /program)" --test-threads 1
+"$(cat /program)" --test-threads 1 --color never
 sync
 echo o >/proc/sysrq-trigger
 sleep 10
