@@ -28,6 +28,7 @@ pub(crate) enum Made {
     NoBackend,
     Unreachable,
     BrokenOff,
+    Garbled,
     TimedOut,
 }
 
@@ -39,7 +40,7 @@ impl Made {
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoBackend => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Unreachable | Self::BrokenOff => StatusCode::BAD_GATEWAY,
+            Self::Unreachable | Self::BrokenOff | Self::Garbled => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -57,6 +58,7 @@ impl Made {
             Self::NoBackend => "no-backend",
             Self::Unreachable => "backend-unreachable",
             Self::BrokenOff => "backend-broke-off",
+            Self::Garbled => "backend-garbled",
             Self::TimedOut => "backend-timeout",
         }
     }
@@ -70,6 +72,7 @@ impl Made {
             Self::NoBackend => "the service has no instance that takes requests",
             Self::Unreachable => "no instance of the service accepts a connection",
             Self::BrokenOff => "the instance closed the connection before it answered",
+            Self::Garbled => "the instance's answer is not one that HTTP/1.1 allows here",
             Self::TimedOut => "the instance did not answer in time",
         }
     }

@@ -137,7 +137,7 @@ impl Plan {
                         Some(client) => return tunnel::open(link, ticket, client, answer),
                         None => {
                             drop(lease);
-                            break Made::BrokenOff;
+                            break Made::Garbled;
                         }
                     }
                 }
@@ -293,7 +293,7 @@ impl Plan {
             self.resent += 1;
             return Sent::Again;
         }
-        Sent::Failed(Made::BrokenOff)
+        Sent::Failed(if error.error().is_parse() { Made::Garbled } else { Made::BrokenOff })
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which headers pass, in both directions (RFC 9110 §7.6), and which the edge adds.
 //!
-//! A client's `X-Forwarded-*` and `Forwarded` can't be believed on a public listener: they are replaced and removed. On an
-//! internal listener the caller is an instance, whose word is kept and added to. `Via` is not added: it makes several
-//! servers stop compressing, and tells an attacker more than an operator.
+//! A client's `X-Forwarded-*`, `X-Real-IP` and `Forwarded` can't be believed on a public listener: they are replaced and
+//! removed. On an internal listener the caller is an instance, whose word is kept and added to. `Via` is not added: it makes
+//! several servers stop compressing, and tells an attacker more than an operator.
 
 use hyper::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -110,12 +110,33 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, caller: &Caller<'_>, upgr
         return;
     }
     headers.remove(FORWARDED);
+    strip_forwarded(headers);
     headers.insert(X_FORWARDED_FOR, caller.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match caller.host {
-        Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
-        None => headers.remove(X_FORWARDED_HOST),
+    if let Some(host) = caller.host {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+}
+
+/// Removes all that applications take for a proxy's word about its client.
+fn strip_forwarded(headers: &mut HeaderMap) {
+    let forged: Vec<HeaderName> = headers.keys().filter(|name| is_proxys_word(name)).cloned().collect();
+    for name in forged {
+        headers.remove(name);
+    }
+}
+
+/// CGI and WSGI can't tell `_` from `-` (CVE-2015-0219), so neither is a way past the other.
+fn is_proxys_word(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let begins_with = |word: &[u8]| {
+        name.len() >= word.len()
+            && name
+                .iter()
+                .zip(word)
+                .all(|(byte, wanted)| byte == wanted || (*byte == b'_' && *wanted == b'-'))
     };
+    begins_with(b"x-forwarded-") || (name.len() == b"x-real-ip".len() && begins_with(b"x-real-ip"))
 }
 
 fn add_to_forwarded(headers: &mut HeaderMap, caller: &Caller<'_>) {
@@ -138,6 +159,10 @@ fn add_to_forwarded(headers: &mut HeaderMap, caller: &Caller<'_>) {
 
 /// Turns a backend's headers into those for a client.
 pub(crate) fn forward_answer(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // The body ended where its chunks did (RFC 9112 §6.3): this length would cut it, or have the client wait for more.
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     headers.remove(X_KILN_ERROR);
 }
@@ -214,6 +239,15 @@ mod tests {
             ("x-forwarded-proto", "https"),
         ];
         assert_eq!(forwarded(&sent, false), lines(&ADDED));
+        let other_words = [
+            ("x_forwarded_for", "10.0.0.1"),
+            ("x-forwarded_proto", "https"),
+            ("x-forwarded-port", "443"),
+            ("x-forwarded-prefix", "/bank"),
+            ("x-real-ip", "10.0.0.1"),
+            ("x_real_ip", "10.0.0.1"),
+        ];
+        assert_eq!(forwarded(&other_words, false), lines(&ADDED));
         let expected = [
             ("forwarded", "for=10.0.0.1"),
             ("x-forwarded-for", "10.0.0.1, 192.0.2.1"),
@@ -222,6 +256,7 @@ mod tests {
         ];
         assert_eq!(forwarded(&sent, true), lines(&expected));
         assert_eq!(forwarded(&[], true), lines(&ADDED));
+        assert_eq!(forwarded(&[("x-real-ip-of", "kept")], false)[3].0, "x-real-ip-of");
     }
 
     #[test]

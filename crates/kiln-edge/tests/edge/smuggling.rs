@@ -112,3 +112,45 @@ fn a_head_that_never_ends_is_given_up() {
     drop(connection);
     drip.join().unwrap();
 }
+
+#[test]
+fn an_answer_with_two_framings_ends_where_its_chunks_do() {
+    for length in ["3", "9"] {
+        let origin = Origin::start(move |mut connection| {
+            while connection.head().is_some() {
+                connection.send(&format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+                ));
+            }
+        });
+        let world = World::routed_to(&[origin.address]);
+        let mut connection = world.connect();
+        for _ in 0..2 {
+            let answer = connection.get("/");
+            assert_eq!((answer.text().as_str(), answer.head.length()), ("hello", None), "{length}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_breaks_the_rules_is_told_apart_from_none() {
+    let long = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "a".repeat(200_000));
+    for said in [
+        "SSH-2.0-server\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
+        &long,
+    ] {
+        let answer = said.to_owned();
+        let origin = Origin::start(move |mut connection| {
+            if connection.head().is_some() {
+                connection.send(&answer);
+                connection.wait_for_end();
+            }
+        });
+        let world = World::routed_to(&[origin.address]);
+        let answer = world.connect().get("/");
+        let what = (answer.status(), answer.head.header("x-kiln-error"));
+        assert_eq!(what, (502, Some("backend-garbled")), "{:.40}", said);
+    }
+}
