@@ -152,3 +152,27 @@ fn the_example_is_well_formed_and_laid_out() {
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[test]
+fn an_answer_that_does_not_arrive_is_no_success_and_progress_that_nobody_reads_ends_nothing() {
+    let folder = tempfile::Builder::new().prefix("kiln-cli-").tempdir_in("/var/tmp").unwrap();
+    let kiln = |words: &[&str]| {
+        let mut kiln = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        kiln.args(words).current_dir(folder.path()).env("KILN_STATE", folder.path().join("state"));
+        kiln
+    };
+    let nobody = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    assert!(kiln(&["init"]).output().unwrap().status.success());
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let check = kiln(&["check"]).stdout(full).output().unwrap();
+    assert_eq!(check.status.code(), Some(5));
+    let said = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(said.contains("the answer could not be written") && said.contains("No space left"), "{said}");
+    assert_eq!(kiln(&["check"]).stdout(nobody()).output().unwrap().status.code(), Some(141));
+    fs::write(folder.path().join("stack.hcl"), "nonsense\n").unwrap();
+    assert_eq!(kiln(&["check"]).stderr(nobody()).output().unwrap().status.code(), Some(4));
+}

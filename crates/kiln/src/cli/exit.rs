@@ -23,12 +23,14 @@ pub(crate) enum Exit {
     Bug,
     /// Ctrl-C: the rollout goes on without this command.
     Detached,
+    /// Nobody reads the answer any more, so the rest of it was not looked for.
+    Unread,
 }
 
 impl Exit {
     /// All of them, in the order of the documentation.
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
@@ -38,6 +40,7 @@ impl Exit {
         Self::External,
         Self::Bug,
         Self::Detached,
+        Self::Unread,
     ];
 
     /// The number that the shell sees.
@@ -54,6 +57,8 @@ impl Exit {
             Self::Bug => 70,
             // 128 + SIGINT, as a shell reports it.
             Self::Detached => 130,
+            // 128 + SIGPIPE, as a shell reports a tool whose reader left.
+            Self::Unread => 141,
         }
     }
 }

@@ -119,7 +119,13 @@ pub fn main() -> ExitCode {
     };
     let mut screen = Screen::new(line.globals.json);
     match run(line, &mut screen) {
-        Ok(exit) => exit.into(),
+        Ok(exit) => match screen.take_lost() {
+            Some(error) => {
+                tell(&Failure::external("the answer could not be written").cause(error), &mut screen);
+                if exit == Exit::Done { Exit::External.into() } else { exit.into() }
+            }
+            None => exit.into(),
+        },
         Err(failure) => {
             tell(&failure, &mut screen);
             if detailed { Exit::Failed.into() } else { failure.exit().into() }

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use super::exit::Exit;
+
 /// Colours, or none: in a pipe, under `NO_COLOR`, on a dumb terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Paint {
@@ -52,8 +54,9 @@ impl Paint {
 
 /// The two streams of the process.
 ///
-/// What was asked for goes to stdout; progress and failures go to stderr, so that a pipe gets only the answer. A reader
-/// that went away ends output quietly, as with any tool in a pipeline.
+/// What was asked for goes to stdout; progress and failures go to stderr, so that a pipe gets only the answer. When nobody
+/// reads the answer any more the command ends quietly, as any tool in a pipeline. When nobody reads the progress it goes on:
+/// what was asked for is still wanted.
 #[derive(Debug)]
 pub(crate) struct Screen {
     json: bool,
@@ -61,6 +64,8 @@ pub(crate) struct Screen {
     err: Paint,
     live: bool,
     drawn_lines: usize,
+    /// Why a part of the answer could not be written, the first time.
+    lost: Option<io::Error>,
 }
 
 /// Where the width is unknown: a pipe, a file.
@@ -79,7 +84,13 @@ impl Screen {
             err: paint(io::stderr().is_terminal()),
             live: io::stderr().is_terminal() && !dumb && !json,
             drawn_lines: 0,
+            lost: None,
         }
+    }
+
+    /// Takes why a part of the answer could not be written, if so.
+    pub(crate) fn take_lost(&mut self) -> Option<io::Error> {
+        self.lost.take()
     }
 
     /// Whether the answer is wanted as JSON.
@@ -114,7 +125,15 @@ impl Screen {
     pub(crate) fn print(&mut self, text: &str) {
         self.clear();
         let mut out = io::stdout().lock();
-        quiet(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                std::process::exit(i32::from(Exit::Unread.code()))
+            }
+            Err(error) => {
+                self.lost.get_or_insert(error);
+            }
+            Ok(()) => {}
+        }
     }
 
     /// Prints a line of the answer.
@@ -143,8 +162,7 @@ impl Screen {
     /// Writes to stderr, whatever the format.
     pub(crate) fn complain(&mut self, text: &str) {
         self.clear();
-        let mut err = io::stderr().lock();
-        quiet(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+        tell(text);
     }
 
     /// Replaces what was drawn before with these lines. Does nothing where nothing can be redrawn.
@@ -159,8 +177,7 @@ impl Screen {
             text.push('\n');
         }
         self.drawn_lines = lines.len();
-        let mut err = io::stderr().lock();
-        quiet(err.write_all(text.as_bytes()).and_then(|()| err.flush()));
+        tell(&text);
     }
 
     /// Leaves what was drawn where it is: the next frame begins below.
@@ -171,7 +188,7 @@ impl Screen {
     fn clear(&mut self) {
         let erase = self.erasure();
         if !erase.is_empty() {
-            quiet(io::stderr().lock().write_all(erase.as_bytes()));
+            tell(&erase);
         }
         self.drawn_lines = 0;
     }
@@ -184,13 +201,10 @@ impl Screen {
     }
 }
 
-/// A reader that closed the pipe has seen enough; anything else on a closed stream can't be told anywhere.
-fn quiet(result: io::Result<()>) {
-    if let Err(error) = result
-        && error.kind() == io::ErrorKind::BrokenPipe
-    {
-        std::process::exit(i32::from(super::exit::Exit::Done.code()));
-    }
+/// Writes to stderr. What can't be told there can't be told anywhere, and is no reason to give up half-way.
+fn tell(text: &str) {
+    let mut err = io::stderr().lock();
+    let _ = err.write_all(text.as_bytes()).and_then(|()| err.flush());
 }
 
 /// Cuts a painted line to `columns` visible characters, so that a frame is as many rows as it has lines.
