@@ -1,6 +1,6 @@
 //! Bases and images.
 
-use super::{BlockSchema, FOR_EACH, NestedBlock, attribute};
+use super::{AttributeSchema, BlockSchema, FOR_EACH, NestedBlock, attribute};
 
 pub(super) static BASE: BlockSchema = BlockSchema {
     name: "base",
@@ -138,6 +138,14 @@ static TEST: BlockSchema = BlockSchema {
     example: "test \"starts\" {\n  http {\n    path   = \"/healthz\"\n    status = 200\n    within = \"5s\"\n  }\n}",
 };
 
+const TEST_PORT: AttributeSchema = attribute(
+    "port",
+    "number",
+    "the only port of `expose`, or that of the service that uses the image",
+    "Where.",
+);
+const WITHIN: AttributeSchema = attribute("within", "duration", "\"30s\"", "How long it may take.");
+
 static HTTP: BlockSchema = BlockSchema {
     name: "http",
     labels: &[],
@@ -145,13 +153,8 @@ static HTTP: BlockSchema = BlockSchema {
     attributes: &[
         attribute("path", "path", "\"/\"", "What is asked for."),
         attribute("status", "number", "any of 200 to 399", "The status that counts."),
-        attribute(
-            "port",
-            "number",
-            "the only port of `expose`, or that of the service that uses the image",
-            "Where.",
-        ),
-        attribute("within", "duration", "\"30s\"", "How long it may take."),
+        TEST_PORT,
+        WITHIN,
     ],
     blocks: &[],
     any_attribute: None,
@@ -162,15 +165,7 @@ static TCP: BlockSchema = BlockSchema {
     name: "tcp",
     labels: &[],
     summary: "A connect must succeed.",
-    attributes: &[
-        attribute(
-            "port",
-            "number",
-            "the only port of `expose`, or that of the service that uses the image",
-            "Where.",
-        ),
-        attribute("within", "duration", "\"30s\"", "How long it may take."),
-    ],
+    attributes: &[TEST_PORT, WITHIN],
     blocks: &[],
     any_attribute: None,
     example: "tcp {\n  port = 5432\n}",
@@ -180,10 +175,7 @@ static EXEC: BlockSchema = BlockSchema {
     name: "exec",
     labels: &[],
     summary: "A command inside must exit with 0.",
-    attributes: &[
-        attribute("command", "list of strings", "", "The program and its arguments."),
-        attribute("within", "duration", "\"30s\"", "How long it may take."),
-    ],
+    attributes: &[attribute("command", "list of strings", "", "The program and its arguments."), WITHIN],
     blocks: &[],
     any_attribute: None,
     example: "exec {\n  command = [\"/usr/bin/test\", \"-e\", \"/run/ready\"]\n}",
