@@ -21,8 +21,30 @@ const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Between what old programs that use select(2) bear and what servers ask for; as root of the hard limit systemd gives its
 /// services the same.
-const OPEN_FILES_SOFT: u64 = 65_536;
-const OPEN_FILES_HARD: u64 = 524_288;
+const OPEN_FILES: (u64, u64) = (65_536, 524_288);
+/// What the kernel gives its first process: it is also how large a thread's stack is unless the program says.
+const STACK_BYTES: u64 = 8 << 20;
+/// The kernel's and systemd's. Memory as such is the cgroup's to limit.
+const LOCKED_BYTES: u64 = 8 << 20;
+
+/// All that a shell, a cron daemon or an init system may have set for whom it started: first soft, then hard, none where
+/// there is no end. What an instance may do must not depend on who ran the first `kiln` command.
+const LIMITS: [(Resource, Option<u64>, Option<u64>); 12] = [
+    (Resource::Nofile, Some(OPEN_FILES.0), Some(OPEN_FILES.1)),
+    (Resource::Stack, Some(STACK_BYTES), None),
+    (Resource::Memlock, Some(LOCKED_BYTES), Some(LOCKED_BYTES)),
+    // A core file would go to the root, which is read-only, or to memory.
+    (Resource::Core, Some(0), Some(0)),
+    // The cgroup counts this instance's processes; this counts all that a user has on the machine.
+    (Resource::Nproc, None, None),
+    (Resource::As, None, None),
+    (Resource::Data, None, None),
+    (Resource::Fsize, None, None),
+    (Resource::Cpu, None, None),
+    (Resource::Locks, None, None),
+    (Resource::Nice, Some(0), Some(0)),
+    (Resource::Rtprio, Some(0), Some(0)),
+];
 
 /// Docker's, and every distribution's.
 const UMASK: u32 = 0o022;
@@ -69,12 +91,15 @@ fn restrict(program: &Program, user: &Identity, compiled: &(u64, Filters)) -> Re
 }
 
 fn limit_resources() {
-    // A limit that can't be raised stays where it is: root of a container may lack CAP_SYS_RESOURCE.
-    let hard = getrlimit(Resource::Nofile).maximum.map_or(OPEN_FILES_HARD, |hard| hard.min(OPEN_FILES_HARD));
-    let files = Rlimit { current: Some(OPEN_FILES_SOFT.min(hard)), maximum: Some(hard) };
-    let _ = setrlimit(Resource::Nofile, files);
-    // A core file would go to the root, which is read-only, or to memory.
-    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    for (resource, soft, hard) in LIMITS {
+        if setrlimit(resource, Rlimit { current: soft, maximum: hard }).is_ok() {
+            continue;
+        }
+        // A limit that can't be raised stays where it is: root of a container may lack CAP_SYS_RESOURCE.
+        let most = getrlimit(resource).maximum;
+        let within = |wanted: Option<u64>| [wanted, most].into_iter().flatten().min();
+        let _ = setrlimit(resource, Rlimit { current: within(soft), maximum: within(hard) });
+    }
 }
 
 fn drop_privileges(program: &Program, user: &Identity) -> Result<(), Errno> {

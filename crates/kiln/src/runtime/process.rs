@@ -6,8 +6,14 @@ use std::io::{self, IsTerminal};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::lock::{Lock, LockError};
 use super::paths::StateDir;
+
+/// Open files of a process of Kiln: a host has six for each of up to a thousand instances, an edge two for each connection.
+/// systemd's hard limit; the soft one of a login shell is 1024, and a shell may have left less of either.
+const DESCRIPTORS_WANTED: u64 = 524_288;
 
 /// Why a process of Kiln can't go on.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,7 @@ pub(super) fn begin(name: &'static str, state: &StateDir, holds_lock: bool) -> R
     state.make_run().map_err(ProcessError::because("make the state folder"))?;
     let path = state.lock_file(name);
     let alive = if holds_lock { None } else { Some(Lock::try_take(&path)?) };
+    raise_descriptor_limit();
     let left = leave_pid(&path);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = tracing_subscriber::fmt()
@@ -57,6 +64,15 @@ pub(super) fn begin(name: &'static str, state: &StateDir, holds_lock: bool) -> R
         tracing::warn!(process = name, %error, "the pid can't be written");
     }
     Ok(alive)
+}
+
+fn raise_descriptor_limit() {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    let wanted = hard.map(|hard| hard.max(DESCRIPTORS_WANTED));
+    if setrlimit(Resource::Nofile, Rlimit { current: wanted, maximum: wanted }).is_err() {
+        // Root of a container may not raise the hard limit.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard });
+    }
 }
 
 /// Writes the pid over the one before it: in place, which needs no room on a full disk.

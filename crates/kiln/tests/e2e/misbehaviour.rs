@@ -1,6 +1,10 @@
 //! What applications do to the machine and to their users: a clear error or a clean recovery, and nothing is lost.
 
+use std::fs;
+use std::process::{Command, Stdio};
+
 use crate::machine::{Machine, Ran, wait_for};
+use crate::processes::servers;
 
 /// A first good deploy, then a bad one: it must go back by itself and say why and what to do.
 #[track_caller]
@@ -103,4 +107,30 @@ fn a_write_to_the_root_is_refused_by_the_kernel_and_the_log_hints_at_scratch() {
         logs.out.contains("Read-only file system").then_some(logs)
     });
     assert!(logs.err.contains("`scratch`"), "{}", logs.err);
+}
+
+#[test]
+fn what_kiln_and_its_instances_may_open_does_not_depend_on_the_shell_that_started_it() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let up = machine.command(&["up"]);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "ulimit -S -n 300; ulimit -S -s 1024; exec \"$@\"", "sh"]);
+    shell.arg(up.get_program()).args(up.get_args()).current_dir(machine.stack());
+    shell.env("KILN_STATE", machine.state()).stdin(Stdio::null());
+    let up = shell.output().unwrap();
+    assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+    let limit = |pid: i32, name: &str| -> Vec<String> {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().take(2).map(str::to_owned).collect()
+    };
+    // Only soft ones: root of a container may be unable to raise what is hard.
+    for process in ["host", "edge", "controller"] {
+        let [soft, hard] = &limit(machine.pid(process), "Max open files")[..] else { panic!("two limits") };
+        assert_eq!(soft, hard, "{process}");
+    }
+    let [server] = servers(&machine)[..] else { panic!("one instance") };
+    assert_ne!(limit(server, "Max open files")[0], "300");
+    assert_eq!(limit(server, "Max stack size")[0], "8388608");
 }
