@@ -91,6 +91,21 @@ impl Sockets {
         }
     }
 
+    /// Gives a socket to the edge that runs now.
+    fn hand(&self, listener: Listener, socket: &Socket) -> Result<(), String> {
+        let handed = EdgeClient::connect(&self.state.edge_socket())
+            .and_then(|(edge, _)| edge.add_listener(listener, socket.socket.as_fd()));
+        match handed {
+            // Not there yet, or just gone. The one that is started next is handed every socket that is open, and what comes
+            // until then waits in the socket's queue.
+            Err(ClientError::Connection(error)) => {
+                tracing::info!(%listener, %error, "opened before the edge could be reached");
+                Ok(())
+            }
+            handed => handed.map_err(|error| format!("the edge does not take {listener}: {error}")),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Listener, Socket>> {
         // Every change is one insert or remove, so a thread that panicked left nothing half done.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
@@ -125,25 +140,23 @@ impl Sockets {
 impl Listeners for Sockets {
     fn open(&self, listener: Listener, address: SocketAddr) -> Result<(), String> {
         let mut open = self.lock();
-        if let std::collections::btree_map::Entry::Vacant(entry) = open.entry(listener) {
-            let socket = bind(address).map_err(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => format!("{address} is in use by another process"),
-                _ => format!("cannot listen on {address}: {error}"),
-            })?;
-            entry.insert(Socket { address, socket });
-            self.write_list(&open).map_err(|error| format!("cannot remember {listener}: {error}"))?;
+        if open.contains_key(&listener) {
+            return self.hand(listener, &open[&listener]);
         }
-        let handed = EdgeClient::connect(&self.state.edge_socket())
-            .and_then(|(edge, _)| edge.add_listener(listener, open[&listener].socket.as_fd()));
-        match handed {
-            // Not there yet, or just gone. The one that is started next is handed every socket that is open, and what comes
-            // until then waits in the socket's queue.
-            Err(ClientError::Connection(error)) => {
-                tracing::info!(%listener, %error, "opened before the edge could be reached");
-                Ok(())
-            }
-            handed => handed.map_err(|error| format!("the edge does not take {listener}: {error}")),
+        let socket = bind(address).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => format!("{address} is in use by another process"),
+            _ => format!("cannot listen on {address}: {error}"),
+        })?;
+        open.insert(listener, Socket { address, socket });
+        let remembered =
+            self.write_list(&open).map_err(|error| format!("cannot remember {listener}: {error}"));
+        let opened = remembered.and_then(|()| self.hand(listener, &open[&listener]));
+        if opened.is_err() {
+            // Whoever connected would wait for ever, and nobody is told to close what was not opened.
+            open.remove(&listener);
+            let _ = self.write_list(&open);
         }
+        opened
     }
 
     fn close(&self, listener: Listener) -> Result<(), String> {
@@ -187,5 +200,18 @@ mod tests {
         sockets.open(Listener::Public(address), address).unwrap();
         std::net::TcpStream::connect(address).unwrap();
         assert_eq!(sockets.listed(), [(Listener::Public(address), address)], "the next host opens it again");
+    }
+
+    #[test]
+    fn a_socket_that_is_said_not_to_be_open_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let sockets = Sockets::recover(&StateDir::new(folder.path()));
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = sockets.open(Listener::Public(address), address).unwrap_err();
+        assert!(error.contains("cannot remember"), "there is no folder for the list: {error}");
+        TcpListener::bind(address).unwrap();
+        fs::create_dir(folder.path().join("host")).unwrap();
+        sockets.open(Listener::Public(address), address).unwrap();
+        assert_eq!(sockets.listed(), [(Listener::Public(address), address)]);
     }
 }
