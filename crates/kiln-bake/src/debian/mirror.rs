@@ -73,11 +73,17 @@ fn family(suite: &str) -> [String; 3] {
 fn around(suite: &str, root: &str) -> Vec<Archive> {
     let [main, updates, security] = family(suite);
     let archive = |suite, root: &str, required| Archive { suite, root: root.into(), required };
-    vec![
-        archive(main, root, true),
-        archive(updates, root, false),
-        archive(security, &format!("{root}-security"), false),
-    ]
+    let mut archives = vec![archive(main, root, true), archive(updates, root, false)];
+    // Beside a mirror that is a whole host there is nothing: the name with `-security` would be another host's.
+    if has_path(root) {
+        archives.push(archive(security, &format!("{root}-security"), false));
+    }
+    archives
+}
+
+fn has_path(root: &str) -> bool {
+    let rest = root.split_once("://").map_or(root, |(_, rest)| rest);
+    rest.trim_end_matches('/').contains('/')
 }
 
 struct Source {
@@ -189,6 +195,18 @@ mod tests {
         Components: main\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\nTypes: deb\n\
         URIs: http://mirror.invalid/debian-security\nSuites: bookworm-security\nComponents: main\n\n\
         Enabled: no\nTypes: deb\nURIs: http://off.invalid/debian\nSuites: sid\n";
+
+    #[test]
+    fn no_other_host_is_guessed_for_a_mirror_without_a_path() {
+        let apt = apt("sources.list", "");
+        let roots = |mirror| -> Vec<String> {
+            let found = archives(&recipe("bookworm", Some(mirror)), apt.path()).unwrap();
+            found.into_iter().map(|one| one.root).collect()
+        };
+        assert_eq!(roots("http://mirror.invalid/"), ["http://mirror.invalid", "http://mirror.invalid"]);
+        assert_eq!(roots("http://mirror.invalid/debian")[2], "http://mirror.invalid/debian-security");
+        assert_eq!(roots("file:///srv/debian/")[2], "file:///srv/debian-security");
+    }
 
     #[test]
     fn the_hosts_apt_says_where_a_suite_and_its_fixes_are() {
