@@ -1,5 +1,6 @@
 //! `kiln logs`
 
+use std::borrow::Cow;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -297,7 +298,7 @@ pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, after:
         let mut log = provider.logs(past.id, LogCursor::default(), false).ok()?;
         let mut lines = VecDeque::new();
         while let Ok(LogNext::Line(line)) = log.next(BACKLOG_QUIET) {
-            lines.push_back(printable(&line.text));
+            lines.push_back(printable(&shown(&line.text)));
             if lines.len() > LINES_SHOWN_MAX {
                 lines.pop_front();
             }
@@ -310,6 +311,15 @@ pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, after:
         (!text.is_empty()).then(|| format!("{name} printed:\n{}", text.join("\n")))
     };
     found.iter().filter_map(words).take(INSTANCES_SHOWN_MAX).collect()
+}
+
+/// As much of a line as helps in a failure: one of a megabyte would push the reason for it off the screen.
+fn shown(text: &str) -> Cow<'_, str> {
+    const CHARS_SHOWN_MAX: usize = 400;
+    match text.char_indices().nth(CHARS_SHOWN_MAX) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
 }
 
 /// Where the lines go.
@@ -380,5 +390,12 @@ mod tests {
         assert_eq!(printable("\x1b[31;1mred\x1b[0m"), "\x1b[31;1mred\x1b[0m");
         assert_eq!(printable("\x1b]0;title\x07x\x1b[2J\r"), "\u{fffd}]0;title\u{fffd}x\u{fffd}[2J\u{fffd}");
         assert_eq!(printable("\x1b[31"), "\u{fffd}[31");
+    }
+
+    #[test]
+    fn a_failure_shows_the_beginning_of_a_line_without_end() {
+        assert_eq!(shown("short"), "short");
+        let long = "ä".repeat(5_000);
+        assert_eq!(shown(&long), format!("{}…", "ä".repeat(400)));
     }
 }
