@@ -16,8 +16,11 @@ use super::{Host, HostConfig, StartError};
 use crate::port::{Cursor, DestroyRequest, LogCursor, LogNext, Provider, ProviderError};
 use crate::wire::{Accepted, Answer, DecodeError, Hello, LogNextWire, Problem, Request, Told, fence, parse};
 
-/// A controller has one connection for requests, one for each stream, and a few more at its restart.
-const CONNECTIONS_MAX: usize = 256;
+/// Each is a thread and two descriptors. A controller has one for requests and one for its stream, a command one.
+const CONNECTIONS_MAX: usize = 1024;
+/// Of those, what may read logs: `kiln logs -f` takes one for each of 256 instances for as long as somebody looks on. What is
+/// left is for those who must get through, first of all a controller that was just started.
+const LOG_STREAMS_MAX: usize = 768;
 /// The largest thing that is sent is a spec with its environment; Linux itself takes 2 MiB of it at exec.
 pub(super) const LINE_BYTES_MAX: u64 = 8 << 20;
 /// How often a stream that has nothing to say shows that it lives.
@@ -34,7 +37,24 @@ pub struct Server {
 #[derive(Default)]
 struct Shared {
     stopped: AtomicBool,
-    connections: AtomicUsize,
+    connections: Arc<AtomicUsize>,
+    log_streams: Arc<AtomicUsize>,
+}
+
+/// One of a bounded number of places; free again when it is dropped, also by a panic.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(taken: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let place = Self(Arc::clone(taken));
+        (taken.fetch_add(1, Ordering::SeqCst) < max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Server {
@@ -105,35 +125,28 @@ fn accept(listener: &UnixListener, host: &Arc<Host>, shared: &Arc<Shared>) {
             thread::sleep(Duration::from_millis(50));
             continue;
         };
-        if shared.connections.fetch_add(1, Ordering::SeqCst) >= CONNECTIONS_MAX {
-            shared.connections.fetch_sub(1, Ordering::SeqCst);
-            continue;
-        }
-        let (host, shared) = (Arc::clone(host), Arc::clone(shared));
-        let serving = {
-            let shared = Arc::clone(&shared);
-            thread::Builder::new().name("kiln-serve".into()).spawn(move || {
-                // A connection that breaks is its owner's to open again.
-                let _ = Connection::open(stream).and_then(|mut connection| connection.serve(&host));
-                shared.connections.fetch_sub(1, Ordering::SeqCst);
-            })
-        };
-        if serving.is_err() {
-            shared.connections.fetch_sub(1, Ordering::SeqCst);
-        }
+        let Some(place) = Place::take(&shared.connections, CONNECTIONS_MAX) else { continue };
+        let (host, log_streams) = (Arc::clone(host), Arc::clone(&shared.log_streams));
+        // Where no thread can be started the connection is closed, and its owner opens another.
+        let _ = thread::Builder::new().name("kiln-serve".into()).spawn(move || {
+            let _place = place;
+            // A connection that breaks is its owner's to open again.
+            let _ = Connection::open(stream, log_streams).and_then(|mut connection| connection.serve(&host));
+        });
     }
 }
 
 struct Connection {
     reader: BufReader<UnixStream>,
     writer: UnixStream,
+    log_streams: Arc<AtomicUsize>,
 }
 
 impl Connection {
-    fn open(stream: UnixStream) -> io::Result<Self> {
+    fn open(stream: UnixStream, log_streams: Arc<AtomicUsize>) -> io::Result<Self> {
         let peer = rustix::net::sockopt::socket_peercred(&stream)?;
         let writer = stream.try_clone()?;
-        let mut connection = Self { reader: BufReader::new(stream), writer };
+        let mut connection = Self { reader: BufReader::new(stream), writer, log_streams };
         if !peer.uid.is_root() {
             let reason = "only root may ask the host".into();
             connection.answer(&Answer::Problem(Problem::Refused { reason }))?;
@@ -222,6 +235,10 @@ impl Connection {
         cursor: LogCursor,
         follow: bool,
     ) -> io::Result<Result<(), ProviderError>> {
+        let Some(_place) = Place::take(&self.log_streams, LOG_STREAMS_MAX) else {
+            let reason = format!("{LOG_STREAMS_MAX} logs are being read already");
+            return Ok(Err(ProviderError::Failed { reason }));
+        };
         let opened =
             parse::<InstanceId>("id", id).map_err(decode).and_then(|id| host.logs(id, cursor, follow));
         let mut log = match opened {
@@ -288,5 +305,27 @@ fn carry_out(host: &Arc<Host>, request: Request) -> Result<Answer, ProviderError
         Request::Watch { .. } | Request::Logs { .. } => {
             Err(ProviderError::Protocol { reason: "a stream was asked for in the middle of requests".into() })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_free_again_also_after_a_panic() {
+        let taken = Arc::default();
+        let first = Place::take(&taken, 2).unwrap();
+        let second = Place::take(&taken, 2).unwrap();
+        assert!(Place::take(&taken, 2).is_none());
+        assert!(Place::take(&taken, 2).is_none(), "who was refused takes no place");
+        let panicked = thread::spawn(move || {
+            let _place = second;
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        let _third = Place::take(&taken, 2).unwrap();
+        drop(first);
+        assert!(Place::take(&taken, 2).is_some());
     }
 }
