@@ -298,3 +298,24 @@ fn only_root_may_ask() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("only root may ask"), "{said} {}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_record_of_another_version_ends_no_instance() {
+    let mut world = World::new();
+    let id = world.run(&["sleep"]);
+    world.started(id);
+    let pid = init_pid(&world, id);
+    world.stop();
+    let path = world.instance_folder(id).join("record.json");
+    let record = fs::read_to_string(&path).unwrap();
+    assert!(record.contains("\"version\":1"), "{record}");
+    fs::write(&path, record.replace("\"version\":1", "\"version\":7")).unwrap();
+    let start = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.start()));
+    assert!(start.is_err(), "a host that does not understand a record does not start");
+    assert!(fs::exists(format!("/proc/{pid}/root")).unwrap(), "and what runs goes on");
+    fs::write(&path, record).unwrap();
+    world.start();
+    assert_eq!(init_pid(&world, id), pid);
+    world.destroy(id, Millis(0));
+    world.destroyed(id);
+}

@@ -101,6 +101,11 @@ impl Host {
                 (Some(id), Ok(record)) if record.id() == id => {
                     records.insert(id, record);
                 }
+                // To go on would end an instance that may run well, for want of its record.
+                (Some(id), Err(error)) if !is_unwritten(&error) => {
+                    let why = format!("the record of instance {id} can't be read: {error}");
+                    return Err(io::Error::new(error.kind(), why));
+                }
                 // Torn by a power failure before anything was made of it; whoever asked for it asks again.
                 _ => fs::remove_dir_all(entry.path())?,
             }
@@ -172,6 +177,11 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Whether a record is missing or stops half-way, as [`Record::read`] says it.
+fn is_unwritten(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
 }
 
 /// Returns when an instance was started, by the file that its init wrote then.

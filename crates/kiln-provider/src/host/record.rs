@@ -54,9 +54,19 @@ impl Record {
     }
 
     /// Reads a record back.
+    ///
+    /// # Errors
+    /// `NotFound` or `UnexpectedEof`: it was never written, or not to its end. Anything else says nothing about whether an
+    /// instance runs: another Kiln may have written it, or the disk may fail.
     pub(crate) fn read(folder: &Path) -> io::Result<Self> {
-        let file: RecordFile =
-            serde_json::from_slice(&fs::read(folder.join(FILE))?).map_err(io::Error::other)?;
+        let bytes = fs::read(folder.join(FILE))?;
+        let file: RecordFile = serde_json::from_slice(&bytes).map_err(|error| match error.classify() {
+            // A power failure leaves the beginning of a file, or zeros.
+            serde_json::error::Category::Eof | serde_json::error::Category::Syntax => {
+                io::Error::new(io::ErrorKind::UnexpectedEof, error)
+            }
+            _ => io::Error::other(error),
+        })?;
         if file.version != VERSION {
             return Err(io::Error::other(format!("records of version {} are not known", file.version)));
         }
