@@ -1,5 +1,7 @@
 //! `kiln down`
 
+use std::time::{Duration, Instant};
+
 use kiln_model::EnvKey;
 use serde_json::json;
 
@@ -9,6 +11,12 @@ use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
 use crate::api::client::Client;
+use crate::api::wire;
+
+/// The edge closes a socket within a round trip; where it is away it is started again first.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// A socket is closed within some milliseconds.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// Take an environment down
 ///
@@ -29,7 +37,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Some(rollout) if !args.detach => {
             let interrupt = Interrupt::listen(|| {});
             match follow::rollout(&client, &target, rollout, context.screen, &interrupt) {
-                Ok(followed) => follow::conclude(context, &client, &target, followed, &[]),
+                Ok(followed) => {
+                    wait_until_gone(context, &client, &target, &interrupt)?;
+                    follow::conclude(context, &client, &target, followed, &[])
+                }
                 // What is small is gone, its rollout with it, before anybody can look.
                 Err(_) if is_gone(&client, &target)? => Ok(tell(context, &target, None)),
                 Err(failure) => Err(failure),
@@ -37,6 +48,32 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         }
         started => Ok(tell(context, &target, started)),
     }
+}
+
+/// The instances go with the rollout, the sockets after it: whoever is told that all is down may want the port.
+fn wait_until_gone(
+    context: &mut Context<'_>,
+    client: &Client,
+    target: &EnvKey,
+    interrupt: &Interrupt,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + GONE_WITHIN;
+    while !interrupt.is_set() && client.environments()?.iter().any(|shown| is_going(shown, target)) {
+        if Instant::now() > deadline {
+            context.screen.note("its sockets are still being closed; `kiln events` tells when they are");
+            return Ok(());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// Whether it is there still, with nothing in it: a rollout that failed has left something.
+fn is_going(shown: &wire::Environment, target: &EnvKey) -> bool {
+    shown.stack == target.stack.as_str()
+        && shown.env == target.env.as_str()
+        && shown.instances.is_empty()
+        && shown.rollout.is_none()
 }
 
 fn is_gone(client: &Client, target: &EnvKey) -> Result<bool, Failure> {

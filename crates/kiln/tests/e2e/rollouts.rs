@@ -138,3 +138,16 @@ fn an_instance_that_is_killed_is_replaced_by_another() {
         (now.len() == 2 && now != before).then_some(())
     });
 }
+
+#[test]
+fn what_is_down_has_let_go_of_its_port() {
+    let machine = Machine::new();
+    for version in ["v1", "v2", "v3"] {
+        machine.write_tiny(version, 1, "");
+        machine.kiln(&["up"]).ok();
+        machine.kiln(&["down"]).ok();
+        assert!(std::net::TcpListener::bind(machine.address).is_ok(), "the port is free");
+    }
+    let stop = machine.kiln(&["host", "stop"]).ok();
+    assert!(stop.out.contains("Kiln is stopped."), "no environment goes on: {}", stop.out);
+}
