@@ -6,16 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use kiln_core::input::InstanceSeen;
 use kiln_core::{Action, ActionKind, Observation};
-use kiln_model::InstanceId;
-use kiln_model::route::Listener;
 use kiln_provider::host::Client;
-use kiln_provider::{
-    CreateRequest, Cursor, DestroyRequest, InstanceStatus, Provider, ProviderError, Transition, Watched,
-};
+use kiln_provider::{Cursor, Provider, ProviderError, Watched};
 
 use super::outbox::{Deliveries, Next, Outbox, outbox};
+use super::translation::{Answer, Request, listed, seen};
 use crate::controller::{Ended, Handle, Peer};
 
 /// Workers that carry actions out side by side: an instance takes milliseconds of mostly waiting, and a rollout of many
@@ -97,26 +93,12 @@ impl Worker {
     fn deliver(&self, action: Action) -> Result<(), Ended> {
         let fence = action.fence;
         match action.kind {
-            ActionKind::CreateInstance { id, env, service, internal, spec } => {
-                let internal = internal.and_then(|listener| match listener {
-                    Listener::Internal(index) => Some(index),
-                    Listener::Public(_) => None,
-                });
-                let request = CreateRequest { id, spec, fence, env, service, internal };
-                let result = self.host.create(&request);
-                self.settle(&format!("create {id}"), result, |reason| Observation::InstanceRefused {
-                    id,
-                    reason,
+            ActionKind::CreateInstance { .. } | ActionKind::DestroyInstance { .. } => {
+                let Some(request) = Request::of(action) else { return Ok(()) };
+                self.settle(request.carry_out(&*self.host), || match &request {
+                    Request::Create(request) => format!("create {}", request.id),
+                    Request::Destroy(request) => format!("destroy {}", request.id),
                 })
-            }
-            ActionKind::DestroyInstance { id, grace } => {
-                let result = self.host.destroy(&DestroyRequest { id, fence, grace });
-                match result {
-                    Ok(()) => self.answered(),
-                    // A destroy has no refusal: what can't be destroyed now is destroyed later.
-                    Err(error) => self.later(&format!("destroy {id}"), &error),
-                }
-                Ok(())
             }
             ActionKind::OpenListener(listener) => match self.host.open_listener(listener, fence) {
                 Ok(_) => {
@@ -127,9 +109,10 @@ impl Worker {
                 Err(ProviderError::Failed { reason }) => {
                     self.handle.observe(Observation::ListenerFailed { listener, fence, reason })
                 }
-                Err(error) => self.settle(&format!("open {listener}"), Err(error), |reason| {
-                    Observation::ListenerFailed { listener, fence, reason }
-                }),
+                Err(error) => {
+                    let refused = |reason| Observation::ListenerFailed { listener, fence, reason };
+                    self.settle(Answer::of(Err(error), refused), || format!("open {listener}"))
+                }
             },
             ActionKind::CloseListener(listener) => match self.host.close_listener(listener, fence) {
                 Ok(()) => {
@@ -146,28 +129,14 @@ impl Worker {
     }
 
     /// Tells the controller what will stay refused; what may succeed later is asked for again.
-    fn settle(
-        &self,
-        what: &str,
-        result: Result<(), ProviderError>,
-        refused: impl FnOnce(String) -> Observation,
-    ) -> Result<(), Ended> {
-        match result {
-            Ok(()) => {
-                self.answered();
-                Ok(())
-            }
-            Err(ProviderError::Refused { reason }) => self.handle.observe(refused(reason)),
-            // A later controller acts here, or the instance is gone: this one learns of it from the log or the list.
-            Err(error @ (ProviderError::Fenced { .. } | ProviderError::Tombstoned(_))) => {
-                tracing::info!(%error, "a late action was refused");
-                Ok(())
-            }
-            Err(error) => {
-                self.later(what, &error);
-                Ok(())
-            }
+    fn settle(&self, answer: Answer, what: impl FnOnce() -> String) -> Result<(), Ended> {
+        match answer {
+            Answer::Accepted => self.answered(),
+            Answer::Refused(observation) => return self.handle.observe(observation),
+            Answer::TooLate(error) => tracing::info!(%error, "a late action was refused"),
+            Answer::Later(error) => self.later(&what(), &error),
         }
+        Ok(())
     }
 
     /// Has an action asked for again, and tells why: of a host that is away once, for it is away for every action.
@@ -255,31 +224,13 @@ impl Watcher {
         let as_of = self.handle.head();
         let listing = self.host.list()?;
         if reconnected {
+            // Not before the list: what an action comes to is then told after the cursor, where it is watched.
             self.handle.reconnected(Peer::Host)?;
         }
-        for status in &listing.instances {
-            if let Some(reason) = &status.refused {
-                self.handle
-                    .observe(Observation::InstanceRefused { id: status.id, reason: reason.clone() })?;
-            }
+        for observation in listed(as_of, &listing) {
+            self.handle.observe(observation)?;
         }
-        let instances = listing.instances.iter().map(instance_seen).collect();
-        self.handle.observe(Observation::Listed { as_of, instances })?;
         Ok(listing.cursor)
-    }
-}
-
-fn instance_seen(status: &InstanceStatus) -> InstanceSeen {
-    InstanceSeen { id: status.id, address: status.address, healthy: status.healthy, exited: status.exited }
-}
-
-fn seen(id: InstanceId, transition: Transition) -> Observation {
-    match transition {
-        Transition::Started { address } => Observation::InstanceStarted { id, address },
-        Transition::Health { healthy, detail } => Observation::InstanceHealth { id, healthy, detail },
-        Transition::Exited { status } => Observation::InstanceExited { id, status },
-        Transition::Refused { reason } => Observation::InstanceRefused { id, reason },
-        Transition::Destroyed => Observation::InstanceDestroyed { id },
     }
 }
 
@@ -288,7 +239,7 @@ mod tests {
     use std::io;
     use std::sync::Mutex;
 
-    use kiln_model::{Fence, Millis};
+    use kiln_model::{Fence, InstanceId, Millis};
 
     use super::*;
 

@@ -18,6 +18,7 @@ mod paths;
 mod process;
 mod sockets;
 mod supervise;
+pub mod translation;
 
 pub use anchors::Anchors;
 pub use ensure::{EnsureError, ensure_running, is_root, keep_running};
