@@ -1,19 +1,27 @@
-//! The provider of the simulated world: creates, lists and destroys, and has no verb to change an instance.
+//! The host of the simulated world. To the controller it is a provider like any other, by [`SharedHost`]; to the world it
+//! is what may be killed, and where something happens to instances.
 //!
 //! What the real one keeps on disk, this one keeps over a restart: the instances, the tombstones, the highest term.
 
+mod feed;
+mod port;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
-use kiln_core::Observation;
-use kiln_core::input::InstanceSeen;
 use kiln_model::instance::ExitStatus;
-use kiln_model::{Fence, InstanceId, InstanceSpec, Millis, Position, Term};
+use kiln_model::{Fence, InstanceId, InstanceSpec, Term};
+use kiln_provider::{
+    CreateRequest, Cursor, DestroyRequest, InstanceStatus, Listing, ProviderError, Transition, Watched,
+};
+
+pub use feed::KEPT;
+pub use port::SharedHost;
 
 use crate::plant::Plant;
 use crate::rng::Rng;
 use crate::stacks::{self, Nature};
+use feed::Feed;
 
 /// A small world, so that a bug that reuses an address soon meets the old owner's traffic.
 const ADDRESSES: u8 = 120;
@@ -31,25 +39,6 @@ pub enum HostEvent {
     Gone(InstanceId),
 }
 
-/// What a call leads to.
-#[derive(Debug, Default)]
-pub struct Outcome {
-    /// What happens later, after so many milliseconds.
-    pub later: Vec<(u64, HostEvent)>,
-    /// What the controller is told.
-    pub said: Vec<Observation>,
-}
-
-impl Outcome {
-    fn say(observation: Observation) -> Self {
-        Self { later: Vec::new(), said: vec![observation] }
-    }
-
-    fn later(after: u64, event: HostEvent) -> Self {
-        Self { later: vec![(after, event)], said: Vec::new() }
-    }
-}
-
 /// One instance as the host has it.
 #[derive(Debug, Clone)]
 pub struct Guest {
@@ -61,40 +50,74 @@ pub struct Guest {
     pub healthy: Option<bool>,
     /// How it ended, if it did.
     pub exited: Option<ExitStatus>,
+    /// Why it can't be created, if so.
+    pub refused: Option<String>,
     /// Whether it was asked to go.
     pub leaving: bool,
-    spec: Arc<InstanceSpec>,
+    asked: CreateRequest,
 }
 
-/// The provider.
+impl Guest {
+    fn spec(&self) -> &InstanceSpec {
+        &self.asked.spec
+    }
+
+    fn status(&self) -> InstanceStatus {
+        InstanceStatus {
+            id: self.asked.id,
+            address: self.address.filter(|_| self.booted),
+            healthy: self.healthy,
+            exited: self.exited,
+            refused: self.refused.clone(),
+        }
+    }
+
+    /// What was told of it so far.
+    fn history(&self) -> Vec<Transition> {
+        let started = self.address.filter(|_| self.booted).map(|address| Transition::Started { address });
+        let last = match (self.exited, &self.refused) {
+            (Some(status), _) => Some(Transition::Exited { status }),
+            (None, Some(reason)) => Some(Transition::Refused { reason: reason.clone() }),
+            (None, None) => self.healthy.map(turned),
+        };
+        started.into_iter().chain(last).collect()
+    }
+}
+
+/// The host.
 #[derive(Debug)]
 pub struct Host {
-    /// Whether its process runs. Instances run on without it.
-    pub up: bool,
     /// Whether instances fail by themselves: crash, flap, lie, hang in shutdown.
     pub wild: bool,
     /// Whether an instance of a bad version is as good as any other.
     pub cured: bool,
+    /// Whether its process runs. Instances run on without it.
+    up: bool,
     guests: BTreeMap<InstanceId, Guest>,
     tombstones: BTreeSet<InstanceId>,
     highest: Term,
     free: Vec<IpAddr>,
+    feed: Feed,
+    /// What it set going and nobody has taken up yet, each after so many milliseconds.
+    later: Vec<(u64, HostEvent)>,
     plant: Option<Plant>,
     rng: Rng,
 }
 
 impl Host {
     /// Returns a host with nothing on it.
-    pub fn new(rng: Rng, plant: Option<Plant>) -> Self {
+    pub fn new(mut rng: Rng, plant: Option<Plant>) -> Self {
         let free = (0..ADDRESSES).map(|n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2 + n))).collect();
         Self {
-            up: true,
             wild: true,
             cured: false,
+            up: true,
             guests: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             highest: Term(0),
             free,
+            feed: Feed::new(&mut rng),
+            later: Vec::new(),
             plant,
             rng,
         }
@@ -105,18 +128,32 @@ impl Host {
         &self.guests
     }
 
-    /// Its process is back: goes on with what it had accepted, which is on its disk.
-    pub fn restart(&mut self) -> Outcome {
+    /// Whether its process runs.
+    pub const fn is_up(&self) -> bool {
+        self.up
+    }
+
+    /// Its process dies; what it told is forgotten with it.
+    pub const fn kill(&mut self) {
+        self.up = false;
+    }
+
+    /// Its process is back, in a new life: goes on with what it had accepted, which is on its disk.
+    pub fn restart(&mut self) {
         self.up = true;
-        let mut outcome = Outcome::default();
+        self.feed = Feed::new(&mut self.rng);
         for (id, guest) in &self.guests {
             if guest.leaving {
-                outcome.later.push((self.rng.between(1, 500), HostEvent::Gone(*id)));
-            } else if !guest.booted {
-                outcome.later.push((self.rng.between(1, 500), HostEvent::Boot(*id)));
+                self.later.push((self.rng.between(1, 500), HostEvent::Gone(*id)));
+            } else if !guest.booted && guest.refused.is_none() {
+                self.later.push((self.rng.between(1, 500), HostEvent::Boot(*id)));
             }
         }
-        outcome
+    }
+
+    /// What it has set going since this was last asked, and after how many milliseconds it happens.
+    pub fn take_later(&mut self) -> Vec<(u64, HostEvent)> {
+        std::mem::take(&mut self.later)
     }
 
     /// Whether an action of this fence is late.
@@ -124,69 +161,90 @@ impl Host {
         fence.term < self.highest && self.plant != Some(Plant::AcceptOldFence)
     }
 
-    /// Creates an instance.
-    pub fn create(&mut self, id: InstanceId, spec: &Arc<InstanceSpec>, fence: Fence) -> Outcome {
+    fn admit(&mut self, fence: Fence) -> Result<(), ProviderError> {
         if self.refuses(fence) {
-            return Outcome::default();
+            return Err(ProviderError::Fenced { asked: fence.term, seen: self.highest });
         }
         self.highest = self.highest.max(fence.term);
-        if let Some(guest) = self.guests.get(&id) {
-            // Idempotent: a repeated call is told what the first one came to.
-            return match guest.address {
-                Some(address) if guest.booted => Outcome::say(Observation::InstanceStarted { id, address }),
-                _ => Outcome::default(),
-            };
-        }
-        if self.tombstones.contains(&id) {
-            return Outcome::say(Observation::InstanceDestroyed { id });
-        }
-        if stacks::nature(spec) == Nature::Refused && !self.cured {
-            return Outcome::say(Observation::InstanceRefused { id, reason: "no such command".into() });
-        }
-        // The address that was freed last is given first: reuse is as early as it can be.
-        let Some(address) = self.free.pop() else { return Outcome::default() };
-        self.guests.insert(
-            id,
-            Guest {
-                address: Some(address),
-                booted: false,
-                healthy: None,
-                exited: None,
-                leaving: false,
-                spec: Arc::clone(spec),
-            },
-        );
-        let slow = self.wild && self.rng.chance(50);
-        let after = if slow { self.rng.between(5_000, 60_000) } else { self.rng.between(1, 400) };
-        Outcome::later(after, HostEvent::Boot(id))
+        Ok(())
     }
 
-    /// Destroys an instance.
-    pub fn destroy(&mut self, id: InstanceId, grace: Millis, fence: Fence) -> Outcome {
-        if self.refuses(fence) {
-            return Outcome::default();
+    /// Tells who watches; without its process there is nobody to tell.
+    fn tell(&mut self, id: InstanceId, transition: Transition) {
+        if self.up {
+            self.feed.tell(id, transition);
         }
-        self.highest = self.highest.max(fence.term);
+    }
+
+    fn create(&mut self, request: &CreateRequest) -> Result<(), ProviderError> {
+        self.admit(request.fence)?;
+        let id = request.id;
+        if self.tombstones.contains(&id) {
+            return Err(ProviderError::Tombstoned(id));
+        }
+        if let Some(guest) = self.guests.get(&id) {
+            if !is_same(&guest.asked, request) {
+                return Err(ProviderError::Refused {
+                    reason: format!("instance {id} exists with another spec"),
+                });
+            }
+            // Idempotent: a repeated call is told what the first one came to.
+            guest.history().into_iter().for_each(|transition| self.feed.tell(id, transition));
+            return Ok(());
+        }
+        // The address that was freed last is given first: reuse is as early as it can be.
+        let Some(address) = self.free.pop() else {
+            return Err(ProviderError::Refused { reason: "every address is taken".into() });
+        };
+        let guest = Guest {
+            address: Some(address),
+            booted: false,
+            healthy: None,
+            exited: None,
+            refused: None,
+            leaving: false,
+            asked: request.clone(),
+        };
+        self.guests.insert(id, guest);
+        let slow = self.wild && self.rng.chance(50);
+        let after = if slow { self.rng.between(5_000, 60_000) } else { self.rng.between(1, 400) };
+        self.later.push((after, HostEvent::Boot(id)));
+        Ok(())
+    }
+
+    fn destroy(&mut self, request: &DestroyRequest) -> Result<(), ProviderError> {
+        self.admit(request.fence)?;
+        let (id, grace) = (request.id, request.grace);
         // From here on its id is used up, even if the create that is on its way comes later.
         self.tombstones.insert(id);
         let Some(guest) = self.guests.get_mut(&id) else {
-            return Outcome::say(Observation::InstanceDestroyed { id });
+            self.tell(id, Transition::Destroyed);
+            return Ok(());
         };
         if guest.leaving {
-            return Outcome::default();
+            return Ok(());
         }
         guest.leaving = true;
         let deaf = self.wild && self.rng.chance(100);
-        let after = match guest.exited {
-            Some(_) => self.rng.between(1, 50),
-            None if deaf => grace.0 + self.rng.between(1, 200),
-            None => self.rng.between(1, grace.0.clamp(2, 500)),
+        let after = match (guest.exited, &guest.refused) {
+            (Some(_), _) | (_, Some(_)) => self.rng.between(1, 50),
+            (None, None) if deaf => grace.0 + self.rng.between(1, 200),
+            (None, None) => self.rng.between(1, grace.0.clamp(2, 500)),
         };
-        Outcome::later(after, HostEvent::Gone(id))
+        self.later.push((after, HostEvent::Gone(id)));
+        Ok(())
+    }
+
+    fn list(&self) -> Listing {
+        Listing { cursor: self.feed.cursor(), instances: self.guests.values().map(Guest::status).collect() }
+    }
+
+    fn after(&self, cursor: Cursor) -> Option<Watched> {
+        self.feed.after(cursor)
     }
 
     /// Something happens to an instance. Its processes do not need the host's for that.
-    pub fn happen(&mut self, event: &HostEvent) -> Outcome {
+    pub fn happen(&mut self, event: &HostEvent) {
         match event {
             HostEvent::Boot(id) => self.boot(*id),
             HostEvent::Turn(id, healthy) => self.turn(*id, *healthy),
@@ -195,40 +253,45 @@ impl Host {
         }
     }
 
-    fn boot(&mut self, id: InstanceId) -> Outcome {
-        let (wild, cured) = (self.wild, self.cured);
-        if !self.up {
-            return Outcome::default();
-        }
-        let Some(guest) = self.guests.get_mut(&id) else { return Outcome::default() };
-        if guest.booted || guest.leaving {
-            return Outcome::default();
+    fn boot(&mut self, id: InstanceId) {
+        let (up, wild, cured) = (self.up, self.wild, self.cured);
+        let Some(guest) = self
+            .guests
+            .get_mut(&id)
+            .filter(|guest| up && !guest.booted && !guest.leaving && guest.refused.is_none())
+        else {
+            return;
+        };
+        let born = stacks::nature(guest.spec());
+        let nature = if cured && !stacks::is_job(guest.spec()) { Nature::Good } else { born };
+        if nature == Nature::Refused {
+            let reason = String::from("no such command");
+            guest.refused = Some(reason.clone());
+            return self.tell(id, Transition::Refused { reason });
         }
         guest.booted = true;
-        let Some(address) = guest.address else { return Outcome::default() };
-        let nature =
-            if cured && !stacks::is_job(&guest.spec) { Nature::Good } else { stacks::nature(&guest.spec) };
-        let later = life(nature, &guest.spec, wild, &mut self.rng, id);
-        Outcome { later, said: vec![Observation::InstanceStarted { id, address }] }
+        let Some(address) = guest.address else { return };
+        self.later.extend(life(nature, guest.spec(), wild, &mut self.rng, id));
+        self.tell(id, Transition::Started { address });
     }
 
-    fn turn(&mut self, id: InstanceId, healthy: bool) -> Outcome {
-        let Some(guest) = self.guests.get_mut(&id) else { return Outcome::default() };
-        if guest.spec.health.is_none()
+    fn turn(&mut self, id: InstanceId, healthy: bool) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
+        if guest.spec().health.is_none()
             || guest.exited.is_some()
             || guest.leaving
             || guest.healthy == Some(healthy)
         {
-            return Outcome::default();
+            return;
         }
         guest.healthy = Some(healthy);
-        Outcome::say(Observation::InstanceHealth { id, healthy, detail: "probe".into() })
+        self.tell(id, turned(healthy));
     }
 
-    fn exit(&mut self, id: InstanceId, status: ExitStatus) -> Outcome {
-        let Some(guest) = self.guests.get_mut(&id) else { return Outcome::default() };
+    fn exit(&mut self, id: InstanceId, status: ExitStatus) {
+        let Some(guest) = self.guests.get_mut(&id) else { return };
         if guest.exited.is_some() {
-            return Outcome::default();
+            return;
         }
         // Nobody sees how a process ends while the host is away, unless its init wrote it down.
         let status = if self.up || self.rng.chance(800) { status } else { ExitStatus::Unknown };
@@ -238,31 +301,29 @@ impl Host {
         {
             self.free.push(address);
         }
-        Outcome::say(Observation::InstanceExited { id, status })
+        self.tell(id, Transition::Exited { status });
     }
 
-    fn gone(&mut self, id: InstanceId) -> Outcome {
+    fn gone(&mut self, id: InstanceId) {
         if !self.up {
-            return Outcome::default();
+            return;
         }
-        let Some(guest) = self.guests.remove(&id) else { return Outcome::default() };
+        let Some(guest) = self.guests.remove(&id) else { return };
         let reused_already = self.plant == Some(Plant::ReuseAddressEarly) && guest.exited.is_some();
         if !reused_already {
             self.free.extend(guest.address);
         }
-        Outcome::say(Observation::InstanceDestroyed { id })
+        self.tell(id, Transition::Destroyed);
     }
+}
 
-    /// Returns the complete list, for a controller that asked when `as_of` was its last position.
-    pub fn list(&self, as_of: Position) -> Observation {
-        let seen = |(id, guest): (&InstanceId, &Guest)| InstanceSeen {
-            id: *id,
-            address: guest.address.filter(|_| guest.booted),
-            healthy: guest.healthy,
-            exited: guest.exited,
-        };
-        Observation::Listed { as_of, instances: self.guests.iter().map(seen).collect() }
-    }
+fn turned(healthy: bool) -> Transition {
+    Transition::Health { healthy, detail: "probe".into() }
+}
+
+/// A repeated action is issued by a later term, perhaps; what is asked for must be the same.
+fn is_same(known: &CreateRequest, asked: &CreateRequest) -> bool {
+    known.spec == asked.spec && known.env == asked.env && known.service == asked.service
 }
 
 /// What becomes of an instance, by its nature and by chance.

@@ -103,7 +103,7 @@ fn settle(world: &mut World) -> Result<(), Violation> {
     world.turn(until, |world| world.is_at_rest())?;
     let state = world.witness.state();
     let checked = if world.is_at_rest() {
-        invariants::check_rest(state, &world.host, &world.edge)
+        invariants::check_rest(state, &world.host.lock(), &world.edge)
     } else if world.faults.cured {
         Err(Violation::new("the world comes to rest", unrest(state)))
     } else {

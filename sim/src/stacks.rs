@@ -244,6 +244,13 @@ fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
     }
 }
 
+/// A spec whose instances behave in one way, named as in their environment, and that nobody declares.
+pub fn example(nature: &'static str) -> InstanceSpec {
+    let mut rng = Rng::new(0);
+    let desired = Desired { nature, ..Desired::random(&mut rng, ServiceKind::Service) };
+    InstanceSpec::clone(&desired.seal(&service("example")).spec)
+}
+
 /// How the instances of this world are probed.
 pub fn health() -> HealthCheck {
     HealthCheck {

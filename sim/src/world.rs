@@ -1,5 +1,7 @@
 //! The world: virtual time, the processes, the ways between them, and what is checked while it turns.
 
+mod host_link;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,12 +11,13 @@ use kiln::controller::{Clock, CommandError, Controller, Peer, StepOutcome, Time}
 use kiln_core::{Action, ActionKind, Command, Input, InputKind, Observation, State};
 use kiln_model::route::Listener;
 use kiln_model::{Actor, Position, Timestamp};
+use kiln_provider::Transitions;
 
 use crate::client::Client;
 use crate::edge::{self, Edge, EdgeEvent};
 use crate::faults::{Fault, Faults};
 use crate::floor::Floor;
-use crate::host::{self, Host, HostEvent};
+use crate::host::{Host, HostEvent, SharedHost};
 use crate::link::Link;
 use crate::plant::Plant;
 use crate::process::{Machine, Ports};
@@ -44,8 +47,11 @@ pub(crate) enum Happening {
     Arrive(u64, Post),
     /// The controller of this life and a peer are connected.
     Connect(u64, Peer),
-    /// The host is asked by the controller of this life, when its position was this, for all that it has.
-    AskList(u64, Position),
+    /// The host is asked by the controller of this life, when its position was this, for all that it has; a new connection
+    /// goes on from there.
+    AskList(u64, Position, bool),
+    /// What the host did not do is asked for again by the controller of this life.
+    AskAgain(u64),
     /// An action comes to whom it concerns.
     Act(Action),
     /// Something happens to an instance.
@@ -140,7 +146,7 @@ pub(crate) struct World {
     pub(crate) clock: WorldClock,
     pub(crate) queue: Queue<Happening>,
     pub(crate) faults: Faults,
-    pub(crate) host: Host,
+    pub(crate) host: SharedHost,
     pub(crate) edge: Edge,
     pub(crate) witness: Witness,
     pub(crate) machine: Rc<RefCell<Machine>>,
@@ -149,6 +155,8 @@ pub(crate) struct World {
     life: Option<Life>,
     stalled: Option<Life>,
     links: [Link; 2],
+    /// The host's transitions, as far as the link to it is made.
+    watching: Option<Box<dyn Transitions>>,
     edge_life: u64,
     client: Client,
     floor: Floor,
@@ -180,7 +188,7 @@ impl World {
         Self {
             clock,
             queue,
-            host,
+            host: SharedHost::new(host),
             edge: Edge::new(rng.fork(), plant),
             witness: Witness::default(),
             machine,
@@ -189,6 +197,7 @@ impl World {
             life: None,
             stalled: None,
             links: Default::default(),
+            watching: None,
             edge_life: 0,
             client: Client::new(rng.fork(), faults.bad),
             floor: Floor::default(),
@@ -254,21 +263,16 @@ impl World {
             }
             Happening::Arrive(life, post) if self.is_life(life) => self.post(post),
             Happening::Connect(life, peer) if self.is_life(life) => self.connect(peer),
-            Happening::AskList(life, as_of) if self.is_life(life) && self.host.up => {
-                let list = self.host.list(as_of);
-                self.say(Peer::Host, vec![list]);
-            }
+            Happening::AskList(life, as_of, is_new) if self.is_life(life) => self.ask_list(as_of, is_new),
+            Happening::AskAgain(life) if self.is_life(life) => self.post(Post::Reconnected(Peer::Host)),
             Happening::Step(_)
             | Happening::Wake(..)
             | Happening::Arrive(..)
             | Happening::Connect(..)
-            | Happening::AskList(..) => {}
+            | Happening::AskList(..)
+            | Happening::AskAgain(_) => {}
             Happening::Act(action) => self.act(&action)?,
-            Happening::Host(event) => {
-                let outcome = self.host.happen(&event);
-                self.trace.line(self.now(), || format!("host: {event:?}"));
-                self.host_outcome(outcome);
-            }
+            Happening::Host(event) => self.host_happens(&event),
             Happening::Edge(life, event) if life == self.edge_life => {
                 self.trace.line(self.now(), || match &event {
                     EdgeEvent::Serve(table) => format!("edge: serve {}", brief_table(table)),
@@ -328,6 +332,7 @@ impl World {
         let time = Time::new(self.clock.clone(), controller.state().now());
         let began_at = controller.state().position();
         self.links = Default::default();
+        self.watching = None;
         self.life = Some(Life {
             number: self.stats.lives,
             controller,
@@ -390,7 +395,7 @@ impl World {
         if relist {
             let asked_at = life.controller.state().position();
             let wait = self.delay();
-            self.queue.add(self.now() + wait, Happening::AskList(life.number, asked_at));
+            self.queue.add(self.now() + wait, Happening::AskList(life.number, asked_at, false));
         }
         self.set_alarm(&mut life, outcome.wake_at);
         if life.controller.term().is_some() && !life.greeted {
@@ -543,7 +548,7 @@ impl World {
 
     fn say(&mut self, peer: Peer, observations: Vec<Observation>) {
         let up = match peer {
-            Peer::Host => self.host.up,
+            Peer::Host => self.host.lock().is_up(),
             Peer::Edge => self.edge.up,
         };
         let Some(life) = self.life.as_ref().map(|life| life.number) else { return };
@@ -584,11 +589,9 @@ impl World {
         let position = life.controller.state().position();
         let number = life.number;
         match peer {
-            Peer::Host if self.host.up => {
-                self.link(peer).up = true;
-                self.post(Post::Reconnected(peer));
+            Peer::Host if self.host.lock().is_up() => {
                 let delay = self.delay();
-                self.queue.add(self.now() + delay, Happening::AskList(number, position));
+                self.queue.add(self.now() + delay, Happening::AskList(number, position, true));
             }
             Peer::Edge if self.edge.up => {
                 let said = self.edge.hello();
@@ -605,16 +608,8 @@ impl World {
         let now = self.now();
         self.trace.line(now, || format!("act: {} {}", action.fence, brief_action(&action.kind)));
         match &action.kind {
-            ActionKind::CreateInstance { id, spec, .. } if self.host.up => {
-                let outcome = self.host.create(*id, spec, action.fence);
-                self.host_outcome(outcome);
-            }
-            ActionKind::DestroyInstance { id, grace } if self.host.up => {
-                if !self.host.refuses(action.fence) {
-                    invariants::check_unrouted(&self.edge, *id)?;
-                }
-                let outcome = self.host.destroy(*id, *grace, action.fence);
-                self.host_outcome(outcome);
+            ActionKind::CreateInstance { .. } | ActionKind::DestroyInstance { .. } => {
+                self.ask_host(action)?
             }
             ActionKind::PublishTable(table) if self.edge.up => {
                 let outcome = self.edge.publish(table);
@@ -636,13 +631,6 @@ impl World {
             _ => {}
         }
         Ok(())
-    }
-
-    fn host_outcome(&mut self, outcome: host::Outcome) {
-        for (after, event) in outcome.later {
-            self.queue.add(self.now() + after, Happening::Host(event));
-        }
-        self.say(Peer::Host, outcome.said);
     }
 
     fn edge_outcome(&mut self, outcome: edge::Outcome) {
@@ -684,15 +672,12 @@ impl World {
                     self.queue.add(now + away, Happening::EdgeBack);
                 }
             }
-            Fault::KillHost(away) => {
-                if self.host.up {
-                    self.host.up = false;
-                    self.link(Peer::Host).up = false;
-                    self.queue.add(now + away, Happening::HostBack);
-                }
-            }
+            Fault::KillHost(away) => self.kill_host(away),
             Fault::BreakLink(peer) => {
                 self.link(peer).up = false;
+                if peer == Peer::Host {
+                    self.watching = None;
+                }
                 self.reconnect_soon(peer);
             }
             Fault::ClockJump(by) => self.clock.ahead.set(self.clock.ahead.get() + by),
@@ -717,22 +702,16 @@ impl World {
         }
     }
 
-    fn host_back(&mut self) {
-        if !self.host.up {
-            let outcome = self.host.restart();
-            self.host_outcome(outcome);
-            self.reconnect_soon(Peer::Host);
-        }
-    }
-
     fn make_peace(&mut self) {
         self.trace.line(self.now(), || "peace".into());
         self.peace = true;
         let mut machine = self.machine.borrow_mut();
         (machine.full, machine.unknown_per_mille) = (false, 0);
         drop(machine);
-        self.host.wild = false;
-        self.host.cured = self.faults.cured;
+        {
+            let mut host = self.host.lock();
+            (host.wild, host.cured) = (false, self.faults.cured);
+        }
         self.edge.wild = false;
         self.edge.taken.clear();
         self.edge_back();
@@ -745,9 +724,10 @@ impl World {
     // ---- what is always so
 
     fn check(&mut self) -> Result<(), Violation> {
-        invariants::check_routing(&self.edge, &self.host)?;
+        let host = self.host.lock();
+        invariants::check_routing(&self.edge, &host)?;
         if !self.faults.wild {
-            self.floor.served(&self.edge, &self.host, self.witness.state())?;
+            self.floor.served(&self.edge, &host, self.witness.state())?;
         }
         Ok(())
     }
