@@ -82,6 +82,17 @@ fn inits_killed_in_the_middle_of_a_rollout_are_replaced_and_it_completes() {
     load.stop().assert_none_lost();
 }
 
+/// New and old ones, routed, draining and warm: whichever it hits, the rollout completes.
+#[test]
+fn an_init_killed_at_any_moment_of_a_rollout_costs_what_its_instance_was_answering() {
+    let (machine, report) = rollouts_with_kills(200, |machine| {
+        let newest = inits(machine).into_iter().max().expect("instances run");
+        signal(newest, 9);
+    });
+    let ledger = machine.requests();
+    assert_eq!(ledger.lost, report.losses.len() as u64, "{ledger:?} {:#?}", report.losses);
+}
+
 /// An instance that dies takes with it what it was answering. The client's count and the ledger's are the same.
 #[test]
 fn a_killed_init_takes_its_instance_with_it_and_the_ledger_counts_what_it_was_answering() {
