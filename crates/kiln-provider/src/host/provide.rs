@@ -209,10 +209,11 @@ impl Host {
     fn log_folder(&self, id: InstanceId) -> Option<PathBuf> {
         let lives = self.folders.instance(id).join(LOG_FOLDER);
         let ended = self.folders.ended.join(id.as_str());
-        if self.registry().instances.contains_key(&id) {
-            return Some(lives);
+        // The log is moved before the instance is forgotten: where it is counts, not whether the instance is known.
+        if !lives.is_dir() && ended.is_dir() {
+            return Some(ended);
         }
-        ended.is_dir().then_some(ended)
+        self.registry().instances.contains_key(&id).then_some(lives)
     }
 }
 
@@ -261,10 +262,12 @@ impl LogStream for HostLog {
         loop {
             // Asked before the log is read: what was written before the end is then read still.
             let lives = self.host.registry().instances.contains_key(&self.id);
-            if !lives && !self.folder.is_dir() {
-                let Some(ended) = self.host.log_folder(self.id) else { return Ok(LogNext::End) };
-                self.log.move_to(ended.clone());
-                self.folder = ended;
+            if !self.folder.is_dir() {
+                let Some(folder) = self.host.log_folder(self.id) else { return Ok(LogNext::End) };
+                if folder != self.folder {
+                    self.log.move_to(folder.clone());
+                    self.folder = folder;
+                }
             }
             let ended = !lives || !self.follow;
             match self.log.poll(ended) {
