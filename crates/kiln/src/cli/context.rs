@@ -9,6 +9,9 @@ use super::screen::Screen;
 use crate::api::client::{Client, ConnectError};
 use crate::runtime::{self, EnsureError, StateDir};
 
+/// How often a command connects again to a controller that answered a moment ago: one that ends each time does not run.
+const RECONNECTS_MAX: usize = 5;
+
 /// The options that every command takes.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
@@ -99,7 +102,16 @@ impl<'a> Context<'a> {
         if command != "host stop" {
             runtime::keep_running(&state);
         }
-        Client::connect(&state.api_socket()).map_err(|error| connect_failure(&error))
+        let mut connected = Client::connect(&state.api_socket());
+        for _ in 0..RECONNECTS_MAX {
+            if !matches!(connected, Err(ConnectError::NotRunning { .. })) {
+                break;
+            }
+            // A controller that was killed since is started again by the host.
+            runtime::ensure_running(&state).map_err(|error| start_failure(&error))?;
+            connected = Client::connect(&state.api_socket());
+        }
+        connected.map_err(|error| connect_failure(&error))
     }
 
     /// Connects to the controller if Kiln runs; starts nothing.
