@@ -199,7 +199,7 @@ fn steps_of_the_inner_bake() -> Vec<RecipeStep> {
 }
 
 #[test]
-#[ignore = "runs inside another test, which sets its surroundings"]
+#[ignore = "runs inside three other tests here, which set its surroundings"]
 fn the_inner_bake() {
     let variable = |name| PathBuf::from(std::env::var_os(name).expect("the outer test sets it"));
     let (world, state) = (variable("KILN_TEST_WORLD"), variable("KILN_TEST_STATE"));

@@ -51,7 +51,7 @@ fn content(number: u64) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "the part of a child process"]
+#[ignore = "the child process of the test below, which runs it"]
 fn child_that_puts() {
     let Some(state) = state_of_child() else { return };
     let store = Store::open(state).unwrap();
@@ -103,7 +103,7 @@ fn entry(position: u64) -> Entry {
 }
 
 #[test]
-#[ignore = "the part of a child process"]
+#[ignore = "the child process of the test below, which runs it"]
 fn child_that_appends() {
     let Some(state) = state_of_child() else { return };
     let mut log = EventLog::open(state).unwrap();
