@@ -127,10 +127,7 @@ impl Control {
                 added.map_or_else(failed, |()| Answer::Done)
             }
             Request::RemoveListener { listener } => match wire::listener(&listener) {
-                Ok(key) => {
-                    edge.remove_listener(key);
-                    Answer::Done
-                }
+                Ok(key) => edge.remove_listener(key).map_or_else(failed, |()| Answer::Done),
                 Err(error) => failed(error),
             },
             Request::Publish { table } => match table.into_model().map(|table| edge.publish(table)) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +13,7 @@ use kiln_model::{Fence, InstanceId};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use crate::backend::lock;
-use crate::limits::{ANCHOR_BYTES_MAX, LISTENERS_MAX};
+use crate::limits::{ANCHOR_BYTES_MAX, LISTENERS_MAX, UNLISTEN_MAX};
 use crate::persist::{EdgeFolder, Loaded};
 use crate::shared::{Shared, Stop};
 use crate::table::{Ground, Table};
@@ -142,10 +143,24 @@ impl Edge {
         Ok(())
     }
 
-    /// Stops accepting; the socket and its backlog stay with whoever else has it.
-    pub(crate) fn remove_listener(&self, key: Listener) {
-        lock(&self.listeners).remove(&key);
-        self.seats.iter().for_each(|seat| seat.tell(Job::Unlisten(key)));
+    /// Stops accepting; on return the edge has no descriptor of the socket left. It and its backlog stay with whoever else
+    /// has it.
+    ///
+    /// # Errors
+    /// A worker did not let go of it in time.
+    pub(crate) fn remove_listener(&self, key: Listener) -> Result<(), String> {
+        // The lock is held while the workers let go, so that an `add_listener` for the same key comes after it in each inbox.
+        let mut listeners = lock(&self.listeners);
+        listeners.remove(&key);
+        let (released, all_released) = mpsc::channel();
+        self.seats.iter().for_each(|seat| seat.tell(Job::Unlisten(key, released.clone())));
+        drop(released);
+        match all_released.recv_timeout(UNLISTEN_MAX) {
+            Err(RecvTimeoutError::Disconnected) => Ok(()),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(format!("a thread of the edge has not let go of {key} for {UNLISTEN_MAX:?}"))
+            }
+        }
     }
 
     /// Returns listeners from a place on, and whether there are more.

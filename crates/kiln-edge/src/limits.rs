@@ -64,6 +64,8 @@ pub(crate) const HANDOVER_SLACK: usize = 4;
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Open listeners: one for each of 256 environments and as many public ones.
 pub(crate) const LISTENERS_MAX: usize = 512;
+/// How long letting go of a listener may take: each worker does it between two events, in microseconds unless it has no processor.
+pub(crate) const UNLISTEN_MAX: Duration = Duration::from_secs(10);
 
 /// After a stop signal clients that are using their connection get `Connection: close`; then idle ones are closed.
 pub(crate) const STOP_IDLE_GRACE: Duration = Duration::from_millis(1500);

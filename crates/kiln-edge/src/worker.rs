@@ -18,7 +18,7 @@ use kiln_model::route::Listener;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 
 use crate::access_log::Line;
 use crate::backend::lock;
@@ -34,11 +34,15 @@ use crate::shared::{Shared, Stop};
 /// What a worker is told.
 pub(crate) enum Job {
     Listen(Arc<Gate>, std::net::TcpListener),
-    Unlisten(Listener),
+    /// Lets go of a listener's socket; what came with it is dropped when that has been done.
+    Unlisten(Listener, Released),
     Serve(std::net::TcpStream, Entered),
     /// The stop has gone on by a step.
     Stop,
 }
+
+/// Held by each worker until it has let go of a socket: when all are dropped, nobody accepts from it any more.
+pub(crate) type Released = std::sync::mpsc::Sender<std::convert::Infallible>;
 
 /// A listener with its limit on connections.
 #[derive(Debug)]
@@ -176,7 +180,7 @@ impl Worker {
     }
 
     async fn work(self: &Arc<Self>, mut jobs: UnboundedReceiver<Job>) {
-        let mut listening: HashMap<Listener, AbortHandle> = HashMap::new();
+        let mut listening: HashMap<Listener, JoinHandle<()>> = HashMap::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -195,15 +199,18 @@ impl Worker {
                     if let Ok(listener) = TcpListener::from_std(listener) {
                         let key = gate.listener;
                         let task = tokio::spawn(Arc::clone(self).accept(listener, gate));
-                        if let Some(before) = listening.insert(key, task.abort_handle()) {
+                        if let Some(before) = listening.insert(key, task) {
                             before.abort();
                         }
                     }
                 }
-                Some(Job::Unlisten(listener)) => {
+                Some(Job::Unlisten(listener, released)) => {
                     if let Some(task) = listening.remove(&listener) {
                         task.abort();
+                        // Its end, whichever, closes this worker's descriptor of the socket.
+                        let _ = task.await;
                     }
+                    drop(released);
                 }
                 Some(Job::Serve(stream, entered)) => {
                     if let Ok(stream) = TcpStream::from_std(stream) {

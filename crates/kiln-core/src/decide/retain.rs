@@ -41,6 +41,14 @@ fn needed(env: &Environment) -> BTreeSet<RevisionNumber> {
 /// Forgets environments of which nothing is left after a `down`.
 pub(super) fn remove(work: &mut Work<'_>) {
     let state = work.state();
+    if !state.environments().any(|env| env.ending) {
+        return;
+    }
+    // Whoever is told that all is gone may want the port: sockets that nobody needs are closed first, whose ever they were.
+    let needed: BTreeSet<Listener> = state.environments().flat_map(Environment::needed_listeners).collect();
+    if state.listeners.keys().any(|listener| !needed.contains(listener)) {
+        return;
+    }
     let is_gone = |env: &&Environment| {
         env.ending
             && env.rollout.is_none()

@@ -87,6 +87,23 @@ fn a_restarted_host_gets_its_listeners_back() {
 }
 
 #[test]
+fn once_a_listener_is_removed_its_port_can_be_taken() {
+    let world = World::new();
+    for round in 0..50 {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let key = Listener::Public(address);
+        world.edge.client.add_listener(key, socket.as_fd()).unwrap();
+        drop(socket);
+        world.edge.client.remove_listener(key).unwrap();
+        assert!(
+            TcpListener::bind(address).is_ok(),
+            "round {round}: a thread of the edge still holds {address}"
+        );
+    }
+}
+
+#[test]
 fn many_listeners_come_back_in_several_frames() {
     let world = World::new();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();

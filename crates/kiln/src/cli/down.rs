@@ -68,12 +68,14 @@ fn wait_until_gone(
     Ok(())
 }
 
-/// Whether it is there still, with nothing in it: a rollout that failed has left something.
+/// Whether it is there still, though all of it was taken down: one whose rollout failed stays.
 fn is_going(shown: &wire::Environment, target: &EnvKey) -> bool {
+    let is_down = |rollout: &wire::Rollout| {
+        rollout.cause == "down" && rollout.ended.as_ref().is_some_and(|ended| ended.outcome == "completed")
+    };
     shown.stack == target.stack.as_str()
         && shown.env == target.env.as_str()
-        && shown.instances.is_empty()
-        && shown.rollout.is_none()
+        && shown.rollout.as_ref().is_none_or(is_down)
 }
 
 fn is_gone(client: &Client, target: &EnvKey) -> Result<bool, Failure> {
