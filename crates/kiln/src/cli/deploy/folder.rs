@@ -75,7 +75,8 @@ pub(crate) struct Item {
 /// The files of a stack folder by their path below it, as bytes.
 pub(crate) type Listing = BTreeMap<Vec<u8>, Item>;
 
-/// Lists a folder: no `.git`, nothing that `.kilnignore` names, no link followed, only files, folders and links.
+/// Lists a folder: no `.git`, nothing that `.kilnignore` names, no link followed, only files, folders and links. The stack's
+/// own `.hcl` files are always there, with what they say: a release is made from it, also where one is a link.
 ///
 /// # Errors
 /// See [`ScanError`].
@@ -135,8 +136,9 @@ impl Walk<'_> {
 
     fn visit(&mut self, path: &Path, depth: usize) -> Result<(), ScanError> {
         let failed = |source| ScanError::Io { path: path.to_owned(), source };
-        let meta = fs::symlink_metadata(path).map_err(failed)?;
-        if self.ignore.leaves_out(self.below(path), meta.is_dir()) {
+        let is_source = depth == 0 && is_source(path);
+        let meta = if is_source { fs::metadata(path) } else { fs::symlink_metadata(path) }.map_err(failed)?;
+        if !is_source && self.ignore.leaves_out(self.below(path), meta.is_dir()) {
             return Ok(());
         }
         let mode = mode_of(&meta);
@@ -203,6 +205,12 @@ fn hash(path: &Path) -> io::Result<Option<(Digest, u64)>> {
     }
 }
 
+/// Whether what lies at the top of a folder is a part of the stack. An editor's lock or backup, such as `.#stack.hcl`, is not.
+fn is_source(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    name.ends_with(b".hcl") && !name.starts_with(b".") && path.is_file()
+}
+
 /// Returns the `*.hcl` files at the top of a folder: its stack.
 ///
 /// # Errors
@@ -214,8 +222,7 @@ pub(crate) fn sources(folder: &Path) -> Result<BTreeMap<String, Vec<u8>>, ScanEr
         let entry = entry.map_err(|error| failed(folder, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path();
-        // An editor's lock or backup, such as `.#stack.hcl`, is no part of the stack.
-        if !name.ends_with(".hcl") || name.starts_with('.') || !path.is_file() {
+        if !is_source(&path) {
             continue;
         }
         if path.metadata().is_ok_and(|meta| meta.len() > HCL_BYTES_MAX) {
@@ -305,6 +312,29 @@ mod tests {
         let listing = scan(folder.path()).unwrap();
         assert_eq!(listing[b"root".as_slice()].content, Content::Symlink(b"/".to_vec()));
         assert_eq!(listing[b"empty".as_slice()].content, Content::EmptyFolder);
+    }
+
+    #[test]
+    fn the_stacks_own_files_are_listed_by_what_they_say_also_where_they_are_links_or_ignored() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        write(folder.path(), "stack.hcl", "stack \"x\" {}");
+        write(folder.path(), IGNORE_FILE, "*.hcl\n");
+        write(folder.path(), "below/copied.hcl", "not of the stack");
+        let elsewhere = tempfile::tempdir_in("/var/tmp").unwrap();
+        write(elsewhere.path(), "shared.hcl", "locals {}");
+        std::os::unix::fs::symlink(elsewhere.path().join("shared.hcl"), folder.path().join("shared.hcl"))
+            .unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.hcl")).unwrap();
+
+        let listing = scan(folder.path()).unwrap();
+
+        assert_eq!(paths(&listing), [IGNORE_FILE, "below", "shared.hcl", "stack.hcl"]);
+        assert_eq!(listing[b"below".as_slice()].content, Content::EmptyFolder, "its file is ignored");
+        let (digest, size) = hash(&elsewhere.path().join("shared.hcl")).unwrap().unwrap();
+        assert_eq!(listing[b"shared.hcl".as_slice()].content, Content::File { digest, size });
+        assert_ne!(listing[b"shared.hcl".as_slice()].mode, 0o777, "the mode is the file's, not the link's");
+        let read: Vec<_> = sources(folder.path()).unwrap().into_keys().collect();
+        assert_eq!(read, ["shared.hcl", "stack.hcl"], "what is evaluated is what is listed");
     }
 
     #[test]
