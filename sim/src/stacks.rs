@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kiln_model::instance::{HealthCheck, Limits, Probe, Security, StopPolicy};
+use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
@@ -195,17 +195,10 @@ impl Desired {
 
     fn seal(&self, name: &ServiceName) -> Service {
         let spec = InstanceSpec {
-            image: digest(&[name.as_str().as_bytes(), &self.version.to_le_bytes()]),
-            argv: vec!["/app".into()],
             env: BTreeMap::from([
                 (NATURE.into(), self.nature.into()),
                 ("VERSION".into(), self.version.to_string()),
             ]),
-            workdir: "/".into(),
-            user: String::new(),
-            secrets: BTreeMap::new(),
-            volumes: BTreeMap::new(),
-            scratch: BTreeMap::new(),
             ports: match self.kind {
                 ServiceKind::Service => {
                     BTreeMap::from([(PortName::new("http").expect("a valid name, written here"), 8080)])
@@ -213,10 +206,11 @@ impl Desired {
                 ServiceKind::Worker | ServiceKind::Job => BTreeMap::new(),
             },
             health: (self.probed && self.kind != ServiceKind::Job).then(health),
-            limits: Limits::default(),
-            security: Security::default(),
             stop: StopPolicy { signal: "SIGTERM".into(), grace: Millis::from_secs(3) },
-            uses: BTreeSet::new(),
+            ..InstanceSpec::plain(
+                digest(&[name.as_str().as_bytes(), &self.version.to_le_bytes()]),
+                vec!["/app".into()],
+            )
         };
         let spec_digest = digest(&[format!("{spec:?}").as_bytes()]);
         Service {

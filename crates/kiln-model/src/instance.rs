@@ -43,6 +43,28 @@ pub struct InstanceSpec {
     pub uses: BTreeSet<ServiceName>,
 }
 
+impl InstanceSpec {
+    /// Returns the plainest instance of an image: root in `/`, with nothing set, mounted, probed or limited beyond the defaults.
+    pub fn plain(image: Digest, argv: Vec<String>) -> Self {
+        Self {
+            image,
+            argv,
+            env: BTreeMap::new(),
+            workdir: "/".into(),
+            user: String::new(),
+            secrets: BTreeMap::new(),
+            volumes: BTreeMap::new(),
+            scratch: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            health: None,
+            limits: Limits::default(),
+            security: Security::default(),
+            stop: StopPolicy::default(),
+            uses: BTreeSet::new(),
+        }
+    }
+}
+
 /// A secret's value by reference. The version is a random id: it reveals nothing about the value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SecretRef {

@@ -6,7 +6,7 @@
 //! Prints a line per measurement, its name and the samples in microseconds, for `cargo xtask bench start` to read.
 #![allow(clippy::print_stdout, reason = "it is a benchmark")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fs;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kiln_model::instance::{InstanceSpec, Limits, Security, StopPolicy};
+use kiln_model::instance::{InstanceSpec, Limits};
 use kiln_model::route::Listener;
 use kiln_model::{ByteSize, Digest, EnvKey, Fence, InstanceId, MilliCpu, Millis, Position, Term};
 use kiln_provider::host::{
@@ -204,20 +204,8 @@ impl Bench {
 
 fn spec() -> InstanceSpec {
     InstanceSpec {
-        image: IMAGE,
-        argv: vec!["/app".into(), "clock".into()],
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        health: None,
         limits: Limits { memory: Some(ByteSize::from_mib(64)), cpu: Some(MilliCpu(1000)), pids: 64 },
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: BTreeSet::new(),
+        ..InstanceSpec::plain(IMAGE, vec!["/app".into(), "clock".into()])
     }
 }
 

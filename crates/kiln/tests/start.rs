@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use kiln::controller::{Committed, Log, StoredLog};
 use kiln_core::State;
 use kiln_model::event::{ControlEvent, EnvironmentEvent, InstanceEvent, Purpose};
-use kiln_model::instance::{ExitStatus, InstanceSpec, Limits, Security, StopPolicy};
+use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{Revision, RevisionSpec};
 use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
 use kiln_model::{
@@ -28,22 +28,7 @@ fn env() -> EnvKey {
 
 fn revision() -> Revision {
     let name = ServiceName::new("mail").unwrap();
-    let spec = InstanceSpec {
-        image: Digest::new([1; 32]),
-        argv: vec!["/app".into()],
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        health: None,
-        limits: Limits::default(),
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: Default::default(),
-    };
+    let spec = InstanceSpec::plain(Digest::new([1; 32]), vec!["/app".into()]);
     let service = Service {
         name: name.clone(),
         kind: ServiceKind::Worker,

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kiln_core::Command;
-use kiln_model::instance::{HealthCheck, InstanceSpec, Limits, Probe, Security, StopPolicy};
+use kiln_model::instance::{HealthCheck, InstanceSpec, Probe};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
@@ -52,14 +52,6 @@ pub(crate) fn revision(words: &[&str]) -> RevisionSpec {
 
 pub(crate) fn instance_spec(version: &str) -> InstanceSpec {
     InstanceSpec {
-        image: digest_of("image"),
-        argv: vec![version.to_owned()],
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
         ports: BTreeMap::from([(PortName::new("http").unwrap(), 8080)]),
         health: Some(HealthCheck {
             probe: Probe::Tcp { port: 8080 },
@@ -69,10 +61,7 @@ pub(crate) fn instance_spec(version: &str) -> InstanceSpec {
             healthy_after: 1,
             unhealthy_after: 3,
         }),
-        limits: Limits::default(),
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: BTreeSet::new(),
+        ..InstanceSpec::plain(digest_of("image"), vec![version.to_owned()])
     }
 }
 

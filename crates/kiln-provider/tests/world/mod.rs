@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 #![allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
-use kiln_model::instance::{ExitStatus, InstanceSpec, Limits, Security, StopPolicy};
+use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::route::Listener;
 use kiln_model::{Digest, EnvKey, Fence, InstanceId, Millis, Position, Term};
 use kiln_provider::host::{
@@ -325,22 +325,7 @@ pub fn request(id: InstanceId, spec: InstanceSpec) -> CreateRequest {
 
 pub fn spec(argv: &[&str]) -> InstanceSpec {
     let argv = ["/app"].into_iter().chain(argv.iter().copied()).map(str::to_owned).collect();
-    InstanceSpec {
-        image: IMAGE,
-        argv,
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        health: None,
-        limits: Limits::default(),
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: BTreeSet::new(),
-    }
+    InstanceSpec::plain(IMAGE, argv)
 }
 
 /// Waits until something holds.

@@ -120,7 +120,7 @@ impl Client {
             io::ErrorKind::PermissionDenied => ConnectError::Denied { path: socket.to_owned() },
             _ => ConnectError::Request(broken(error)),
         })?;
-        let health = wire::Health { version: String::new(), api: 0, pid: 0, term: 0, position: 0, now_ms: 0 };
+        let health = wire::Health::default();
         let mut client = Self { socket: socket.to_owned(), runtime, health };
         client.health = client.get("/v1/health").map_err(|error| match error {
             RequestError::Problem(problem) if problem.kind == "denied" => {

@@ -41,6 +41,8 @@ pub trait Backend: Send + Sync + 'static {
     fn command(&self, command: Command, actor: Actor) -> Result<Reply, CommandError>;
     /// The last committed state.
     fn state(&self) -> Arc<State>;
+    /// Why nothing new can be recorded at the moment, if so.
+    fn trouble(&self) -> Option<String>;
     /// The state once something after `position` is committed, or after `timeout`.
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State>;
     /// At most `max` entries of the log after `after`.
@@ -186,6 +188,7 @@ async fn health(Shared(api): Context) -> Json<wire::Health> {
         term: state.term().0,
         position: state.position().0,
         now_ms: now(&state).0,
+        trouble: api.backend.trouble().unwrap_or_default(),
     })
 }
 

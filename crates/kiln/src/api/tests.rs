@@ -44,6 +44,10 @@ impl Backend for Fake {
         Arc::default()
     }
 
+    fn trouble(&self) -> Option<String> {
+        Some("the disk is full".into())
+    }
+
     fn wait_past(&self, _: Position, timeout: Duration) -> Arc<State> {
         std::thread::sleep(timeout.min(Duration::from_millis(20)));
         Arc::default()

@@ -21,7 +21,7 @@ pub const fn is_compatible(version: u32) -> bool {
 }
 
 /// Who answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Health {
     /// The version of Kiln, such as `0.1.0`.
     pub version: String,
@@ -35,6 +35,9 @@ pub struct Health {
     pub position: u64,
     /// The controller's time, in milliseconds since the epoch.
     pub now_ms: u64,
+    /// Why nothing new can be recorded at the moment, for people; empty if it can.
+    #[serde(default)]
+    pub trouble: String,
 }
 
 /// Every environment.

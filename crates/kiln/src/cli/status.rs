@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use kiln_edge::ledger::{Counts, LedgerSnapshot};
 use kiln_model::{EnvKey, EnvName, Millis, StackName, Timestamp};
@@ -25,6 +26,11 @@ use crate::runtime::StateDir;
 #[command(after_help = "Example:\n  kiln status --env prod")]
 pub(super) struct Args {}
 
+/// How often it is looked again for a process that has left no pid, and the pause between: a process leaves it first of all,
+/// some milliseconds after its birth.
+const LOOKS_MAX: u32 = 5;
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
 /// One of Kiln's own processes.
 struct Process {
     name: &'static str,
@@ -38,7 +44,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
         context.client("status")?
     } else {
         let Some(client) = context.running_client()? else {
-            return not_running(context, &processes(&context.state()));
+            return not_running(context, &living(&context.state()));
         };
         client
     };
@@ -59,6 +65,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "version": health.version,
             "term": health.term,
             "position": health.position,
+            "trouble": health.trouble,
             "environments": environments_json(&environments, &ledger),
             "requests": requests_json(&ledger.total()),
             "processes": processes_json(&processes),
@@ -78,6 +85,12 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     }
     let pids: Vec<String> = processes.iter().map(process_text).collect();
     let _ = writeln!(text, "Kiln {}: {}; log {}", health.version, pids.join(", "), health.position);
+    if !health.trouble.is_empty() {
+        let _ = writeln!(text, "{} nothing new can be recorded: {}", paint.red("!"), health.trouble);
+        text.push_str(
+            "  What is served goes on. If the disk of the state folder is full, free some space.\n",
+        );
+    }
     for limit in &unenforced {
         let _ = writeln!(text, "{} not enforced here: {limit}", paint.yellow("!"));
     }
@@ -113,8 +126,20 @@ fn process_text(process: &Process) -> String {
     }
 }
 
-/// The processes by what they wrote into their lock files, if they still live.
+/// Kiln's processes. One that has just begun has not left its pid yet, so what is missing is looked for again.
 fn processes(state: &StateDir) -> Vec<Process> {
+    for _ in 0..LOOKS_MAX {
+        let found = living(state);
+        if found.iter().all(|process| process.pid.is_some()) {
+            return found;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+    living(state)
+}
+
+/// The processes by what they wrote into their lock files, if they still live.
+fn living(state: &StateDir) -> Vec<Process> {
     ["host", "edge", "controller"]
         .into_iter()
         .map(|name| {

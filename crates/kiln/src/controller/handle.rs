@@ -110,9 +110,14 @@ impl Handle {
         self.published.lock().state.position()
     }
 
-    /// Returns why nothing can be appended at the moment, if so.
+    /// Returns why the last append failed, until one succeeds.
     pub fn trouble(&self) -> Option<String> {
         self.published.lock().trouble.clone()
+    }
+
+    /// Whether the log may hold more than the committed state says. A full disk alone leaves no doubt.
+    pub fn is_in_doubt(&self) -> bool {
+        self.published.lock().in_doubt
     }
 
     /// Waits until something after `position` is committed, at most for `timeout`, and returns the last committed state.
@@ -148,15 +153,16 @@ pub(super) struct Published {
 pub(super) struct Now {
     state: Arc<State>,
     trouble: Option<String>,
+    in_doubt: bool,
     ended: bool,
 }
 
 impl Published {
     /// Shows a committed state.
-    pub(super) fn show(&self, state: &Arc<State>, trouble: Option<String>) {
+    pub(super) fn show(&self, state: &Arc<State>, trouble: Option<String>, in_doubt: bool) {
         let mut now = self.lock();
         now.state = Arc::clone(state);
-        now.trouble = trouble;
+        (now.trouble, now.in_doubt) = (trouble, in_doubt);
         drop(now);
         self.changed.notify_all();
     }

@@ -183,7 +183,7 @@ impl<L: Log, E: Effects, C: Clock> Loop<L, E, C> {
         let outcome = self.controller.step(inputs);
         self.wake_at = outcome.wake_at;
         // Before the answers: whoever was answered finds what was done in the state.
-        self.inbox.published.show(self.controller.state(), outcome.trouble.clone());
+        self.inbox.published.show(self.controller.state(), outcome.trouble.clone(), outcome.in_doubt);
         let deposed = outcome.deposed;
         answer(outcome, askers);
         deposed

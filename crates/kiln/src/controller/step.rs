@@ -36,6 +36,8 @@ pub struct Controller<L, E> {
     /// The log may hold something else than `committed` says.
     doubt: Option<Doubt>,
     retry: Option<Retry>,
+    /// Why the last append failed; none once one has succeeded.
+    trouble: Option<String>,
     wake_at: Option<Timestamp>,
 }
 
@@ -64,8 +66,10 @@ pub struct StepOutcome {
     pub replies: Vec<Option<Answer>>,
     /// When to step again at the latest, with a tick if there is nothing else.
     pub wake_at: Option<Timestamp>,
-    /// Why nothing could be appended, if so; for the operator. What was committed before is still served.
+    /// Why the last append failed, until one succeeds; for the operator. What was committed before is still served.
     pub trouble: Option<String>,
+    /// The log may hold more than the committed state says.
+    pub in_doubt: bool,
     /// Another controller took over: this one must end.
     pub deposed: bool,
 }
@@ -124,6 +128,7 @@ impl<L: Log, E: Effects> Controller<L, E> {
             missed: false,
             doubt: None,
             retry: None,
+            trouble: None,
             wake_at: None,
         })
     }
@@ -147,21 +152,21 @@ impl<L: Log, E: Effects> Controller<L, E> {
     ///
     /// The first step of a life records that it began. A step without inputs does nothing: time comes with an input.
     pub fn step(&mut self, inputs: Vec<Input>) -> StepOutcome {
-        let Some(first) = inputs.first() else { return self.outcome(Vec::new(), None) };
+        let Some(first) = inputs.first() else { return self.outcome(Vec::new()) };
         let (now, seed) = (first.now, first.seed);
         if let Err(error) = self.settle_doubt() {
-            let (replies, reason) = self.fall_back(now, &inputs, &error);
+            let replies = self.fall_back(now, &inputs, &error);
             self.hold(inputs);
-            return self.outcome(replies, Some(reason));
+            return self.outcome(replies);
         }
         if self.is_deposed() {
             let replies = inputs.iter().map(|input| not_recorded(input, "another controller took over"));
-            return self.outcome(replies.collect(), None);
+            return self.outcome(replies.collect());
         }
         if self.waits_for_room(now, &inputs) {
             let replies = vec![None; inputs.len()];
             self.hold(inputs);
-            return self.outcome(replies, None);
+            return self.outcome(replies);
         }
         let held = self.take_held(now, seed);
         let mut batch = self.committed.batch();
@@ -174,12 +179,12 @@ impl<L: Log, E: Effects> Controller<L, E> {
         match self.committed.append(&mut self.log, batch) {
             Ok(committed) => {
                 self.advance(committed, wake_at);
-                self.outcome(replies, None)
+                self.outcome(replies)
             }
             Err(error) => {
-                let (replies, reason) = self.fall_back(now, &inputs, &error);
+                let replies = self.fall_back(now, &inputs, &error);
                 self.keep(&error, held.into_iter().chain(inputs).collect());
-                self.outcome(replies, Some(reason))
+                self.outcome(replies)
             }
         }
     }
@@ -206,7 +211,7 @@ impl<L: Log, E: Effects> Controller<L, E> {
         let began = committed.state().term() > self.committed.state().term();
         self.committed = committed;
         self.wake_at = wake_at;
-        self.retry = None;
+        (self.retry, self.trouble) = (None, None);
         if self.term.is_none() && began {
             self.term = Some(self.committed.state().term());
         }
@@ -228,17 +233,13 @@ impl<L: Log, E: Effects> Controller<L, E> {
     }
 
     /// Nothing was appended, or perhaps it was: says so, and waits a little.
-    fn fall_back(
-        &mut self,
-        now: Timestamp,
-        inputs: &[Input],
-        error: &dyn Error,
-    ) -> (Vec<Option<Answer>>, String) {
+    fn fall_back(&mut self, now: Timestamp, inputs: &[Input], error: &dyn Error) -> Vec<Option<Answer>> {
         let reason = chain(error);
         let replies = inputs.iter().map(|input| not_recorded(input, &reason)).collect();
         let wait = self.retry.map_or(RETRY_FIRST, |retry| Millis(retry.wait.0 * 2).min(RETRY_MAX));
         self.retry = Some(Retry { at: now.plus(wait), wait });
-        (replies, reason)
+        self.trouble = Some(reason);
+        replies
     }
 
     /// Keeps what was observed in a batch that failed.
@@ -299,9 +300,10 @@ impl<L: Log, E: Effects> Controller<L, E> {
         held.map(|(index, input)| Input { now: seen(input.now), seed: fresh(index), ..input }).collect()
     }
 
-    fn outcome(&self, replies: Vec<Option<Answer>>, trouble: Option<String>) -> StepOutcome {
+    fn outcome(&self, replies: Vec<Option<Answer>>) -> StepOutcome {
         let wake_at = self.retry.map_or(self.wake_at, |retry| Some(retry.at));
-        StepOutcome { replies, wake_at, trouble, deposed: self.is_deposed() }
+        let (trouble, in_doubt) = (self.trouble.clone(), self.doubt.is_some());
+        StepOutcome { replies, wake_at, trouble, in_doubt, deposed: self.is_deposed() }
     }
 }
 

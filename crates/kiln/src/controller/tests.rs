@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kiln_core::{Action, ActionKind, Command, Input, InputKind, Observation, Reply, State, apply};
-use kiln_model::instance::{Limits, Security, StopPolicy};
 use kiln_model::release::RevisionSpec;
 use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
 use kiln_model::{
@@ -130,22 +129,7 @@ fn env() -> EnvKey {
 
 fn up(version: u8) -> Command {
     let name = ServiceName::new("mail").unwrap();
-    let spec = InstanceSpec {
-        image: Digest::new([version; 32]),
-        argv: vec!["/app".into()],
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        health: None,
-        limits: Limits::default(),
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: Default::default(),
-    };
+    let spec = InstanceSpec::plain(Digest::new([version; 32]), vec!["/app".into()]);
     let service = Service {
         name: name.clone(),
         kind: ServiceKind::Worker,
@@ -292,9 +276,14 @@ fn a_full_disk_refuses_commands_keeps_observations_and_stops_nothing() {
     assert_eq!(controller.state(), &before);
     assert_eq!(memory.sent(), Vec::new());
 
+    assert!(!outcome.in_doubt, "what was refused for want of room is not in the log");
+
     let retry_at = outcome.wake_at.expect("it is tried again");
     assert!(retry_at > Timestamp(1_000_002));
-    controller.step(vec![Input { now: retry_at, ..input(0, InputKind::Tick) }]);
+    let waits = controller.step(vec![Input { now: Timestamp(1_000_003), ..input(0, InputKind::Tick) }]);
+    assert!(waits.trouble.is_some(), "an operator who asks between two attempts is told");
+    let again = controller.step(vec![Input { now: retry_at, ..input(0, InputKind::Tick) }]);
+    assert_eq!(again.trouble, None);
     assert_eq!(controller.state().instance(id).unwrap().address, Some(address));
 }
 

@@ -77,8 +77,8 @@ enum CollectorError {
     #[error(transparent)]
     Lease(#[from] LeaseError),
     /// The controller does not know whether the log holds more than it knows.
-    #[error("the log is in doubt: {0}")]
-    Doubt(String),
+    #[error("the log may hold more than is known")]
+    Doubt,
     #[error(transparent)]
     Store(#[from] CollectError),
     #[error("a secret value can't be erased")]
@@ -88,7 +88,7 @@ enum CollectorError {
 impl CollectorError {
     /// Whether it passes by itself before long.
     const fn is_brief(&self) -> bool {
-        matches!(self, Self::Lease(LeaseError::Held { .. }) | Self::Doubt(_))
+        matches!(self, Self::Lease(LeaseError::Held { .. }) | Self::Doubt)
     }
 }
 
@@ -162,8 +162,8 @@ impl Collector {
     fn collect(&mut self) -> Result<Removed, CollectorError> {
         let begun = self.store.leases.begin_collection()?;
         let state = self.handle.state();
-        if let Some(trouble) = self.handle.trouble() {
-            return Err(CollectorError::Doubt(trouble));
+        if self.handle.is_in_doubt() {
+            return Err(CollectorError::Doubt);
         }
         let mut needs = Needs::of(&state);
         let now = needs.clone();
@@ -198,7 +198,7 @@ mod tests {
 
     use kiln_core::Command;
     use kiln_model::image::{Image, ImageConfig};
-    use kiln_model::instance::{Limits, SecretRef, Security, StopPolicy};
+    use kiln_model::instance::SecretRef;
     use kiln_model::release::{Binding, Release, RevisionSpec};
     use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
     use kiln_model::{Actor, EnvKey, EnvName, ImageName, SecretName, ServiceName, StackName};
@@ -305,20 +305,8 @@ mod tests {
     fn service(image: Digest, version: &str) -> Service {
         let secret = SecretRef { name: secret_name(), version: version.into() };
         let spec = InstanceSpec {
-            image,
-            argv: vec!["/app".into()],
-            env: BTreeMap::new(),
-            workdir: "/".into(),
-            user: String::new(),
             secrets: BTreeMap::from([("/run/secrets/db".into(), secret)]),
-            volumes: BTreeMap::new(),
-            scratch: BTreeMap::new(),
-            ports: BTreeMap::new(),
-            health: None,
-            limits: Limits::default(),
-            security: Security::default(),
-            stop: StopPolicy::default(),
-            uses: Default::default(),
+            ..InstanceSpec::plain(image, vec!["/app".into()])
         };
         Service {
             name: service_name(),

@@ -180,6 +180,10 @@ impl server::Backend for Api {
         self.handle.state()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.handle.trouble()
+    }
+
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State> {
         self.handle.wait_past(position, timeout)
     }

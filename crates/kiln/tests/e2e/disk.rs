@@ -30,6 +30,8 @@ fn a_full_disk_stops_what_is_new_and_nothing_else() {
     if scaled.code != 0 {
         assert_eq!(scaled.code, 5, "{}", scaled.err);
         assert!(scaled.err.contains("hint:  free some space"), "{}", scaled.err);
+        let status = machine.kiln(&["status"]).ok();
+        assert!(status.out.contains("! nothing new can be recorded: "), "{}", status.out);
     }
     machine.kill("controller");
     machine.kill("host");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_model::image::Image;
-use kiln_model::instance::{HealthCheck, Limits, Security, StopPolicy};
+use kiln_model::instance::{HealthCheck, Limits, StopPolicy};
 use kiln_model::recipe::ImageTest;
 use kiln_model::stack::Stack;
 use kiln_model::{Digest, EnvKey, ImageName, InstanceSpec, Millis};
@@ -164,19 +164,14 @@ fn spec(title: &str, image: &Image, test: &ImageTest) -> Result<Arc<InstanceSpec
     env.extend(test.env.clone());
     let or = |text: &str, default: &str| if text.is_empty() { default.into() } else { text.to_owned() };
     Ok(Arc::new(InstanceSpec {
-        image: image.manifest,
-        argv,
         env,
         workdir: or(&config.workdir, "/"),
         user: config.user.clone(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
         scratch: config
             .volumes
             .iter()
             .map(|path| (path.clone(), kiln_model::stack::IMAGE_VOLUME_SIZE))
             .collect(),
-        ports: BTreeMap::new(),
         health: Some(HealthCheck {
             probe: test.probe.clone(),
             interval: PROBE_EVERY,
@@ -186,8 +181,7 @@ fn spec(title: &str, image: &Image, test: &ImageTest) -> Result<Arc<InstanceSpec
             unhealthy_after: 1,
         }),
         limits: Limits { memory: test.memory, ..Limits::default() },
-        security: Security::default(),
         stop: StopPolicy { signal: or(&config.stop_signal, "SIGTERM"), grace: STOP_WITHIN },
-        uses: Default::default(),
+        ..InstanceSpec::plain(image.manifest, argv)
     }))
 }

@@ -6,7 +6,7 @@ use kiln_model::Millis;
 
 use crate::api::wire::{Counts, Progress, Rollout, ServiceProgress, Step};
 use crate::cli::screen::Paint;
-use crate::cli::table::{Table, span};
+use crate::cli::table::{Table, count, span};
 
 /// Steps around the current one that fit on a small terminal; the rest is counted.
 const STEPS_SHOWN_MAX: usize = 8;
@@ -131,7 +131,12 @@ impl Lines {
         let mut tell = |text: String| lines.push(format!("[{elapsed}] {text}"));
         if !self.started {
             self.started = true;
-            tell(format!("{}: {} steps", title(rollout), rollout.steps.len()));
+            // A rollout that ended before it was first asked about has left no steps.
+            let steps = match rollout.steps.len() {
+                0 => String::new(),
+                steps => format!(": {}", count(steps, "step")),
+            };
+            tell(title(rollout) + &steps);
         }
         if let (Some(reason), false) = (&rollout.going_back, self.going_back) {
             *self = Self { started: true, going_back: true, ended: self.ended, ..Self::default() };

@@ -7,7 +7,7 @@ use kiln_core::state::{
     ServiceState, Share, Slot, StepPhase, Verdict,
 };
 use kiln_model::event::Purpose;
-use kiln_model::instance::{ExitStatus, InstanceSpec, Limits, Security, StopPolicy};
+use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
@@ -40,20 +40,8 @@ fn web() -> ServiceName {
 
 fn spec(word: &str) -> Arc<InstanceSpec> {
     Arc::new(InstanceSpec {
-        image: digest(1),
-        argv: vec![word.into()],
-        env: BTreeMap::new(),
-        workdir: "/".into(),
-        user: String::new(),
-        secrets: BTreeMap::new(),
-        volumes: BTreeMap::new(),
-        scratch: BTreeMap::new(),
         ports: BTreeMap::from([(PortName::new("http").unwrap(), 8080)]),
-        health: None,
-        limits: Limits::default(),
-        security: Security::default(),
-        stop: StopPolicy::default(),
-        uses: Default::default(),
+        ..InstanceSpec::plain(digest(1), vec![word.into()])
     })
 }
 
