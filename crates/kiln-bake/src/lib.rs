@@ -24,6 +24,7 @@ mod forest;
 mod glob;
 mod hashing;
 mod ignore;
+mod inventory;
 mod layer;
 mod layout;
 mod lock;
@@ -48,6 +49,9 @@ pub use copy::CopyError;
 pub use fetch::FetchError;
 pub use glob::GlobError;
 pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
+pub use inventory::{
+    BomFormat, Ecosystem, Inventory, InventoryError, Licence, Omission, Package, SourcePackage, System,
+};
 pub use layer::LayerError;
 pub use layout::{ExportError, export_layout};
 pub use lock::{LOCK_BYTES_MAX, LOCK_FILE, Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe};

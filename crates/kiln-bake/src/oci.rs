@@ -4,6 +4,7 @@
 
 use kiln_model::Digest;
 use kiln_model::image::ImageConfig;
+use kiln_store::{Blobs, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::calendar;
@@ -96,8 +97,22 @@ fn run_config(config: &ImageConfig) -> Value {
     Value::Object(map)
 }
 
+/// Reads when an image says that it was made, to the second; none where the manifest or its config is none.
+pub(crate) fn created(blobs: &Blobs, manifest: &Digest) -> Result<Option<String>, ReadError> {
+    let json = |digest: &Digest| -> Result<Value, ReadError> {
+        Ok(serde_json::from_slice(&blobs.read_verified(digest)?).unwrap_or_default())
+    };
+    let config = json(manifest)?["config"]["digest"].as_str().and_then(|digest| digest.parse().ok());
+    let Some(config) = config else { return Ok(None) };
+    let Value::Object(config) = json(&config)? else { return Ok(None) };
+    // An image of a registry need not say, and may say it to the nanosecond.
+    let said = config.get("created").and_then(Value::as_str).unwrap_or_default();
+    let whole = said.split('.').next().unwrap_or_default().trim_end_matches('Z');
+    Ok(Some(calendar::iso(calendar::parse_iso(&format!("{whole}Z")).unwrap_or(0))))
+}
+
 /// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
-fn canonical(value: &Value) -> Vec<u8> {
+pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     let mut text = String::new();
     write(value, &mut text);
     text.into_bytes()

@@ -1,7 +1,7 @@
 //! Debian: the archive's signed index, which packages a base needs, and what is in them.
 
 pub(crate) mod archive;
-mod control;
+pub(crate) mod control;
 pub(crate) mod database;
 pub(crate) mod deb;
 pub(crate) mod index;

@@ -1,5 +1,7 @@
 //! `kiln image`
 
+mod sbom;
+
 use std::fmt::Write as _;
 
 use kiln_model::image::Image;
@@ -12,7 +14,7 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::table::Table;
 
-/// List and show baked images
+/// List and show baked images, and what is in them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln image list\n  kiln image show shop/web")]
 pub(super) struct Args {
@@ -31,6 +33,18 @@ enum Verb {
         /// A name, a digest, or the beginning of one
         image: String,
     },
+    /// Print an image's bill of materials
+    ///
+    /// Debian packages exactly, and the Python, JavaScript, Rust, Go and Java packages that its files name. The document follows
+    /// from the image alone: it is the same bytes wherever it is made.
+    #[command(after_help = "Example:\n  kiln image sbom shop/web --format cyclonedx > web.cdx.json")]
+    Sbom {
+        /// A name, a digest, or the beginning of one
+        image: String,
+        /// The format of the document
+        #[arg(long, value_enum, default_value_t = sbom::Format::Spdx)]
+        format: sbom::Format,
+    },
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
@@ -40,6 +54,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     match &args.verb {
         Verb::List => list(&store, context),
         Verb::Show { image } => show(&store, image, context),
+        Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
     }
 }
 

@@ -1,0 +1,142 @@
+//! What software is in an image: its bill of materials.
+//!
+//! All of it is read from the image's tree, which anybody may have filled: every parser here is bounded in bytes, counts and
+//! depth, and what it can't read is named beside the rest instead of ending the search. The outcome follows from the image
+//! alone, so its documents have the same digest wherever they are made.
+
+mod archive;
+mod bytes;
+mod cargo;
+mod cyclonedx;
+mod debian;
+mod elf;
+mod go;
+mod java;
+mod licence;
+mod npm;
+mod package;
+mod purl;
+mod python;
+mod scan;
+mod spdx;
+
+use kiln_model::Digest;
+use kiln_model::image::Image;
+use kiln_store::{Kind, ReadError, Store, TreePath};
+
+pub use licence::Licence;
+pub use package::{Ecosystem, Package, SourcePackage};
+
+use crate::oci;
+use scan::Scan;
+
+/// The software of one image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// The image, by the digest of its manifest.
+    pub image: Digest,
+    /// The image's own time, as its config has it: that of its lock.
+    pub created: String,
+    /// The distribution, where `/etc/os-release` names one.
+    pub system: Option<System>,
+    /// The packages in the order of ecosystem, name, version and architecture, each once.
+    pub packages: Vec<Package>,
+    /// What could not be read, and why: of this the inventory says nothing.
+    pub omissions: Vec<Omission>,
+}
+
+/// A distribution, as `os-release(5)` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct System {
+    /// `ID`, such as `debian`.
+    pub id: String,
+    /// `VERSION_ID`, such as `12`; may be empty.
+    pub version: String,
+}
+
+/// Something that an inventory leaves out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Omission {
+    /// Where it is.
+    pub path: TreePath,
+    /// Why.
+    pub reason: String,
+}
+
+/// The format of a bill of materials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BomFormat {
+    /// SPDX 2.3, as JSON.
+    Spdx,
+    /// CycloneDX 1.6, as JSON.
+    CycloneDx,
+}
+
+/// Why an image's software can't be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    /// A part of the image is missing or damaged.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Its manifest or its config is none.
+    #[error("{0} is not an image")]
+    NotAnImage(Digest),
+}
+
+impl Inventory {
+    /// Reads an image's tree. Files that matter are verified on the way.
+    ///
+    /// # Errors
+    /// The image itself can't be read. What is merely malformed in it is an omission.
+    pub fn of(store: &Store, image: &Image) -> Result<Self, InventoryError> {
+        let created =
+            oci::created(&store.blobs, &image.manifest)?.ok_or(InventoryError::NotAnImage(image.manifest))?;
+        let tree = store.trees.load(&image.tree)?;
+        let mut scan = Scan::new(&store.objects, &tree);
+        let system = debian::system(&mut scan)?;
+        debian::read(&mut scan, system.as_ref())?;
+        for (path, entry) in tree.iter() {
+            if let Kind::File { size, .. } = entry.kind {
+                read(&mut scan, path, entry.meta.mode, size)?;
+            }
+        }
+        let (packages, omissions) = scan.finish();
+        Ok(Self { image: image.manifest, created, system, packages, omissions })
+    }
+
+    /// Writes the document of a format: the same inventory always gives the same bytes.
+    pub fn render(&self, format: BomFormat) -> Vec<u8> {
+        let document = match format {
+            BomFormat::Spdx => spdx::document(self),
+            BomFormat::CycloneDx => cyclonedx::document(self),
+        };
+        oci::canonical(&document)
+    }
+}
+
+/// Reads a file that its name, or its mode, says to be of one of the ecosystems.
+fn read(scan: &mut Scan<'_>, path: &TreePath, mode: u16, size: u64) -> Result<(), ReadError> {
+    let name = path.name();
+    if python::is_metadata(path) {
+        return python::read(scan, path);
+    }
+    if npm::is_manifest(path) {
+        return npm::read_manifest(scan, path);
+    }
+    if npm::is_lock(path) {
+        return npm::read_lock(scan, path);
+    }
+    if name == b"Cargo.lock" {
+        return cargo::read_lock(scan, path);
+    }
+    if java::is_archive(name) {
+        return java::read(scan, path);
+    }
+    if size >= elf::SMALLEST_BYTES && (mode & 0o111 != 0 || name.windows(3).any(|part| part == b".so")) {
+        return elf::read(scan, path);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

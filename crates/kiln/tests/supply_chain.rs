@@ -1,0 +1,95 @@
+//! What is in an image and where it came from, through the real binary: bills of materials.
+//!
+//! They need root. The images start from nothing, so no archive is asked for anything.
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// A stack folder and a state folder, gone with the value.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+/// What a command did.
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    #[track_caller]
+    fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        self
+    }
+}
+
+impl World {
+    /// A stack of one image that holds the folder `files`.
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("kiln-supply-").tempdir_in("/var/tmp").unwrap();
+        let world = Self { folder };
+        let stack = "stack \"demo\" {}\n\nimage \"web\" {\n  from = \"scratch\"\n\n  copy {\n    from = \"./files\"\n    to   = \"/\"\n  }\n}\n";
+        world.write("stack.hcl", stack);
+        world.write(
+            "files/app/package-lock.json",
+            r#"{"packages":{"node_modules/left-pad":{"version":"1.3.0"}}}"#,
+        );
+        world.write("files/lib/six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.16.0\nLicense: MIT\n");
+        world
+    }
+
+    fn stack(&self) -> PathBuf {
+        self.folder.path().join("stack")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.stack().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn kiln(&self, words: &[&str]) -> Ran {
+        self.kiln_in(&self.folder.path().join("state"), words)
+    }
+
+    fn kiln_in(&self, state: &Path, words: &[&str]) -> Ran {
+        let output = Command::new(env!("CARGO_BIN_EXE_kiln"))
+            .args(words)
+            .current_dir(self.stack())
+            .env("KILN_STATE", state)
+            .output()
+            .unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}
+
+#[test]
+fn a_bill_of_materials_is_the_same_bytes_in_two_stores_and_names_what_it_leaves_out() {
+    let world = World::new();
+    world.write("files/broken.jar", "no zip");
+    let other = world.folder.path().join("other");
+    for state in [&world.folder.path().join("state"), &other] {
+        world.kiln_in(state, &["bake"]).ok();
+    }
+    for format in ["spdx", "cyclonedx"] {
+        let words = ["image", "sbom", "demo/web", "--format", format];
+        let printed = world.kiln(&words).ok();
+        assert_eq!(printed.out, world.kiln_in(&other, &words).ok().out);
+        assert_eq!(
+            printed.err,
+            "/broken.jar is left out: broken.jar: it is no zip archive, or a broken one\n"
+        );
+        let document: Value = serde_json::from_str(&printed.out).unwrap();
+        for purl in ["pkg:npm/left-pad@1.3.0", "pkg:pypi/six@1.16.0"] {
+            assert!(document.to_string().contains(purl), "{purl} in {document}");
+        }
+    }
+    assert_eq!(world.kiln(&["image", "sbom", "demo/none"]).code, 3);
+}
