@@ -26,6 +26,7 @@ mod lock;
 mod logs;
 mod plan;
 mod ps;
+mod registry;
 mod release;
 mod rollback;
 mod scale;
@@ -79,6 +80,7 @@ enum Verb {
     Events(events::Args),
     Audit(audit::Args),
     Image(image::Args),
+    Registry(registry::Args),
     Down(down::Args),
     Host(host::Args),
     Completions(completions::Args),
@@ -159,6 +161,7 @@ fn run(line: Line, screen: &mut Screen) -> Outcome {
         Verb::Events(args) => events::run(&args, context),
         Verb::Audit(args) => audit::run(&args, context),
         Verb::Image(args) => image::run(&args, context),
+        Verb::Registry(args) => registry::run(args, context),
         Verb::Down(args) => down::run(&args, context),
         Verb::Host(args) => host::run(&args, context),
         Verb::Completions(args) => completions::run(&args, Line::command(), context),

@@ -1,0 +1,146 @@
+//! The clients that Debian has, pushing and pulling. One that is not installed is skipped with a line that says so.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::server::{INDEX, MANIFEST, Registry, descriptor, sha256};
+
+fn is_installed(program: &str) -> bool {
+    let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !found {
+        println!("skipped: {program} is not installed");
+    }
+    found
+}
+
+#[track_caller]
+fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+/// Writes an `oci-layout` folder with one image, made with Debian's tar and gzip, and returns its manifest.
+fn layout(folder: &Path) -> Vec<u8> {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| fs::write(blobs.join(&sha256(bytes)[7..]), bytes).unwrap();
+    let files = tempfile::tempdir().unwrap();
+    // Large enough that clients send it in pieces.
+    let random: Vec<u8> =
+        (0..3_000_000_u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(files.path().join("data"), random).unwrap();
+    let tar = run(Command::new("tar").arg("-C").arg(files.path()).args(["-cf", "-", "data"])).stdout;
+    fs::write(files.path().join("layer.tar"), &tar).unwrap();
+    let layer = run(Command::new("gzip").arg("-nc").arg(files.path().join("layer.tar"))).stdout;
+    put(&layer);
+    let config = json!({
+        "architecture": "amd64", "os": "linux", "config": { "Cmd": ["/data"] },
+        "rootfs": { "type": "layers", "diff_ids": [sha256(&tar)] },
+    });
+    let config = config.to_string().into_bytes();
+    put(&config);
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": [descriptor("application/vnd.oci.image.layer.v1.tar+gzip", &layer)],
+    });
+    let manifest = manifest.to_string().into_bytes();
+    put(&manifest);
+    let mut entry = descriptor(MANIFEST, &manifest);
+    entry["annotations"] = json!({ "org.opencontainers.image.ref.name": "v1" });
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [entry] });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
+    manifest
+}
+
+#[test]
+fn skopeo_pushes_copies_lists_pulls_and_deletes() {
+    if !is_installed("skopeo") {
+        return;
+    }
+    let registry = Registry::start();
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = layout(folder.path());
+    let at = |name: &str| format!("docker://{}/{name}", registry.client.address);
+    let skopeo = |words: &[&str]| run(Command::new("skopeo").arg("--insecure-policy").args(words));
+    let source = format!("oci:{}:v1", folder.path().display());
+    skopeo(&["copy", "--dest-tls-verify=false", &source, &at("shop/web:v1")]);
+    assert_eq!(registry.get("/v2/shop/web/manifests/v1").body, manifest);
+    let (from, to) = (at("shop/web:v1"), at("other/web:v1"));
+    skopeo(&["copy", "--src-tls-verify=false", "--dest-tls-verify=false", &from, &to]);
+    let docker = at("shop/web:docker");
+    let both = ["copy", "--src-tls-verify=false", "--dest-tls-verify=false", "--format=v2s2"];
+    skopeo(&[&both[..], &[&from, &docker]].concat());
+    let tags = skopeo(&["list-tags", "--tls-verify=false", &at("shop/web")]).stdout;
+    let tags: Value = serde_json::from_slice(&tags).unwrap();
+    assert_eq!(tags["Tags"], json!(["docker", "v1"]));
+    for name in ["shop/web:v1", "other/web:v1", "shop/web:docker"] {
+        let pulled = tempfile::tempdir().unwrap();
+        let target = format!("oci:{}:pulled", pulled.path().display());
+        skopeo(&["copy", "--src-tls-verify=false", &at(name), &target]);
+        let value: Value = serde_json::from_slice(&manifest).unwrap();
+        let layer = value["layers"][0]["digest"].as_str().unwrap();
+        let bytes = fs::read(pulled.path().join("blobs/sha256").join(&layer[7..])).unwrap();
+        assert_eq!(sha256(&bytes), layer, "{name}");
+    }
+    skopeo(&["delete", "--tls-verify=false", &at("other/web:v1")]);
+    assert_eq!(registry.get("/v2/other/web/manifests/v1").status, 404);
+}
+
+#[test]
+fn skopeo_shows_its_password_over_tls() {
+    if !is_installed("skopeo") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some((cert, key)) = crate::start::certificate(folder.path()) else { return };
+    let users = folder.path().join("users");
+    fs::write(&users, "ann:$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe\n").unwrap();
+    let users = users.to_str().unwrap().to_owned();
+    let registry = Registry::start_with(&["--tls-cert", &cert, "--tls-key", &key, "--htpasswd", &users]);
+    let certs = folder.path().join("certs");
+    fs::create_dir(&certs).unwrap();
+    fs::copy(&cert, certs.join("ca.crt")).unwrap();
+    layout(&folder.path().join("layout"));
+    let copy = |credentials: &str| {
+        Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--dest-cert-dir"])
+            .arg(&certs)
+            .args(["--dest-creds", credentials])
+            .arg(format!("oci:{}:v1", folder.path().join("layout").display()))
+            .arg(format!("docker://{}/a:v1", registry.client.address))
+            .output()
+            .unwrap()
+    };
+    assert!(!copy("ann:wrong").status.success());
+    let right = copy("ann:a");
+    assert!(right.status.success(), "{}", String::from_utf8_lossy(&right.stderr));
+}
+
+#[test]
+fn podman_pushes_and_pulls() {
+    if !is_installed("podman") {
+        return;
+    }
+    let registry = Registry::start();
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    layout(&folder.path().join("layout"));
+    let podman = |words: &[&str]| {
+        let (root, run_root) = (folder.path().join("storage"), folder.path().join("run"));
+        let mut command = Command::new("podman");
+        command.args(["--storage-driver=vfs", "--root"]).arg(root).arg("--runroot").arg(run_root);
+        run(command.args(words))
+    };
+    let name = format!("{}/shop/web:v1", registry.client.address);
+    let id = podman(&["pull", "-q", &format!("oci:{}:v1", folder.path().join("layout").display())]).stdout;
+    let id = String::from_utf8(id).unwrap().trim().to_owned();
+    podman(&["push", "-q", "--tls-verify=false", &id, &name]);
+    podman(&["rmi", "-af"]);
+    podman(&["pull", "-q", "--tls-verify=false", &name]);
+    assert_eq!(registry.get("/v2/shop/web/tags/list").json()["tags"], json!(["v1"]));
+}
