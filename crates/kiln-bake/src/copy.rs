@@ -87,6 +87,15 @@ enum PickedContent {
     Folder,
 }
 
+/// What one file or link that is copied holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input<'a> {
+    /// The digest of a file's content.
+    File(Digest),
+    /// Where a link leads.
+    Symlink(&'a [u8]),
+}
+
 /// What a step copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Pick {
@@ -138,6 +147,15 @@ impl Pick {
             text.push_str(&format!("{} {} {content}\n", file.from, file.below));
         }
         text
+    }
+
+    /// Returns the files and links that are copied, with what they hold.
+    pub(crate) fn inputs(&self) -> impl Iterator<Item = (&TreePath, Input<'_>)> {
+        self.files.iter().filter_map(|file| match &file.content {
+            PickedContent::File(digest) => Some((&file.from, Input::File(*digest))),
+            PickedContent::Symlink(target) => Some((&file.from, Input::Symlink(target))),
+            PickedContent::Folder => None,
+        })
     }
 
     /// Copies into a tree.

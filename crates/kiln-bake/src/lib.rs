@@ -8,6 +8,7 @@
 //! sees the host: not its files, its environment, its name, nor its network unless a step asks. The crate is synchronous.
 
 mod accounts;
+mod attest;
 mod bake;
 mod bake_error;
 mod baker;
@@ -40,6 +41,9 @@ mod steps;
 mod workbench;
 
 pub use accounts::AccountError;
+pub use attest::{
+    AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
+};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cancel::Cancel;

@@ -11,7 +11,8 @@ use crate::calendar;
 use crate::debian::ARCH;
 use crate::layer::{Layer, MEDIA_TYPE};
 
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of a manifest.
+pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
 
 /// One line of an image's history.

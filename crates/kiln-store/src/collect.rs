@@ -54,6 +54,8 @@ pub struct Needed {
     digests: BTreeSet<Digest>,
     trees: BTreeSet<Digest>,
     objects: BTreeSet<Digest>,
+    /// What is said about images, with its blobs. Apart from `digests`, since what these name is not followed.
+    said: BTreeSet<Digest>,
 }
 
 impl Needed {
@@ -84,6 +86,7 @@ impl Store {
             }
             if self.images.contains(&digest) {
                 self.need_tree(self.images.get(&digest)?.tree, needed)?;
+                self.need_referrers(&digest, needed)?;
             }
             if self.trees.contains(&digest) {
                 self.need_tree(digest, needed)?;
@@ -120,6 +123,21 @@ impl Store {
         Ok(())
     }
 
+    /// Keeps what is said about an image. A damaged one is no reason to keep everything: it goes, and a bake makes it again.
+    fn need_referrers(&self, subject: &Digest, needed: &mut Needed) -> Result<(), ReadError> {
+        for manifest in self.referrers.list(subject)? {
+            match self.blobs.read_verified(&manifest) {
+                Ok(bytes) => {
+                    needed.said.insert(manifest);
+                    needed.said.extend(digests_in(&bytes));
+                }
+                Err(ReadError::Missing(_) | ReadError::Corrupt { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Removes everything but what is kept. Names of images that are removed go as well.
     ///
     /// In the order in which things refer to one another, so that a crash leaves nothing that refers to what is gone.
@@ -136,6 +154,7 @@ impl Store {
         for manifest in self.images.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
             collected.images += u64::from(self.images.remove(&manifest)?);
         }
+        self.referrers.retain(|it| needed.digests.contains(it), |it| needed.said.contains(it))?;
         let trees = self.trees.list()?;
         // Only now: a variant is noted before it is stored, so each that was listed is noted by now.
         let variants: BTreeSet<Digest> = self
@@ -155,7 +174,8 @@ impl Store {
             collected.bytes += self.objects.size(&object).unwrap_or(0);
             collected.objects += u64::from(self.objects.remove(&object)?);
         }
-        for blob in self.blobs.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
+        let is_needed = |blob: &Digest| needed.digests.contains(blob) || needed.said.contains(blob);
+        for blob in self.blobs.list()?.into_iter().filter(|it| !is_needed(it)) {
             collected.bytes += self.blobs.size(&blob).unwrap_or(0);
             collected.blobs += u64::from(self.blobs.remove(&blob)?);
         }
@@ -243,6 +263,39 @@ mod tests {
         assert!(!store.images.contains(&lost));
         assert_eq!(store.trees.variants().len(), 1);
         assert_eq!(collect(&store, &[release]).unwrap(), Collected::default(), "nothing is left to collect");
+    }
+
+    #[test]
+    fn what_is_said_of_an_image_is_kept_with_it_unless_it_is_damaged() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let (kept, lost) = (image(&store, "kept"), image(&store, "lost"));
+        let say = |subject: &Digest, what: &str| {
+            let layer = store.blobs.put_bytes(what.as_bytes()).unwrap();
+            let manifest =
+                format!(r#"{{"layers":[{{"digest":"{layer}"}}],"subject":{{"digest":"{subject}"}}}}"#);
+            let manifest = store.blobs.put_bytes(manifest.as_bytes()).unwrap();
+            store.referrers.put(subject, &manifest).unwrap();
+            (manifest, layer)
+        };
+        let (whole, whole_layer) = say(&kept, "whole");
+        let (mentioning, _) = say(&kept, &format!("it is better than {lost}"));
+        store
+            .referrers
+            .put(&kept, &store.blobs.put_bytes(format!("beside {lost}").as_bytes()).unwrap())
+            .unwrap();
+        let (damaged, _) = say(&kept, "damaged");
+        let (gone, gone_layer) = say(&lost, "gone");
+        fs::write(store.blobs.path_of(&damaged), "x").unwrap();
+        collect(&store, &[kept]).unwrap();
+        let said = store.referrers.list(&kept).unwrap();
+        assert!(said.len() == 3 && said.contains(&whole) && said.contains(&mentioning));
+        assert!(!store.images.contains(&lost), "an image that is only mentioned goes");
+        assert!(store.blobs.contains(&whole) && store.blobs.contains(&whole_layer));
+        assert_eq!(store.referrers.list(&lost).unwrap(), []);
+        assert!(!store.blobs.contains(&gone) && !store.blobs.contains(&gone_layer));
+        assert!(!store.blobs.contains(&damaged));
+        assert_eq!(collect(&store, &[kept]).unwrap(), Collected::default(), "nothing is left to collect");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::blob::Blobs;
 use crate::image::Images;
 use crate::lease::Leases;
 use crate::object::Objects;
+use crate::referrers::Referrers;
 use crate::release::Releases;
 use crate::shelf;
 use crate::snapshot::Snapshots;
@@ -25,6 +26,8 @@ pub struct Store {
     pub trees: Trees,
     /// Baked images by the digest of their manifest.
     pub images: Images,
+    /// Which manifests are about an image.
+    pub referrers: Referrers,
     /// Releases and bindings.
     pub releases: Releases,
     /// Snapshots of stack folders.
@@ -63,6 +66,7 @@ impl Store {
         Ok(Self {
             trees: Trees::open(root, &tmp, objects.clone())?,
             images: Images::open(&root.join("images"), &tmp)?,
+            referrers: Referrers::open(root.join("images/referrers"), &tmp)?,
             releases: Releases::new(blobs.clone()),
             snapshots: Snapshots::new(blobs.clone()),
             leases: Leases::open(root.join("leases"))?,

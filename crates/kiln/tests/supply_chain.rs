@@ -93,3 +93,67 @@ fn a_bill_of_materials_is_the_same_bytes_in_two_stores_and_names_what_it_leaves_
     }
     assert_eq!(world.kiln(&["image", "sbom", "demo/none"]).code, 3);
 }
+
+/// What `kiln image show` says of an image: the kinds of what refers to it, with their digests.
+fn referrers(world: &World, name: &str) -> Vec<(String, String)> {
+    let shown = world.kiln(&["--json", "image", "show", name]).ok();
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let referrers = shown["referrers"].as_array().unwrap();
+    referrers.iter().map(|one| (text(&one["kind"]), text(&one["digest"]))).collect()
+}
+
+#[test]
+fn a_baked_image_carries_its_bills_of_materials_and_its_provenance() {
+    let world = World::new();
+    world.write("files/run.sh", "exit 0\n");
+    std::os::unix::fs::symlink("run.sh", world.stack().join("files/link")).unwrap();
+    world.kiln(&["bake"]).ok();
+    let said = referrers(&world, "demo/web");
+    let kinds: std::collections::BTreeSet<&str> = said.iter().map(|(kind, _)| kind.as_str()).collect();
+    let expected =
+        ["application/spdx+json", "application/vnd.cyclonedx+json", "https://slsa.dev/provenance/v1"];
+    assert_eq!(kinds, expected.into());
+    assert_eq!(said.len(), 3);
+
+    let printed = world.kiln(&["image", "provenance", "demo/web"]).ok();
+    let statement: Value = serde_json::from_str(&printed.out).unwrap();
+    let image = world.kiln(&["--json", "image", "show", "demo/web"]).ok();
+    let image: Value = serde_json::from_str(&image.out).unwrap();
+    let subject = format!("sha256:{}", statement["subject"][0]["digest"]["sha256"].as_str().unwrap());
+    assert_eq!(image["digest"], subject.as_str());
+    let definition = &statement["predicate"]["buildDefinition"];
+    let step = &definition["externalParameters"]["recipe"][0]["steps"][0]["copy"];
+    assert_eq!((&step["from"], &step["to"]), (&"files".into(), &"/".into()));
+    let inputs = definition["resolvedDependencies"].as_array().unwrap();
+    let digest_of = |name: &str| {
+        let input = inputs.iter().find(|input| input["name"] == name);
+        input.unwrap_or_else(|| panic!("{name} is not in {inputs:?}"))["digest"]["sha256"].as_str().unwrap()
+    };
+    let digest = Command::new("sha256sum").arg(world.stack().join("files/run.sh")).output().unwrap();
+    assert!(String::from_utf8(digest.stdout).unwrap().starts_with(digest_of("files/run.sh")));
+    digest_of("files/link");
+
+    world.kiln(&["bake"]).ok();
+    assert_eq!(referrers(&world, "demo/web"), said, "a bake that finds the image says nothing new");
+    let other = world.folder.path().join("other");
+    world.kiln_in(&other, &["bake"]).ok();
+    assert_eq!(world.kiln_in(&other, &["image", "provenance", "demo/web"]).ok().out, printed.out);
+}
+
+#[test]
+fn damaged_provenance_is_told_and_made_again() {
+    let world = World::new();
+    world.kiln(&["bake"]).ok();
+    let said = referrers(&world, "demo/web");
+    let (_, manifest) = said.iter().find(|(kind, _)| kind.contains("slsa")).unwrap();
+    let hex = manifest.strip_prefix("sha256:").unwrap();
+    let blob = world.folder.path().join("state/store/blobs/sha256").join(&hex[..2]).join(hex);
+    // What is there with the right length is never written a second time, so it must go first.
+    let length = fs::metadata(&blob).unwrap().len() as usize;
+    fs::write(&blob, " ".repeat(length)).unwrap();
+    let refused = world.kiln(&["image", "provenance", "demo/web"]);
+    assert_eq!((refused.code, refused.err.contains("hint:  `kiln bake`")), (3, true), "{}", refused.err);
+    world.kiln(&["bake"]).ok();
+    assert_eq!(referrers(&world, "demo/web"), said);
+}

@@ -26,6 +26,7 @@ use kiln_store::{Kind, ReadError, Store, TreePath};
 
 pub use licence::Licence;
 pub use package::{Ecosystem, Package, SourcePackage};
+pub(crate) use purl::purl;
 
 use crate::oci;
 use scan::Scan;

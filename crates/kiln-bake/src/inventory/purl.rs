@@ -3,7 +3,7 @@
 //! Source: ECMA-427, "Package-URL".
 
 /// Spells a package's URL; what is empty is left out. The namespace may have several segments.
-pub(super) fn purl(
+pub(crate) fn purl(
     kind: &str,
     namespace: &str,
     name: &str,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_bake::{
-    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError,
+    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError, attest,
 };
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest, ImageName};
@@ -137,6 +137,11 @@ pub(super) fn bake(
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
         }
+        attest(&oven.store, &declared.stack, &lock, &Source::Snapshot(made.source), name, image).map_err(
+            |error| {
+                Failure::external(format!("what image {name} was made from can't be noted")).caused_by(&error)
+            },
+        )?;
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&format!("{}/{name}", declared.stack.name), &image.manifest);
     }

@@ -1,9 +1,11 @@
 //! `kiln image`
 
+mod provenance;
 mod sbom;
 
 use std::fmt::Write as _;
 
+use kiln_bake::{CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, said_about};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest};
 use kiln_store::Store;
@@ -33,6 +35,16 @@ enum Verb {
         /// A name, a digest, or the beginning of one
         image: String,
     },
+    /// Print what an image was made from, by which recipe
+    ///
+    /// SLSA's provenance, as an in-toto statement.
+    #[command(
+        after_help = "Example:\n  kiln image provenance shop/web | jq .predicate.buildDefinition.externalParameters"
+    )]
+    Provenance {
+        /// A name, a digest, or the beginning of one
+        image: String,
+    },
     /// Print an image's bill of materials
     ///
     /// Debian packages exactly, and the Python, JavaScript, Rust, Go and Java packages that its files name. The document follows
@@ -54,6 +66,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     match &args.verb {
         Verb::List => list(&store, context),
         Verb::Show { image } => show(&store, image, context),
+        Verb::Provenance { image } => provenance::run(&store, image, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
     }
 }
@@ -98,8 +111,13 @@ fn list(store: &Store, context: &mut Context<'_>) -> Outcome {
 fn show(store: &Store, which: &str, context: &mut Context<'_>) -> Outcome {
     let (digest, names) = find(&images(store)?, which)?;
     let image = load(store, digest)?;
+    let said = said(store, digest)?;
     if context.screen.json() {
-        context.screen.answer(&answer(&image, &names));
+        let mut answer = answer(&image, &names);
+        let referrers =
+            said.iter().map(|said| json!({ "digest": said.manifest.to_string(), "kind": said.kind() }));
+        answer["referrers"] = referrers.collect();
+        context.screen.answer(&answer);
         return Ok(Exit::Done);
     }
     let paint = context.screen.paint();
@@ -111,6 +129,9 @@ fn show(store: &Store, which: &str, context: &mut Context<'_>) -> Outcome {
     table.row(["size", &ByteSize(image.size_bytes).to_string()]);
     for reason in &image.unproven {
         table.row(["unproven", reason]);
+    }
+    for said in &said {
+        table.row([kind(said), &said.manifest.to_string()]);
     }
     table.row(["entrypoint", &words(&config.entrypoint)]);
     table.row(["command", &words(&config.command)]);
@@ -130,6 +151,24 @@ fn show(store: &Store, which: &str, context: &mut Context<'_>) -> Outcome {
     let _ = write!(text, "{}\n{}", paint.bold(&image.manifest.to_string()), table.render(2));
     context.screen.print(&text);
     Ok(Exit::Done)
+}
+
+/// What is said about an image beside it.
+fn said(store: &Store, digest: Digest) -> Result<Vec<Said>, Failure> {
+    said_about(store, &digest).map_err(|error| {
+        Failure::external(format!("what is said about image {} can't be read", digest.short()))
+            .caused_by(&error)
+    })
+}
+
+/// A word for people.
+fn kind(said: &Said) -> &str {
+    match said.kind() {
+        SPDX_TYPE => "spdx",
+        CYCLONEDX_TYPE => "cyclonedx",
+        PROVENANCE => "provenance",
+        other => other,
+    }
 }
 
 fn find(images: &[(Digest, Vec<String>)], which: &str) -> Result<(Digest, Vec<String>), Failure> {

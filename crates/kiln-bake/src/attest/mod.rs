@@ -1,0 +1,93 @@
+//! What is said about an image beside it: bills of materials and provenance, each an OCI manifest whose subject it is.
+
+mod artifact;
+mod provenance;
+
+use std::collections::BTreeSet;
+
+use kiln_model::ImageName;
+use kiln_model::image::Image;
+use kiln_model::stack::Stack;
+use kiln_store::{PutError, ReadError, Store};
+
+pub use artifact::{Said, Statement, said_about};
+
+use crate::copy::CopyError;
+use crate::inventory::{BomFormat, Inventory, InventoryError};
+use crate::lock::Lock;
+use crate::source::{Source, SourceError};
+use artifact::{attach, discard_damaged};
+
+/// The media type of a bill of materials in SPDX.
+pub const SPDX_TYPE: &str = "application/spdx+json";
+
+/// The media type of one in CycloneDX.
+pub const CYCLONEDX_TYPE: &str = "application/vnd.cyclonedx+json";
+
+/// The media type of an in-toto statement.
+pub const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
+
+/// The predicate of SLSA's provenance.
+pub const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
+
+/// The annotation in which a statement's predicate is named, as BuildKit and the registries' tools know it.
+const PREDICATE: &str = "in-toto.io/predicate-type";
+
+/// Why nothing can be said about an image.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    /// Its software can't be listed.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
+    /// What it was made from can't be read any more.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// What was copied into it can't be found any more.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
+    /// What was said before can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It can't be stored.
+    #[error(transparent)]
+    Put(#[from] PutError),
+    /// What is damaged can't be removed.
+    #[error("what was said about the image is damaged and can't be removed")]
+    Discard(#[source] std::io::Error),
+    /// The image is not of this stack.
+    #[error("image `{0}` is not in the stack")]
+    UnknownImage(ImageName),
+}
+
+/// Attaches to a baked image what is not there yet: its bills of materials and its provenance.
+///
+/// Provenance is of the bake that made the image: one that finds it in the store adds none. Hold a lease.
+///
+/// # Errors
+/// See [`AttestError`]; what was attached before stays.
+pub fn attest(
+    store: &Store,
+    stack: &Stack,
+    lock: &Lock,
+    source: &Source,
+    name: &ImageName,
+    image: &Image,
+) -> Result<(), AttestError> {
+    discard_damaged(store, &image.manifest)?;
+    let there: BTreeSet<String> =
+        said_about(store, &image.manifest)?.into_iter().map(|said| said.kind().to_owned()).collect();
+    let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
+    if formats.iter().any(|(kind, _)| !there.contains(*kind)) {
+        let inventory = Inventory::of(store, image)?;
+        for (kind, format) in formats {
+            attach(store, &image.manifest, &Statement::new(kind, kind, inventory.render(format)))?;
+        }
+    }
+    if !there.contains(PROVENANCE) {
+        let text = provenance::statement(store, stack, lock, source, name, image)?;
+        let mut statement = Statement::new(STATEMENT_TYPE, STATEMENT_TYPE, text);
+        statement.annotations.insert(PREDICATE.into(), PROVENANCE.into());
+        attach(store, &image.manifest, &statement)?;
+    }
+    Ok(())
+}
