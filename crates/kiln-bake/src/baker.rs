@@ -11,7 +11,7 @@ use kiln_store::Store;
 
 use crate::bake::Bake;
 use crate::bake_error::{BakeError, OpenBakerError};
-use crate::cache::PackageCache;
+use crate::cache::{PACKAGES, PackageCache};
 use crate::cancel::Cancel;
 use crate::debian::{APT_PATH, KEYRING_PATH};
 use crate::fetch::Fetcher;
@@ -64,6 +64,8 @@ impl Default for BakerOptions {
 #[derive(Debug)]
 pub struct Baker {
     pub(crate) store: Store,
+    /// The folder of caches.
+    pub(crate) root: PathBuf,
     pub(crate) options: BakerOptions,
     pub(crate) fetcher: Fetcher,
     pub(crate) packages: PackageCache,
@@ -82,10 +84,11 @@ impl Baker {
         let failed = |path: PathBuf| move |source| OpenBakerError { path, source };
         Ok(Self {
             fetcher: Fetcher::new(options.cancel.clone()),
-            packages: PackageCache::open(at("packages")).map_err(failed(at("packages")))?,
+            packages: PackageCache::open(at(PACKAGES)).map_err(failed(at(PACKAGES)))?,
             steps: StepCache::open(at(STEPS)).map_err(failed(at(STEPS)))?,
             workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,
+            root,
             options,
         })
     }

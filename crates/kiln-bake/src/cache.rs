@@ -13,6 +13,9 @@ use crate::fetch::{FetchError, Fetcher};
 use crate::hashing::sha256_of;
 use kiln_model::Digest;
 
+/// The folder of packages in that of the caches.
+pub(crate) const PACKAGES: &str = "packages";
+
 /// No download takes this long, so a temporary file of this age has no writer any more.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 3600);
 

@@ -69,6 +69,11 @@ impl Workbench {
         Ok(Self { folder, group: Group::find(limits)? })
     }
 
+    /// Returns the folder. What in it begins with the number of a process that is gone is removed at the next opening.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Returns what of the limits can't be enforced on this machine, and why.
     pub(crate) fn unenforced(&self) -> Option<String> {
         self.group.unenforced()

@@ -1,4 +1,4 @@
-//! What is in an image and where it came from, through the real binary: bills of materials.
+//! What is in an image, where it came from, and whether it comes out the same twice, through the real binary.
 //!
 //! They need root. The images start from nothing, so no archive is asked for anything.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
@@ -156,4 +156,100 @@ fn damaged_provenance_is_told_and_made_again() {
     assert_eq!((refused.code, refused.err.contains("hint:  `kiln bake`")), (3, true), "{}", refused.err);
     world.kiln(&["bake"]).ok();
     assert_eq!(referrers(&world, "demo/web"), said);
+}
+
+/// Writes into the file that it is told what must not decide, as no library can see.
+const PLANT: &str = r#"
+    #define _GNU_SOURCE
+    #include <sched.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <time.h>
+
+    int main(int count, char **words) {
+        FILE *out = fopen(words[2], "w");
+        if (!strcmp(words[1], "nothing")) fputs("the same", out);
+        if (!strcmp(words[1], "time")) fprintf(out, "made at %ld", (long)time(0));
+        if (!strcmp(words[1], "processors")) {
+            cpu_set_t set;
+            sched_getaffinity(0, sizeof set, &set);
+            fprintf(out, "make -j%d", CPU_COUNT(&set));
+        }
+        if (!strcmp(words[1], "random")) {
+            char bytes[16];
+            fread(bytes, 16, 1, fopen("/dev/urandom", "r"));
+            fputs("key:", out);
+            fwrite(bytes, 16, 1, out);
+        }
+        return fclose(out);
+    }
+"#;
+
+impl World {
+    /// A stack whose image runs these steps over a program without a C library to preload.
+    fn planted(steps: &[&str]) -> Self {
+        let world = Self::new();
+        let source = world.folder.path().join("plant.c");
+        fs::write(&source, PLANT).unwrap();
+        let compiled = Command::new("cc")
+            .args(["-w", "-O1", "-static", "-o"])
+            .arg(world.stack().join("files/plant"))
+            .arg(&source)
+            .status();
+        assert!(compiled.unwrap().success(), "the planted program compiles");
+        let stack = fs::read_to_string(world.stack().join("stack.hcl")).unwrap();
+        let runs: String = steps
+            .iter()
+            .map(|step| format!("\n  run {{\n    command = [\"/plant\", \"{step}\", \"/{step}\"]\n  }}\n"))
+            .collect();
+        world.write("stack.hcl", &format!("{}{runs}}}\n", stack.trim_end().strip_suffix('}').unwrap()));
+        world
+    }
+}
+
+#[test]
+fn a_reproducible_image_is_proven_with_a_certificate() {
+    let world = World::planted(&["nothing"]);
+    let proven = world.kiln(&["--json", "bake", "--prove"]).ok();
+    let answer: Value = serde_json::from_str(&proven.out).unwrap();
+    let proof = &answer["proof"]["web"];
+    assert_eq!(proof["verdict"], "proven");
+    let said = referrers(&world, "demo/web");
+    let kind = "application/vnd.kiln.proof.v1+json".to_owned();
+    assert!(said.contains(&(kind, proof["certificate"].as_str().unwrap().to_owned())), "{said:?}");
+    let certificate = world.kiln(&["image", "certificate", "demo/web"]).ok();
+    let certificate: Value = serde_json::from_str(&certificate.out).unwrap();
+    assert_eq!(certificate["image"], answer["images"]["web"]);
+    let varied: Vec<&str> =
+        certificate["varied"].as_array().unwrap().iter().map(|one| one["what"].as_str().unwrap()).collect();
+    for what in ["clock of Kiln", "host name", "umask", "folder"] {
+        assert!(varied.contains(&what), "{what} is not in {varied:?}");
+    }
+    let work = world.folder.path().join("state/store/cache/work");
+    assert_eq!(fs::read_dir(work).unwrap().count(), 0, "nothing of the second bake stays");
+
+    world.kiln(&["bake", "--prove"]).ok();
+    assert_eq!(referrers(&world, "demo/web"), said, "the same proof is the same certificate");
+}
+
+#[test]
+fn a_planted_difference_is_named_to_the_file_and_the_step() {
+    let mut plants =
+        vec![("random", "/random: content from byte 4: "), ("time", "/time: content from byte ")];
+    if std::thread::available_parallelism().unwrap().get() > 1 {
+        plants.push(("processors", "/processors: content from byte 7: \""));
+    }
+    let steps: Vec<&str> = plants.iter().map(|(step, _)| *step).chain(["nothing"]).collect();
+    let world = World::planted(&steps);
+    let differs = world.kiln(&["bake", "--prove"]);
+    assert_eq!(differs.code, 1, "{}{}", differs.out, differs.err);
+    for (step, says) in plants {
+        let blamed = format!("web differs in step `run /plant {step} /{step}`:\n  {says}");
+        assert!(differs.out.contains(&blamed), "`{blamed}` is not in\n{}", differs.out);
+    }
+    assert!(!differs.out.contains("/nothing"), "{}", differs.out);
+    assert!(!differs.out.contains("step `copy"), "{}", differs.out);
+    let shown = world.kiln(&["image", "show", "demo/web"]).ok();
+    assert!(!shown.out.contains("certificate"), "{}", shown.out);
 }

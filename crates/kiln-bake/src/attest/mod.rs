@@ -16,7 +16,8 @@ use crate::copy::CopyError;
 use crate::inventory::{BomFormat, Inventory, InventoryError};
 use crate::lock::Lock;
 use crate::source::{Source, SourceError};
-use artifact::{attach, discard_damaged};
+pub(crate) use artifact::attach;
+use artifact::discard_damaged;
 
 /// The media type of a bill of materials in SPDX.
 pub const SPDX_TYPE: &str = "application/spdx+json";

@@ -97,7 +97,7 @@ fn read(tree: &Tree, path: &TreePath, objects: &Objects) -> Result<Option<Vec<u8
 }
 
 /// Returns the library with a time in it.
-fn set_to(epoch: u64) -> Vec<u8> {
+pub(crate) fn set_to(epoch: u64) -> Vec<u8> {
     let mut library = LIBRARY.to_vec();
     let mark = library.windows(MARK.len()).position(|window| window == MARK);
     let at = mark.expect("the library holds the mark: a test looks for it") + MARK.len();

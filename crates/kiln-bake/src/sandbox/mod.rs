@@ -21,6 +21,7 @@ use filter::Filters;
 pub(crate) use limits::Group;
 use limits::Short;
 pub use limits::StepLimits;
+pub(crate) use sys::{die_with_parent, own_mounts_and_name};
 
 /// The end of a step's output is kept for its error; what came before is rarely the reason.
 const LOG_BYTES_MAX: usize = 64 << 10;

@@ -323,3 +323,22 @@ unsafe fn filter(filters: &Filters) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Gives this process, which has one thread, mounts and a host name of its own: those of now, from now on changed for it alone.
+pub(crate) fn own_mounts_and_name() -> io::Result<()> {
+    // SAFETY: no memory is shared with the kernel, and what the flags part is no descriptor or memory of another thread.
+    check(
+        unsafe { libc::unshare(libc::CLONE_NEWNS | libc::CLONE_NEWUTS) }.into(),
+        c"own mounts and host name",
+    )
+}
+
+/// Makes `command` end with the process that starts it.
+pub(crate) fn die_with_parent(command: &mut Command) {
+    // SAFETY: between fork and exec one system call runs, and nothing is allocated.
+    unsafe {
+        command.pre_exec(|| {
+            check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into(), c"die with the parent")
+        });
+    }
+}

@@ -17,6 +17,7 @@ use super::deploy::{bakery, integrity, load, lockfile, snapshot};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
 use super::interrupt::Interrupt;
+use super::prove;
 use super::screen::Screen;
 use super::table::Table;
 use crate::runtime::StateDir;
@@ -26,8 +27,16 @@ use crate::runtime::StateDir;
 /// Captures the folder and makes every image from it and kiln.lock. What did not change is taken from the store. Nothing
 /// that runs is touched.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  kiln bake && kiln image list")]
-pub(super) struct Args {}
+#[command(after_help = "Example:\n  kiln bake && kiln image list\n  kiln bake --prove")]
+pub(super) struct Args {
+    /// Bake without the cache, then again in other surroundings, and compare
+    ///
+    /// The second bake has another clock, file system, host name, number of processors, umask, folder and environment. What is the
+    /// same is `proven`, with a certificate; what is not is named with the file, the difference and the step. Exits with 1 unless
+    /// all is proven.
+    #[arg(long)]
+    prove: bool,
+}
 
 /// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
 /// stumbled over. A disk with more wrong with it than this is to be looked at by somebody.
@@ -45,12 +54,16 @@ pub(super) struct Baked {
     pub(super) _lease: Lease,
 }
 
-pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
     let interrupt = Interrupt::listen(|| {});
-    let baked = bake(&mut declared, &context.state(), &|_| true, context.screen, &interrupt)?;
+    let cache = if args.prove { Cache::Unused } else { Cache::Used };
+    let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
+    if args.prove {
+        return prove::run(&baked, context);
+    }
     if context.screen.json() {
         let images: serde_json::Map<_, _> = baked
             .images
@@ -115,16 +128,27 @@ impl Oven {
     }
 }
 
+/// Whether what was baked before is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// What did not change is taken from the store.
+    Used,
+    /// Every step is done again.
+    Unused,
+}
+
 /// Locks where nothing is locked yet, captures the folder, and bakes. The images that `verify` names are read again as a
 /// whole; what is damaged in the store is made again.
 pub(super) fn bake(
     declared: &mut Declared,
     state: &StateDir,
+    cache: Cache,
     verify: &dyn Fn(&ImageName) -> bool,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
     let oven = Oven::open(state)?;
+    let oven = if cache == Cache::Unused { oven.without_cache()? } else { oven };
     let purpose = format!("bake {}", declared.stack.name);
     let lease = oven
         .store

@@ -1,11 +1,12 @@
 //! `kiln image`
 
-mod provenance;
+mod document;
 mod sbom;
 
 use std::fmt::Write as _;
 
-use kiln_bake::{CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, said_about};
+use document::Document;
+use kiln_bake::{CERTIFICATE_TYPE, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, said_about};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest};
 use kiln_store::Store;
@@ -45,6 +46,14 @@ enum Verb {
         /// A name, a digest, or the beginning of one
         image: String,
     },
+    /// Print the certificate that an image was made twice and came out the same
+    ///
+    /// `kiln bake --prove` makes it: what was varied, and what the image is.
+    #[command(after_help = "Example:\n  kiln bake --prove && kiln image certificate shop/web")]
+    Certificate {
+        /// A name, a digest, or the beginning of one
+        image: String,
+    },
     /// Print an image's bill of materials
     ///
     /// Debian packages exactly, and the Python, JavaScript, Rust, Go and Java packages that its files name. The document follows
@@ -66,7 +75,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     match &args.verb {
         Verb::List => list(&store, context),
         Verb::Show { image } => show(&store, image, context),
-        Verb::Provenance { image } => provenance::run(&store, image, context),
+        Verb::Provenance { image } => document::run(Document::Provenance, &store, image, context),
+        Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
     }
 }
@@ -167,6 +177,7 @@ fn kind(said: &Said) -> &str {
         SPDX_TYPE => "spdx",
         CYCLONEDX_TYPE => "cyclonedx",
         PROVENANCE => "provenance",
+        CERTIFICATE_TYPE => "certificate",
         other => other,
     }
 }

@@ -25,6 +25,7 @@ mod interrupt;
 mod lock;
 mod logs;
 mod plan;
+mod prove;
 mod ps;
 mod registry;
 mod release;
@@ -98,6 +99,10 @@ pub fn main() -> ExitCode {
             Ok(()) => Exit::Done.into(),
             Err(_) => Exit::External.into(),
         };
+    }
+    if std::env::args_os().nth(1).is_some_and(|word| word == kiln_bake::ELSEWHERE_COMMAND) {
+        // Single-threaded, since it enters namespaces of its own: the second bake of a proof.
+        return prove::elsewhere(std::env::args_os().skip(2));
     }
     let words = terraform_spelling(std::env::args_os());
     if words.len() == 1 {

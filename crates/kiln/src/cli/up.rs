@@ -8,7 +8,7 @@ use kiln_model::{EnvKey, EnvName, ImageName};
 use kiln_store::Sealed;
 use serde_json::{Value, json};
 
-use super::bake::{Baked, bake};
+use super::bake::{Baked, Cache, bake};
 use super::context::Context;
 use super::deploy::load::{self, Declared};
 use super::deploy::seal::{Sealing, seal};
@@ -63,7 +63,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     say_plan(context, &key, &plan);
     let interrupt = Interrupt::listen(|| {});
     let started = images_to_start(&plan, &declared);
-    let baked = bake(&mut declared, &state, &|name| started.contains(name), context.screen, &interrupt)?;
+    let verify = |name: &_| started.contains(name);
+    let baked = bake(&mut declared, &state, Cache::Used, &verify, context.screen, &interrupt)?;
     checks::run(&client, &state, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;

@@ -78,15 +78,27 @@ fn the_examples_images_are_the_same_bytes_when_baked_elsewhere_at_another_time()
         assert_eq!(one.len(), other.len(), "{name}");
     }
     assert_eq!(here, there);
+
+    let mut proof = Command::new(kiln);
+    proof.arg("-C").arg(&shop).arg("--state").arg(at("state")).args(["--json", "bake", "--prove"]);
+    let proof = answer(&mut proof);
+    assert_eq!(proof["images"].as_object().unwrap(), &here);
+    for name in here.keys() {
+        assert_eq!(proof["proof"][name]["verdict"], "proven", "{proof}");
+    }
 }
 
 /// Runs `kiln --json bake` and returns the digests that it answers with.
 fn images(command: &mut Command) -> serde_json::Map<String, Value> {
+    answer(command)["images"].as_object().unwrap().clone()
+}
+
+/// Runs a command that succeeds, and returns what it answers.
+fn answer(command: &mut Command) -> Value {
     let output = command.output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    answer["images"].as_object().unwrap().clone()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// The files of all that an image's manifest names: its layers in order, and its config.
