@@ -103,18 +103,23 @@ fn a_backend_that_does_not_read_holds_the_client_back() {
         }
     });
     // It comes to a stop: two sockets' buffers and some of the edge's are full.
+    let held = comes_to_a_stop(&sent);
+    assert!(held < BYTES / 2, "{held} bytes went into the edge");
+    go.send(()).unwrap();
+    sending.join().unwrap();
+    assert_eq!(connection.answer().text(), BYTES.to_string());
+}
+
+/// Waits until no more bytes go out, and returns how many did.
+fn comes_to_a_stop(sent: &AtomicUsize) -> usize {
     let mut before = usize::MAX;
-    let held = eventually(|| {
+    eventually(|| {
         let now = sent.load(Ordering::SeqCst);
         let stopped = now == before && now > 0;
         before = now;
         std::thread::sleep(Duration::from_millis(200));
         stopped.then_some(now)
-    });
-    assert!(held < BYTES / 2, "{held} bytes went into the edge");
-    go.send(()).unwrap();
-    sending.join().unwrap();
-    assert_eq!(connection.answer().text(), BYTES.to_string());
+    })
 }
 
 #[test]
@@ -134,14 +139,7 @@ fn a_client_that_does_not_read_holds_the_backend_back() {
     let world = World::routed_to(&[origin.address]);
     let mut connection = world.connect();
     connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-    let mut before = usize::MAX;
-    let held = eventually(|| {
-        let now = sent.load(Ordering::SeqCst);
-        let stopped = now == before && now > 0;
-        before = now;
-        std::thread::sleep(Duration::from_millis(200));
-        stopped.then_some(now)
-    });
+    let held = comes_to_a_stop(&sent);
     assert!(held < BYTES / 2, "{held} bytes went into the edge");
     assert_eq!(connection.answer().body.len(), BYTES);
     assert_eq!(world.settled().answered, 1);
