@@ -94,8 +94,8 @@ impl<W: Write> LayerWriter<'_, W> {
                 self.whiteout(&folder, path.name())?;
             }
         }
-        let old_names = names(old);
-        let new_names = names(new);
+        let old_names = old.first_names();
+        let new_names = new.first_names();
         for (path, entry) in new.iter().filter(|(path, _)| !path.is_root()) {
             let same = old.get(path) == Some(entry) && old_names.get(path) == new_names.get(path);
             if !same {
@@ -218,17 +218,6 @@ impl<W: Write> LayerWriter<'_, W> {
         let rest = (512 - size % 512) % 512;
         self.sink.write_all(&[0; 512][..rest as usize]).map_err(LayerError::Write)
     }
-}
-
-/// Which names each file with several has: a link that came or went changes all of them.
-fn names(tree: &Tree) -> BTreeMap<&TreePath, TreePath> {
-    let mut first: BTreeMap<Inode, TreePath> = BTreeMap::new();
-    let mut names = BTreeMap::new();
-    for (path, _) in tree.iter().filter(|(path, _)| tree.links(path) > 1) {
-        let inode = tree.inode(path).expect("the path was listed by this tree");
-        names.insert(path, first.entry(inode).or_insert_with(|| path.clone()).clone());
-    }
-    names
 }
 
 fn set_device(header: &mut Header, kind: EntryType, major: u32, minor: u32) -> Result<(), LayerError> {

@@ -253,3 +253,33 @@ fn a_planted_difference_is_named_to_the_file_and_the_step() {
     let shown = world.kiln(&["image", "show", "demo/web"]).ok();
     assert!(!shown.out.contains("certificate"), "{}", shown.out);
 }
+
+#[test]
+fn two_images_differ_in_what_was_changed_and_in_nothing_else() {
+    let world = World::new();
+    world.kiln(&["bake"]).ok();
+    let shown = world.kiln(&["image", "show", "demo/web", "--json"]).ok();
+    let first = serde_json::from_str::<Value>(&shown.out).unwrap()["digest"].as_str().unwrap().to_owned();
+    let same = world.kiln(&["image", "diff", &first, "demo/web"]).ok();
+    assert!(same.out.contains("They do not differ"), "{}", same.out);
+
+    world.write("files/app/new.txt", "new");
+    world.write("files/lib/six-1.16.0.dist-info/METADATA", "Name: six\nVersion: 1.17.0\n");
+    let stack = fs::read_to_string(world.stack().join("stack.hcl")).unwrap();
+    world.write("stack.hcl", &stack.replace("from = \"scratch\"", "from = \"scratch\"\n  user = \"7\""));
+    world.kiln(&["bake"]).ok();
+    let differs = world.kiln(&["image", "diff", &first, "demo/web"]).ok();
+    let rows: Vec<Vec<&str>> = differs.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        &["~", "user", "\"\"", "→", "\"7\""][..],
+        &["~", "pypi", "six", "1.16.0", "→", "1.17.0"],
+        &["+", "/app/new.txt", "3", "B"],
+    ] {
+        assert!(rows.iter().any(|found| found == row), "{row:?} is not in\n{}", differs.out);
+    }
+    let answer: Value =
+        serde_json::from_str(&world.kiln(&["image", "diff", &first, "demo/web", "--json"]).ok().out).unwrap();
+    let paths: Vec<_> = answer["files"].as_array().unwrap().iter().map(|file| &file["path"]).collect();
+    assert_eq!(paths, ["/app/new.txt", "/lib/six-1.16.0.dist-info/METADATA"]);
+    assert_eq!(world.kiln(&["image", "diff", &first, "nothing"]).code, 3);
+}

@@ -1,5 +1,6 @@
 //! The files of an image as a value: what a bake builds and what [`crate::Trees`] stores.
 
+mod differences;
 mod entry;
 mod path;
 mod resolve;
@@ -9,6 +10,7 @@ use std::ops::Bound;
 
 use kiln_model::Digest;
 
+pub use differences::{Aspect, Difference};
 pub use entry::{Entry, Kind, Meta, Mtime};
 pub use path::{NAME_BYTES_MAX, PATH_BYTES_MAX, PathError, TreePath};
 pub use resolve::ResolveError;

@@ -1,5 +1,6 @@
 //! `kiln image`
 
+mod diff;
 mod document;
 mod sbom;
 
@@ -35,6 +36,14 @@ enum Verb {
     Show {
         /// A name, a digest, or the beginning of one
         image: String,
+    },
+    /// Show what differs between two images: config, packages and files
+    #[command(after_help = "Example:\n  kiln image diff 9f2c41d0a7b3 shop/web")]
+    Diff {
+        /// The old image: a name, a digest, or the beginning of one
+        old: String,
+        /// The new one
+        new: String,
     },
     /// Print what an image was made from, by which recipe
     ///
@@ -77,6 +86,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::Show { image } => show(&store, image, context),
         Verb::Provenance { image } => document::run(Document::Provenance, &store, image, context),
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
+        Verb::Diff { old, new } => diff::run(&store, old, new, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
     }
 }

@@ -50,13 +50,15 @@ impl Changes {
         }
     }
 
-    fn text(&mut self, path: &str, old: &str, new: &str) {
+    /// Compares two texts, which may be empty.
+    pub(crate) fn text(&mut self, path: &str, old: &str, new: &str) {
         if old != new {
             self.0.push(Change::new(path, Some(quoted(old)), Some(quoted(new))));
         }
     }
 
-    fn map<K: Ord + Display, V: PartialEq>(
+    /// Compares two maps, a change for each key.
+    pub(crate) fn map<K: Ord + Display, V: PartialEq>(
         &mut self,
         path: &str,
         old: &BTreeMap<K, V>,
@@ -160,7 +162,7 @@ pub(crate) fn probe_text(probe: &Probe) -> String {
 }
 
 /// Arguments as JSON: unlike a shell line, it is never ambiguous.
-fn words(argv: &[String]) -> String {
+pub(crate) fn words(argv: &[String]) -> String {
     serde_json::to_string(argv).expect("strings always print as JSON")
 }
 
@@ -169,7 +171,8 @@ fn list<T: Display>(items: &BTreeSet<T>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-fn quoted(text: &str) -> String {
+/// A text as JSON, cut where it is long.
+pub(crate) fn quoted(text: &str) -> String {
     // A page-long value would bury the rest of the plan.
     const CHARS_MAX: usize = 80;
     let mut shown: String = text.chars().take(CHARS_MAX).collect();
