@@ -9,11 +9,12 @@ use serde_json::value::RawValue;
 use super::Shared;
 use super::answer::{Answer, Code, Refusal, With, json};
 use super::limits::{LIST_MAX, REFERRERS_MAX};
-use super::route::{Query, encode};
+use super::route::Query;
 use super::sessions::blocking;
 use crate::digest::ContentDigest;
 use crate::manifest::OCI_INDEX;
 use crate::name::RepositoryName;
+use crate::query::encode;
 
 /// `GET` of the repositories.
 pub(crate) async fn repositories(shared: &Shared, query: &Query) -> Result<Answer, Refusal> {

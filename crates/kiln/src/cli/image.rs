@@ -3,6 +3,7 @@
 mod diff;
 mod document;
 mod sbom;
+mod transfer;
 
 use std::fmt::Write as _;
 
@@ -18,9 +19,9 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::table::Table;
 
-/// List and show baked images, and what is in them
+/// List, show, push and pull images
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  kiln image list\n  kiln image show shop/web")]
+#[command(after_help = "Example:\n  kiln image list\n  kiln image push shop/web localhost:5000/shop/web:v1")]
 pub(super) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -75,6 +76,35 @@ enum Verb {
         #[arg(long, value_enum, default_value_t = sbom::Format::Spdx)]
         format: sbom::Format,
     },
+    /// Give an image to a registry, or write it into a folder
+    ///
+    /// REF is HOST/NAME:TAG, or oci:DIR[:TAG]. What the registry has already is not sent again. Users and passwords come from
+    /// Docker's config.json. Only this machine is spoken to without TLS.
+    #[command(
+        after_help = "Example:\n  kiln image push shop/web localhost:5000/shop/web:v1\n  kiln image push shop/web oci:out:v1"
+    )]
+    Push {
+        /// A name, a digest, or the beginning of one
+        image: String,
+        /// Where it goes
+        #[arg(value_name = "REF", value_parser = transfer::place)]
+        to: transfer::Place,
+        #[command(flatten)]
+        options: transfer::Options,
+    },
+    /// Bring an image in from a registry or a folder
+    ///
+    /// REF is HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, or oci:DIR[:TAG]. It is kept under that name.
+    #[command(
+        after_help = "Example:\n  kiln image pull localhost:5000/shop/web:v1\n  kiln image pull oci:out:v1"
+    )]
+    Pull {
+        /// Where it is
+        #[arg(value_name = "REF", value_parser = transfer::place)]
+        from: transfer::Place,
+        #[command(flatten)]
+        options: transfer::Options,
+    },
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
@@ -88,6 +118,11 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
         Verb::Diff { old, new } => diff::run(&store, old, new, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
+        Verb::Push { image, to, options } => {
+            let (digest, _) = find(&images(&store)?, image)?;
+            transfer::push_image(&store, (digest, image), to, options, context)
+        }
+        Verb::Pull { from, options } => transfer::pull_image(&store, from, options, context),
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::server::{INDEX, MANIFEST, Registry, descriptor, sha256};
 
-fn is_installed(program: &str) -> bool {
+pub(crate) fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
     if !found {
         println!("skipped: {program} is not installed");
@@ -17,14 +17,14 @@ fn is_installed(program: &str) -> bool {
 }
 
 #[track_caller]
-fn run(command: &mut Command) -> Output {
+pub(crate) fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output
 }
 
 /// Writes an `oci-layout` folder with one image, made with Debian's tar and gzip, and returns its manifest.
-fn layout(folder: &Path) -> Vec<u8> {
+pub(crate) fn layout(folder: &Path) -> Vec<u8> {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     let put = |bytes: &[u8]| fs::write(blobs.join(&sha256(bytes)[7..]), bytes).unwrap();

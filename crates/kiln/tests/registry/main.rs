@@ -15,4 +15,5 @@ mod lists;
 mod manifests;
 mod server;
 mod start;
+mod transfer;
 mod uploads;

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::server::{Registry, command};
 
 /// ann's password is `a`, from the test vectors of jBCrypt.
-const USERS: &str = "ann:$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe\n";
+pub(crate) const USERS: &str = "ann:$2a$06$m0CrhHm10qJ3lXRY.5zDGO3rS2KdeeWLuGmsfGlMfOxih58VYVfxe\n";
 
 fn folder() -> tempfile::TempDir {
     tempfile::Builder::new().prefix("kiln-registry-").tempdir_in("/var/tmp").unwrap()
@@ -103,7 +103,7 @@ fn only_users_are_let_in_where_there_are_users() {
 pub(crate) fn certificate(folder: &Path) -> Option<(String, String)> {
     let (cert, key) = (folder.join("cert.pem"), folder.join("key.pem"));
     let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
-                 -addext subjectAltName=IP:127.0.0.1";
+                 -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
     let made = Command::new("openssl")
         .args(words.split(' '))
         .arg("-out")

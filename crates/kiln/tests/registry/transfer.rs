@@ -1,0 +1,319 @@
+//! `kiln image push` and `kiln image pull`, between real processes. They need root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::clients::{is_installed, layout, run};
+use crate::server::{INDEX, MANIFEST, Registry, descriptor, sha256};
+
+/// A state folder, and what else a command finds around it; gone with the value.
+struct Place {
+    folder: tempfile::TempDir,
+    has_disk: bool,
+}
+
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    #[track_caller]
+    fn ok(self) -> Value {
+        assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
+    }
+
+    /// Asserts a failure by its exit code and by what it says.
+    #[track_caller]
+    fn failed(self, code: i32, texts: &[&str]) {
+        assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
+        for text in texts {
+            assert!(self.err.contains(text), "`{text}` is not in {}", self.err);
+        }
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("kiln-transfer-").tempdir_in("/var/tmp").unwrap();
+        Self { folder, has_disk: false }
+    }
+
+    /// One whose state is on a disk of its own, which is soon full.
+    fn with_disk(size: &str) -> Self {
+        let mut place = Self::new();
+        place.has_disk = true;
+        fs::create_dir(place.state()).unwrap();
+        let options = format!("size={size},mode=0755");
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(place.state()));
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        command.arg("--state").arg(self.state()).arg("--json").args(words).current_dir(self.folder.path());
+        command.env("DOCKER_CONFIG", self.path("docker"));
+        command
+    }
+
+    fn kiln(&self, words: &[&str]) -> Said {
+        let output = self.command(words).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    /// Images that the store lists.
+    fn images(&self) -> Vec<Value> {
+        self.kiln(&["image", "list"]).ok()["images"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.has_disk {
+            let _ = Command::new("umount").arg(self.state()).status();
+        }
+    }
+}
+
+fn at(registry: &Registry, name: &str) -> String {
+    format!("{}/{name}", registry.client.address)
+}
+
+#[test]
+fn an_image_goes_to_a_registry_and_comes_back_as_it_was() {
+    let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
+    let manifest = layout(&one.path("layout"));
+    let pulled = one.kiln(&["image", "pull", "oci:layout:v1"]).ok();
+    assert_eq!(pulled["digest"], sha256(&manifest));
+    assert_eq!(pulled["size_bytes"], 3_000_000);
+    let name = at(&registry, "shop/web:v1");
+    let pushed = one.kiln(&["image", "push", "oci:layout:v1", &name]).ok();
+    assert_eq!(pushed["sent_blobs"], 2);
+    assert_eq!(registry.get("/v2/shop/web/manifests/v1").body, manifest);
+    // What is there is not sent again, under another tag or in another repository.
+    for name in ["shop/web:v2", "other/web:v1"] {
+        let again = one.kiln(&["image", "push", "oci:layout:v1", &at(&registry, name)]).ok();
+        assert_eq!(again["sent_blobs"], 0);
+    }
+    let back = two.kiln(&["image", "pull", &name]).ok();
+    assert_eq!(back, json!({ "digest": sha256(&manifest), "name": name, "size_bytes": 3_000_000 }));
+    let shown = two.kiln(&["image", "show", &name]).ok();
+    assert_eq!(shown["command"], json!(["/data"]));
+    assert_eq!(shown["unproven"], json!([format!("it was brought in from {name}")]));
+    let by_digest = format!("{}@{}", at(&registry, "shop/web"), sha256(&manifest));
+    assert_eq!(two.kiln(&["image", "pull", &by_digest]).ok()["digest"], sha256(&manifest));
+    two.kiln(&["image", "push", &name, "oci:out:again"]).ok();
+    let blob = &sha256(&manifest)[7..];
+    assert_eq!(fs::read(two.path("out/blobs/sha256").join(blob)).unwrap(), manifest);
+    if is_installed("skopeo") {
+        let inspected = run(Command::new("skopeo")
+            .args(["inspect", "--raw", "oci:out:again"])
+            .current_dir(two.folder.path()));
+        assert_eq!(inspected.stdout, manifest);
+    }
+}
+
+#[test]
+fn what_is_baked_here_runs_nowhere_else_than_where_it_is_pushed() {
+    let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
+    fs::create_dir_all(one.path("files")).unwrap();
+    fs::write(one.path("files/hello"), "hello").unwrap();
+    let stack = "stack \"demo\" {}\n\nimage \"web\" {\n  from    = \"scratch\"\n  command = [\"/hello\"]\n\n  copy {\n    from = \"./files\"\n    to   = \"/\"\n  }\n}\n";
+    fs::write(one.path("stack.hcl"), stack).unwrap();
+    one.kiln(&["bake"]);
+    let name = at(&registry, "demo/web:v1");
+    let pushed = one.kiln(&["image", "push", "demo/web", &name]).ok();
+    let pulled = two.kiln(&["image", "pull", &name]).ok();
+    assert_eq!(pushed["digest"], pulled["digest"]);
+    let tree = |place: &Place, name: &str| place.kiln(&["image", "show", name]).ok()["tree"].clone();
+    assert_eq!(tree(&one, "demo/web"), tree(&two, &name), "the same tree, from its layers");
+}
+
+#[test]
+fn docker_lists_and_plain_layers_come_in() {
+    let (registry, place) = (Registry::start(), Place::new());
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("f"), "1").unwrap();
+    let tar = run(Command::new("tar").arg("-C").arg(files.path()).args(["-cf", "-", "f"])).stdout;
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture, "os": "linux",
+        "config": { "Env": ["A=b"], "Labels": null, "Entrypoint": null, "Volumes": { "/data": {} } },
+        "rootfs": { "type": "layers", "diff_ids": [sha256(&tar)] },
+    });
+    let config = config.to_string();
+    registry.push("a", config.as_bytes());
+    registry.push("a", &tar);
+    let docker = "application/vnd.docker.distribution.manifest.v2+json";
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": docker,
+        "config": descriptor("application/vnd.docker.container.image.v1+json", config.as_bytes()),
+        // The type lies: it is not compressed.
+        "layers": [descriptor("application/vnd.docker.image.rootfs.diff.tar.gzip", &tar)],
+    });
+    let manifest = manifest.to_string();
+    assert_eq!(registry.put_manifest("a", &sha256(manifest.as_bytes()), &manifest).status, 201);
+    let mut entry = descriptor(docker, manifest.as_bytes());
+    entry["platform"] = json!({ "os": "linux", "architecture": architecture });
+    let list = json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.list.v2+json",
+        "manifests": [entry],
+    });
+    assert_eq!(registry.put_manifest("a", "list", &list.to_string()).status, 201);
+    let name = at(&registry, "a:list");
+    assert_eq!(place.kiln(&["image", "pull", &name]).ok()["digest"], sha256(manifest.as_bytes()));
+    let shown = place.kiln(&["image", "show", &name]).ok();
+    assert_eq!((&shown["env"], &shown["volumes"]), (&json!({ "A": "b" }), &json!(["/data"])));
+    let empty = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] });
+    assert_eq!(registry.put_manifest("a", "empty", &empty.to_string()).status, 201);
+    place.kiln(&["image", "pull", &at(&registry, "a:empty")]).failed(3, &["is not for linux/"]);
+}
+
+#[test]
+fn dockers_credentials_open_a_registry_over_tls() {
+    let place = Place::new();
+    let Some((cert, key)) = crate::start::certificate(place.folder.path()) else { return };
+    fs::write(place.path("users"), crate::start::USERS).unwrap();
+    let users = place.path("users").to_str().unwrap().to_owned();
+    let registry = Registry::start_with(&["--tls-cert", &cert, "--tls-key", &key, "--htpasswd", &users]);
+    layout(&place.path("layout"));
+    place.kiln(&["image", "pull", "oci:layout"]).ok();
+    let name = at(&registry, "shop/web:v1");
+    let push = |words: &[&str]| place.kiln(&[&["image", "push", "oci:layout", &name], words].concat());
+    let host = registry.client.address.to_string();
+    push(&["--ca", &cert]).failed(3, &["401", "have no user for it", &format!("docker login {host}")]);
+    fs::create_dir(place.path("docker")).unwrap();
+    let config = |auth: Value| fs::write(place.path("docker/config.json"), auth.to_string()).unwrap();
+    config(json!({ "auths": { &host: { "auth": "YW5uOmI=" } } }));
+    push(&["--ca", &cert]).failed(3, &["401"]);
+    config(json!({ "auths": { &host: { "auth": "YW5uOmE=" } } }));
+    push(&["--ca", &cert]).ok();
+    // From a helper.
+    fs::create_dir(place.path("bin")).unwrap();
+    let helper = place.path("bin/docker-credential-kilntest");
+    fs::write(&helper, "#!/bin/sh\nread host\necho '{\"Username\":\"ann\",\"Secret\":\"a\"}'\n").unwrap();
+    fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    config(json!({ "credHelpers": { &host: "kilntest" } }));
+    let path = format!("{}:{}", place.path("bin").display(), std::env::var("PATH").unwrap());
+    let pull = place.command(&["image", "pull", &name, "--ca", &cert]).env("PATH", path).output().unwrap();
+    assert!(pull.status.success(), "{}", String::from_utf8_lossy(&pull.stderr));
+    config(json!({ "auths": 5 }));
+    push(&["--ca", &cert]).failed(5, &["config.json is not a file of Docker's credentials"]);
+}
+
+#[test]
+fn what_fails_says_what_and_why() {
+    let (registry, place) = (Registry::start(), Place::new());
+    layout(&place.path("layout"));
+    place.kiln(&["image", "pull", "oci:layout:v2"]).failed(3, &["has no image `v2`; it has v1"]);
+    place.kiln(&["image", "pull", "oci:nowhere"]).failed(5, &["nowhere is not an OCI image layout"]);
+    place.kiln(&["image", "pull", &at(&registry, "a:v1")]).failed(3, &["has no manifest v1 of a"]);
+    place
+        .kiln(&["image", "push", "nothing", &at(&registry, "a:v1")])
+        .failed(3, &["no image is called `nothing`"]);
+    place
+        .kiln(&["image", "pull", "127.0.0.1:1/a:v1"])
+        .failed(5, &["127.0.0.1:1 can't be reached", "refused"]);
+    place.kiln(&["image", "pull", "A/b"]).failed(2, &["names no image in a registry"]);
+    let blob = |name: &str| place.path("layout/blobs/sha256").join(&name[7..]);
+    let index: Value = serde_json::from_slice(&fs::read(place.path("layout/index.json")).unwrap()).unwrap();
+    let manifest = index["manifests"][0]["digest"].as_str().unwrap();
+    let value: Value = serde_json::from_slice(&fs::read(blob(manifest)).unwrap()).unwrap();
+    let layer = blob(value["layers"][0]["digest"].as_str().unwrap());
+    let mut bytes = fs::read(&layer).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&layer, &bytes).unwrap();
+    place.kiln(&["image", "pull", "oci:layout"]).failed(5, &["has the digest sha256:"]);
+    assert!(place.images().is_empty());
+}
+
+#[test]
+fn a_full_disk_ends_a_pull_and_leaves_no_image() {
+    let (registry, place, other) = (Registry::start(), Place::with_disk("2m"), Place::new());
+    layout(&other.path("layout"));
+    other.kiln(&["image", "pull", "oci:layout"]).ok();
+    let name = at(&registry, "a:v1");
+    other.kiln(&["image", "push", "oci:layout", &name]).ok();
+    place.kiln(&["image", "pull", &name]).failed(5, &["no space left", "free some space"]);
+    assert!(place.images().is_empty());
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_pull_or_a_push_leaves_nothing_half_done() {
+    let (registry, place, other) = (Registry::start(), Place::new(), Place::new());
+    let manifest = large_layout(&other.path("layout"));
+    let name = at(&registry, "a:v1");
+    other.kiln(&["image", "pull", "oci:layout"]).ok();
+    for delay in [5, 30, 80] {
+        let mut push =
+            other.command(&["image", "push", "oci:layout", &name]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        push.kill().unwrap();
+        push.wait().unwrap();
+        let tagged = registry.get("/v2/a/manifests/v1");
+        assert!(tagged.status == 404 || tagged.body == manifest, "{}", tagged.status);
+    }
+    other.kiln(&["image", "push", "oci:layout", &name]).ok();
+    for delay in [5, 60, 150, 300] {
+        let mut pull = place.command(&["image", "pull", &name]).stdout(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(delay));
+        pull.kill().unwrap();
+        pull.wait().unwrap();
+        for image in place.images() {
+            assert_eq!(image["digest"], sha256(&manifest));
+        }
+    }
+    assert_eq!(place.kiln(&["image", "pull", &name]).ok()["digest"], sha256(&manifest));
+    let leftovers = fs::read_dir(place.state().join("store/tmp")).unwrap().count();
+    assert_eq!(leftovers, 0, "what a killed one left is swept by the next");
+}
+
+/// As [`layout`], with three layers that take a while.
+fn large_layout(folder: &Path) -> Vec<u8> {
+    layout(folder);
+    let blobs = folder.join("blobs/sha256");
+    let files = tempfile::tempdir().unwrap();
+    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
+    for number in 0..3_u32 {
+        for file in 0..300_u32 {
+            let seed = number * 1000 + file + 1;
+            let bytes: Vec<u8> = (0..20_000_u32).map(|at| (at.wrapping_mul(seed) >> 3) as u8).collect();
+            fs::write(files.path().join(format!("{number}.{file}")), bytes).unwrap();
+        }
+        let tar = run(Command::new("tar").arg("-C").arg(files.path()).args(["-cf", "-", "."])).stdout;
+        fs::write(blobs.join(&sha256(&tar)[7..]), &tar).unwrap();
+        diff_ids.push(sha256(&tar));
+        layers.push(descriptor("application/vnd.oci.image.layer.v1.tar", &tar));
+    }
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let config = json!({
+        "architecture": architecture, "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    let config = config.to_string().into_bytes();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+    });
+    let manifest = manifest.to_string().into_bytes();
+    for bytes in [&config, &manifest] {
+        fs::write(blobs.join(&sha256(bytes)[7..]), bytes).unwrap();
+    }
+    let index = json!({ "schemaVersion": 2, "manifests": [descriptor(MANIFEST, &manifest)] });
+    fs::write(folder.join("index.json"), index.to_string()).unwrap();
+    manifest
+}
