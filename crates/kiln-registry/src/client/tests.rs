@@ -342,3 +342,48 @@ fn an_upload_goes_on_where_it_broke_off() {
     assert_eq!(patch.header("content-range"), Some("100000-299999"));
     assert!(patch.body == bytes()[100_000..]);
 }
+
+#[test]
+fn a_registry_that_lists_no_referrers_gets_a_list() {
+    let descriptor = |bytes: &[u8]| {
+        let Target { digest, size } = target(bytes);
+        serde_json::json!({ "mediaType": "x/y", "digest": digest.to_string(), "size": size })
+    };
+    let subject = target(b"subject").digest;
+    let text = serde_json::json!({
+        "schemaVersion": 2, "mediaType": OCI_MANIFEST, "config": descriptor(b"{}"), "layers": [],
+        "subject": descriptor(b"subject"), "annotations": { "a": "b" },
+    });
+    let text = text.to_string().into_bytes();
+    let manifest = crate::manifest::Manifest::parse(None, &text).unwrap();
+    let list: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+    let kept = Arc::clone(&list);
+    let fake = Fake::start(move |_, seen| {
+        let mut kept = kept.lock().unwrap();
+        match seen.line.split(' ').next().unwrap() {
+            "PUT" if seen.line.contains("sha256-") => {
+                *kept = Some(seen.body.clone());
+                answer("201 Created", &[], b"")
+            }
+            "PUT" => answer("201 Created", &[], b""),
+            _ => match &*kept {
+                Some(list) => answer("200 OK", &[], list),
+                None => answer("404 No", &[], b""),
+            },
+        }
+    });
+    for _ in 0..2 {
+        fake.client().push_referrer(&manifest, &text).unwrap();
+    }
+    let found: serde_json::Value = serde_json::from_slice(&list.lock().unwrap().clone().unwrap()).unwrap();
+    let mut entry = descriptor(&text);
+    entry["mediaType"] = OCI_MANIFEST.into();
+    entry["artifactType"] = "x/y".into();
+    entry["annotations"] = serde_json::json!({ "a": "b" });
+    assert_eq!(found["manifests"], serde_json::json!([entry]), "once");
+    assert!(fake.lines().iter().any(|line| line.ends_with(&format!("manifests/sha256-{}", subject.hex()))));
+    // One that lists them is asked for no list.
+    let lists = Fake::start(|_, _| answer("201 Created", &[("OCI-Subject", "sha256:x")], b""));
+    lists.client().push_referrer(&manifest, &text).unwrap();
+    assert_eq!(lists.lines().len(), 1);
+}

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 
+use serde_json::{Value, json};
 use ureq::Body;
 use ureq::http::Response;
 
 use super::exchange::{Outgoing, Payload, header, resolve};
 use super::{ATTEMPTS_MAX, Client, ClientError, RETRY_PAUSE};
-use crate::digest::ContentDigest;
-use crate::manifest::Target;
+use crate::digest::{Algorithm, ContentDigest};
+use crate::manifest::{Manifest, OCI_INDEX, Target};
 use crate::name::Reference;
 use crate::query::encode;
 
@@ -135,13 +136,67 @@ impl Client {
                 return Ok(());
             }
         }
+        self.put_manifest(reference, kind, bytes).map(|_| ())
+    }
+
+    /// Sends a manifest, and returns whether the registry lists it as being about its subject.
+    fn put_manifest(&self, reference: &Reference, kind: &str, bytes: &[u8]) -> Result<bool, ClientError> {
         let request = Outgoing::new("PUT", self.path(&format!("manifests/{reference}")))
             .header("content-type", kind)
             .payload(Payload::Bytes(bytes));
         let answer = self.send(&request)?;
         match answer.status().as_u16() {
-            201 => Ok(()),
+            201 => Ok(header(&answer, "oci-subject").is_some()),
             _ => Err(self.failure(answer, &format!("repository {}", self.reference.repository))),
         }
+    }
+
+    /// Gives a manifest that is about another to the repository, under its digest. A registry that keeps no list of such
+    /// manifests gets one, under the tag that the specification has for that.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn push_referrer(&self, manifest: &Manifest, bytes: &[u8]) -> Result<(), ClientError> {
+        let digest = ContentDigest::of(Algorithm::Sha256, bytes);
+        // Sent even if it is there: it may be there without being on the list.
+        let is_listed = self.put_manifest(&Reference::Digest(digest.clone()), &manifest.media_type, bytes)?;
+        match &manifest.subject {
+            Some(subject) if !is_listed => {
+                let descriptor = serde_json::to_value(manifest.descriptor(&digest, bytes.len() as u64));
+                self.list_referrer(subject, descriptor.expect("a descriptor has string keys only"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The specification's "Referrers Tag Schema".
+    fn list_referrer(&self, subject: &ContentDigest, entry: Value) -> Result<(), ClientError> {
+        let hex = &subject.hex()[..subject.hex().len().min(64)];
+        let tag = format!("{}-{hex}", subject.algorithm().name());
+        let tag = Reference::Tag(tag.parse().expect("an algorithm and digits are a tag"));
+        let mut list = match self.manifest(&tag) {
+            Ok((bytes, _)) => serde_json::from_slice(&bytes).unwrap_or_default(),
+            Err(ClientError::Missing { .. }) => {
+                json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] })
+            }
+            Err(error) => return Err(error),
+        };
+        // Somebody's tag that only looks like that of a list is his.
+        let entries = match &mut list["manifests"] {
+            Value::Array(entries) => entries,
+            _ => {
+                let (host, what) = (self.host(), format!("{tag}"));
+                return Err(ClientError::Wrong {
+                    host,
+                    what,
+                    reason: "it is not a list of referrers".into(),
+                });
+            }
+        };
+        if entries.iter().any(|known| known["digest"] == entry["digest"]) {
+            return Ok(());
+        }
+        entries.push(entry);
+        self.put_manifest(&tag, OCI_INDEX, list.to_string().as_bytes()).map(|_| ())
     }
 }

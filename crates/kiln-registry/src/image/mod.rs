@@ -279,11 +279,11 @@ pub struct PushSummary {
     pub sent: usize,
     /// Their bytes.
     pub sent_bytes: u64,
-    /// Blobs that the registry had.
-    pub there: usize,
+    /// Manifests about the image that went along.
+    pub referrers: usize,
 }
 
-/// Gives an image of the store to a registry.
+/// Gives an image of the store to a registry, and then what is said about it: bills of materials, provenance, certificates.
 ///
 /// # Errors
 /// See [`ImageError`]. The registry has no manifest before it has all that this names.
@@ -293,29 +293,43 @@ pub fn push(
     client: &Client,
     reference: &Reference,
 ) -> Result<PushSummary, ImageError> {
+    let mut summary = PushSummary::default();
     let bytes = store.blobs.read_verified(manifest)?;
     let parsed = Manifest::parse(None, &bytes)?;
-    let summary = Mutex::new(PushSummary::default());
-    side_by_side(&parsed.blobs, |target| {
-        let file = store.blobs.open_file(&sha256(&target.digest)?)?;
+    push_blobs(store, &parsed, client, &mut summary)?;
+    client.push_manifest(reference, &parsed.media_type, &bytes)?;
+    for referrer in store.referrers.list(manifest)? {
+        let bytes = store.blobs.read_verified(&referrer)?;
+        let parsed = Manifest::parse(None, &bytes)?;
+        push_blobs(store, &parsed, client, &mut summary)?;
+        client.push_referrer(&parsed, &bytes)?;
+        summary.referrers += 1;
+    }
+    Ok(summary)
+}
+
+fn push_blobs(
+    store: &Store,
+    manifest: &Manifest,
+    client: &Client,
+    summary: &mut PushSummary,
+) -> Result<(), ImageError> {
+    let sent = Mutex::new(summary);
+    side_by_side(&manifest.blobs, |target| {
+        let digest = sha256(&target.digest)?;
+        let file = store.blobs.open_file(&digest)?;
         let size = file.metadata().map_err(|error| ImageError::Client(ClientError::Local(error)))?.len();
         if size != target.size {
             let reason = format!("it has {size} bytes, not {}", target.size);
-            return Err(ReadError::Corrupt { digest: sha256(&target.digest)?, reason }.into());
+            return Err(ReadError::Corrupt { digest, reason }.into());
         }
-        let pushed = client.push_blob(target, &file)?;
-        let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
-        match pushed {
-            Pushed::There | Pushed::Mounted => summary.there += 1,
-            Pushed::Sent => {
-                summary.sent += 1;
-                summary.sent_bytes += target.size;
-            }
+        if client.push_blob(target, &file)? == Pushed::Sent {
+            let mut sent = sent.lock().unwrap_or_else(PoisonError::into_inner);
+            sent.sent += 1;
+            sent.sent_bytes += target.size;
         }
         Ok(())
-    })?;
-    client.push_manifest(reference, &parsed.media_type, &bytes)?;
-    Ok(summary.into_inner().unwrap_or_else(PoisonError::into_inner))
+    })
 }
 
 /// Copies a blob that is expected to be `target`, and nothing beyond it.

@@ -122,25 +122,93 @@ fn skopeo_shows_its_password_over_tls() {
     assert!(right.status.success(), "{}", String::from_utf8_lossy(&right.stderr));
 }
 
+/// Pushes the image of [`layout`] with this test's own client, and returns its manifest.
+fn push_layout(registry: &Registry, repository: &str, tag: &str) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = layout(folder.path());
+    for blob in fs::read_dir(folder.path().join("blobs/sha256")).unwrap() {
+        registry.push(repository, &fs::read(blob.unwrap().path()).unwrap());
+    }
+    let text = String::from_utf8(manifest.clone()).unwrap();
+    assert_eq!(registry.put_manifest(repository, tag, &text).status, 201);
+    manifest
+}
+
 #[test]
-fn podman_pushes_and_pulls() {
+fn podman_pulls_and_pushes() {
     if !is_installed("podman") {
         return;
     }
     let registry = Registry::start();
+    push_layout(&registry, "shop/web", "v1");
     let folder = tempfile::tempdir_in("/var/tmp").unwrap();
-    layout(&folder.path().join("layout"));
     let podman = |words: &[&str]| {
         let (root, run_root) = (folder.path().join("storage"), folder.path().join("run"));
         let mut command = Command::new("podman");
         command.args(["--storage-driver=vfs", "--root"]).arg(root).arg("--runroot").arg(run_root);
         run(command.args(words))
     };
-    let name = format!("{}/shop/web:v1", registry.client.address);
-    let id = podman(&["pull", "-q", &format!("oci:{}:v1", folder.path().join("layout").display())]).stdout;
-    let id = String::from_utf8(id).unwrap().trim().to_owned();
-    podman(&["push", "-q", "--tls-verify=false", &id, &name]);
+    let at = |name: &str| format!("{}/{name}", registry.client.address);
+    podman(&["pull", "-q", "--tls-verify=false", &at("shop/web:v1")]);
+    podman(&["tag", &at("shop/web:v1"), &at("other/web:v2")]);
+    podman(&["push", "-q", "--tls-verify=false", &at("other/web:v2")]);
     podman(&["rmi", "-af"]);
-    podman(&["pull", "-q", "--tls-verify=false", &name]);
-    assert_eq!(registry.get("/v2/shop/web/tags/list").json()["tags"], json!(["v1"]));
+    podman(&["pull", "-q", "--tls-verify=false", &at("other/web:v2")]);
+    assert_eq!(registry.get("/v2/other/web/tags/list").json()["tags"], json!(["v2"]));
+}
+
+/// A containerd of its own; ended when dropped.
+struct Containerd {
+    child: std::process::Child,
+    folder: tempfile::TempDir,
+}
+
+impl Containerd {
+    fn start() -> Self {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("config.toml"), "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n")
+            .unwrap();
+        let mut command = Command::new("containerd");
+        command.arg("--config").arg(path("config.toml")).arg("--root").arg(path("root"));
+        command.arg("--state").arg(path("state")).arg("--address").arg(path("sock"));
+        let quiet = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        let daemon = Self { child: quiet.spawn().unwrap(), folder };
+        for _ in 0..300 {
+            if daemon.ctr(&["version"]).output().unwrap().status.success() {
+                return daemon;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        panic!("containerd does not start");
+    }
+
+    fn ctr(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(self.folder.path().join("sock")).args(words);
+        command
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn containerd_pulls_and_pushes() {
+    if !is_installed("containerd") || !is_installed("ctr") {
+        return;
+    }
+    let registry = Registry::start();
+    let manifest = push_layout(&registry, "shop/web", "v1");
+    let containerd = Containerd::start();
+    let at = |name: &str| format!("{}/{name}", registry.client.address);
+    // The content alone: to unpack it needs mounts, and is none of a registry's business.
+    run(&mut containerd.ctr(&["content", "fetch", "--plain-http", &at("shop/web:v1")]));
+    run(&mut containerd.ctr(&["images", "tag", &at("shop/web:v1"), &at("other/web:v2")]));
+    run(&mut containerd.ctr(&["images", "push", "--plain-http", &at("other/web:v2")]));
+    assert_eq!(registry.get("/v2/other/web/manifests/v2").body, manifest);
 }

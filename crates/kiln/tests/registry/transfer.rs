@@ -129,7 +129,7 @@ fn an_image_goes_to_a_registry_and_comes_back_as_it_was() {
 }
 
 #[test]
-fn what_is_baked_here_runs_nowhere_else_than_where_it_is_pushed() {
+fn what_is_baked_here_is_the_same_there_and_what_is_said_about_it_goes_along() {
     let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
     fs::create_dir_all(one.path("files")).unwrap();
     fs::write(one.path("files/hello"), "hello").unwrap();
@@ -142,6 +142,13 @@ fn what_is_baked_here_runs_nowhere_else_than_where_it_is_pushed() {
     assert_eq!(pushed["digest"], pulled["digest"]);
     let tree = |place: &Place, name: &str| place.kiln(&["image", "show", name]).ok()["tree"].clone();
     assert_eq!(tree(&one, "demo/web"), tree(&two, &name), "the same tree, from its layers");
+    // What the bake says about it goes along.
+    let digest = pushed["digest"].as_str().unwrap();
+    let listed = registry.get(&format!("/v2/demo/web/referrers/{digest}")).json();
+    let kinds: Vec<_> =
+        listed["manifests"].as_array().unwrap().iter().map(|it| it["artifactType"].clone()).collect();
+    assert!(kinds.contains(&json!("application/spdx+json")), "{kinds:?}");
+    assert_eq!(pushed["referrers"], kinds.len());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use kiln_model::{ByteSize, Digest};
 use kiln_registry::client::credentials::docker_config;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
-use kiln_registry::image::{ImageError, Layout, LayoutError, bring_in, push};
+use kiln_registry::image::{ImageError, Layout, LayoutError, PushSummary, bring_in, push};
 use kiln_registry::name::{Reference, Tag};
 use kiln_store::Store;
 use serde_json::json;
@@ -81,27 +81,30 @@ pub(super) fn push_image(
     context.screen.note(&format!("pushing {} to {to}", digest.short()));
     // What is sent must not be collected meanwhile.
     let _lease = lease(store, &format!("push {to}"))?;
-    let (sent, bytes) = match to {
+    let summary = match to {
         Place::Registry(reference) => {
             let client = Client::new(reference, Purpose::Push, &options.client());
             let client = client.map_err(|error| failed(error.into()))?;
-            let summary = push(store, &digest, &client, &reference.reference).map_err(failed)?;
-            (summary.sent, summary.sent_bytes)
+            push(store, &digest, &client, &reference.reference).map_err(failed)?
         }
         Place::Folder { path, tag } => {
             Layout::new(path).write(store, &digest, tag.as_ref()).map_err(failed)?;
-            (0, 0)
+            PushSummary::default()
         }
     };
     if context.screen.json() {
         let answer = json!({
-            "digest": digest.to_string(), "to": to.to_string(), "sent_blobs": sent, "sent_bytes": bytes,
+            "digest": digest.to_string(),
+            "to": to.to_string(),
+            "sent_blobs": summary.sent,
+            "sent_bytes": summary.sent_bytes,
+            "referrers": summary.referrers,
         });
         context.screen.answer(&answer);
     } else {
         let amount = match to {
-            Place::Registry(_) if sent == 0 => "; it had every layer".to_owned(),
-            Place::Registry(_) => format!("; {} sent", ByteSize(bytes)),
+            Place::Registry(_) if summary.sent == 0 => "; it had every layer".to_owned(),
+            Place::Registry(_) => format!("; {} sent", ByteSize(summary.sent_bytes)),
             Place::Folder { .. } => String::new(),
         };
         context.screen.line(&format!("{to} is {digest}{amount}"));
