@@ -1,16 +1,20 @@
-//! One bake: every base and image after what it is made from, side by side where nothing says otherwise.
+//! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
+
+mod parts;
+mod stages;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use kiln_model::image::{Image, ImageConfig};
-use kiln_model::recipe::{BaseRecipe, CopyStep, ImageRecipe, ImageSource, RecipeStep, RunStep};
+use kiln_model::image::Image;
+use kiln_model::recipe::{BaseRecipe, CopyStep, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
+use self::stages::Dockerfile;
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
@@ -18,14 +22,16 @@ use crate::base::BaseMaker;
 use crate::cancel::Cancel;
 use crate::copy::Pick;
 use crate::fetch::Fetcher;
-use crate::forest;
+use crate::graph;
 use crate::layer;
 use crate::lock::{Lock, LockedBase};
 use crate::normalise::{Occasion, normalise};
 use crate::oci::{self, HistoryLine};
 use crate::progress::{Progress, Report, StepState};
-use crate::sandbox::Invocation;
+use crate::sandbox::{Invocation, SandboxMount, User};
+use crate::settings::Settings;
 use crate::source::{Source, SourceFiles};
+use crate::stage::MountError;
 use crate::steps::{Claims, StepKey, StepRecord};
 use crate::workbench::{DEFAULT_PATH, WorkError, environment};
 
@@ -40,9 +46,11 @@ pub(crate) struct Bake<'a> {
     /// The images that are asked for.
     names: &'a BTreeSet<ImageName>,
     /// They and all that they are made from, each with what it is made from.
-    parts: BTreeMap<Part, Option<Part>>,
+    parts: BTreeMap<Part, BTreeSet<Part>>,
     /// What copies are made of; none where nothing is copied.
-    files: Option<SourceFiles>,
+    files: Option<Arc<SourceFiles>>,
+    /// The Dockerfiles of the images that have one.
+    dockerfiles: BTreeMap<ImageName, Dockerfile>,
     report: Report<'a>,
     /// Set when the baker's is, and when something of this bake failed.
     cancel: Cancel,
@@ -59,6 +67,8 @@ pub(crate) struct Bake<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Base(BaseName),
+    /// A stage of the Dockerfile of an image.
+    Stage(ImageName, usize),
     Image(ImageName),
 }
 
@@ -70,7 +80,7 @@ struct Made {
     key: Option<StepKey>,
     tree: MadeTree,
     history: Vec<HistoryLine>,
-    config: ImageConfig,
+    config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
     unproven: Vec<String>,
@@ -91,7 +101,7 @@ impl Made {
             key: None,
             tree: MadeTree { digest: None, loaded: Arc::default() },
             history: Vec::new(),
-            config: ImageConfig::default(),
+            config: Settings::default(),
             time,
             unproven: Vec::new(),
         }
@@ -111,6 +121,16 @@ impl MadeTree {
     }
 }
 
+/// A command of a recipe or a Dockerfile.
+struct Command<'a> {
+    argv: &'a [String],
+    /// What is set beside what every command has.
+    env: BTreeMap<String, String>,
+    workdir: &'a str,
+    user: &'a str,
+    network: bool,
+}
+
 /// One step's place, for progress and errors.
 struct Place {
     subject: String,
@@ -124,6 +144,7 @@ impl Place {
         if matches!(
             source,
             StepError::Cancelled
+                | StepError::Mount(MountError::Cancelled)
                 | StepError::Work(WorkError::Sandbox(crate::sandbox::SandboxError::Cancelled))
         ) {
             return BakeError::Cancelled;
@@ -149,21 +170,22 @@ impl<'a> Bake<'a> {
         names: &'a BTreeSet<ImageName>,
         report: Report<'a>,
     ) -> Result<Self, BakeError> {
-        let parts = parts(stack, names)?;
+        let reached = parts::reached(stack, names)?;
+        let opened = || SourceFiles::open(source, &baker.store.snapshots).map(Arc::new);
+        let files = reached.iter().any(|name| parts::reads_files(stack, name)).then(opened).transpose()?;
+        let dockerfiles = match &files {
+            Some(files) => Dockerfile::all(stack, &reached, files)?,
+            None => BTreeMap::new(),
+        };
+        let parts = parts::parts(stack, names, &dockerfiles)?;
         let bases = parts.keys().filter_map(|part| match part {
             Part::Base(base) => lock.stale_base(base, &stack.bases[base]),
-            Part::Image(_) => None,
+            Part::Stage(..) | Part::Image(_) => None,
         });
         let stale: Vec<_> = bases.collect();
         if !stale.is_empty() {
             return Err(BakeError::Stale { stale });
         }
-        let copies = |part: &Part| {
-            let is_copy = |step: &RecipeStep| matches!(step, RecipeStep::Copy(_));
-            matches!(part, Part::Image(name) if stack.images[name].steps.iter().any(is_copy))
-        };
-        let snapshots = &baker.store.snapshots;
-        let files = parts.keys().any(copies).then(|| SourceFiles::open(source, snapshots)).transpose()?;
         let cancel = baker.options.cancel.part();
         let fetcher = baker.fetcher.under(cancel.clone());
         let (fetching, claims, warned) = (Mutex::new(()), Claims::default(), Once::new());
@@ -174,6 +196,7 @@ impl<'a> Bake<'a> {
             names,
             parts,
             files,
+            dockerfiles,
             report,
             cancel,
             fetcher,
@@ -186,23 +209,25 @@ impl<'a> Bake<'a> {
     /// Makes it.
     pub(crate) fn all(self) -> Result<BTreeMap<ImageName, Image>, BakeError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let make = |part: &Part, from: Option<Made>| match part {
+        let make = |part: &Part, from: BTreeMap<Part, Made>| match part {
             Part::Base(name) => self.base(name),
+            Part::Stage(image, index) => self.stage(image, *index, &from),
             Part::Image(name) => self.image(name, from),
         };
-        let made = forest::grow(&self.parts, cores, || self.cancel.set(), make)?;
+        let made = graph::grow(&self.parts, cores, || self.cancel.set(), make)?;
         let images = made.into_iter().filter_map(|(part, made)| match part {
             Part::Image(name) => Some((name, made.image?)),
-            Part::Base(_) => None,
+            Part::Base(_) | Part::Stage(..) => None,
         });
         Ok(images.collect())
     }
 
-    fn image(&self, name: &ImageName, from: Option<Made>) -> Result<Made, BakeError> {
+    fn image(&self, name: &ImageName, from: BTreeMap<Part, Made>) -> Result<Made, BakeError> {
         let recipe = &self.stack.images[name];
-        let mut made = from.unwrap_or_else(|| Made::nothing(UNDATED));
+        // An image is made from one thing; it is a stage that may be made from several.
+        let mut made = from.into_values().next().unwrap_or_else(|| Made::nothing(UNDATED));
         made.image = None;
-        made.config = oci::merge(&made.config, &recipe.config);
+        made.config = made.config.with(&recipe.config);
         for (index, step) in recipe.steps.iter().enumerate() {
             let place = Place {
                 subject: format!("image {name}"),
@@ -220,20 +245,42 @@ impl<'a> Bake<'a> {
 
     /// Does one step, or finds its outcome.
     fn step(&self, made: &mut Made, step: &RecipeStep, place: &Place) -> Result<(), BakeError> {
-        let began = Instant::now();
-        (self.report)(place.progress(StepState::Started));
-        let (key, pick) = match step {
+        let (from, began) = (made.clone(), self.begin(place));
+        match step {
             RecipeStep::Copy(copy) => {
                 let pick = Pick::new(copy, self.files()).map_err(|error| place.failed(error.into()))?;
-                (StepKey::new(made.key, &copy_text(copy, &pick, made.time)), Some(pick))
+                let text = copy_text(copy, &pick, from.time);
+                self.perform(made, (place, began), &place.what, &text, |tree| {
+                    self.copy(copy, &pick, &from, tree)
+                })
             }
-            RecipeStep::Run(run) => (StepKey::new(made.key, &run_text(run, made)), None),
-        };
-        let change = |tree: &mut Tree| match (step, &pick) {
-            (RecipeStep::Copy(copy), Some(pick)) => self.copy(copy, pick, made, tree),
-            (RecipeStep::Run(run), _) => self.run(run, made, tree),
-            (RecipeStep::Copy(_), None) => unreachable!("a copy step was picked above"),
-        };
+            RecipeStep::Run(run) => {
+                let text = run_text(run, &from);
+                self.perform(made, (place, began), &place.what, &text, |tree| self.run(run, &from, tree))?;
+                if run.network {
+                    made.unproven.push(format!("`{}` could reach the network", place.what));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Tells that a step begins, and returns when.
+    fn begin(&self, place: &Place) -> Instant {
+        (self.report)(place.progress(StepState::Started));
+        Instant::now()
+    }
+
+    /// Makes what `text` describes wholly, or finds it; `line` is what the image's history says.
+    fn perform(
+        &self,
+        made: &mut Made,
+        (place, began): (&Place, Instant),
+        line: &str,
+        text: &str,
+        change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
+    ) -> Result<(), BakeError> {
+        let key = StepKey::new(made.key, text);
         // Whoever makes the same comes to an end before, and then it is found.
         let _claim = self.found(key).is_none().then(|| self.claims.claim(key));
         let cached = self.found(key);
@@ -243,10 +290,7 @@ impl<'a> Bake<'a> {
         };
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
-        if matches!(step, RecipeStep::Run(run) if run.network) {
-            made.unproven.push(format!("`{}` could reach the network", place.what));
-        }
-        made.history.push(HistoryLine { what: place.what.clone(), layer: record.layer });
+        made.history.push(HistoryLine { what: line.to_owned(), layer: record.layer });
         let state = StepState::Finished { cached: cached.is_some(), elapsed: began.elapsed() };
         (self.report)(place.progress(state));
         Ok(())
@@ -289,27 +333,43 @@ impl<'a> Bake<'a> {
     }
 
     fn run(&self, step: &RunStep, made: &Made, tree: &mut Tree) -> Result<(), StepError> {
+        let mut env = made.config.run.env.clone();
+        env.extend(step.env.clone());
+        let workdir = workdir(step, made);
+        make_workdir(tree, &workdir, &User::default(), made.time)?;
+        let command =
+            Command { argv: &step.argv, env, workdir: &workdir, user: &step.user, network: step.network };
+        self.command(&command, tree.clone(), &[], made.time, tree)
+    }
+
+    /// Runs a command over `shown`, and takes what it changed into `tree`.
+    fn command(
+        &self,
+        command: &Command<'_>,
+        shown: Tree,
+        mounts: &[SandboxMount],
+        time: u64,
+        tree: &mut Tree,
+    ) -> Result<(), StepError> {
         let baker = self.baker;
         self.warn_of_missing_limits();
         let accounts = Accounts::read(tree, &baker.store.objects)?;
-        let user = accounts.resolve(&step.user)?;
-        let mut env = environment(made.time);
+        let user = accounts.resolve(command.user)?;
+        let mut env = environment(time);
         env.insert("HOME".into(), accounts.home(user.uid).into());
-        env.extend(made.config.env.clone());
-        env.extend(step.env.clone());
-        let workdir = workdir(step, made);
-        make_workdir(tree, &workdir, made.time)?;
+        env.extend(command.env.clone());
         let invocation = Invocation {
-            argv: &step.argv,
+            argv: command.argv,
             env: &env,
-            workdir: &workdir,
+            workdir: command.workdir,
             user,
-            network: step.network,
+            network: command.network,
             timeout: baker.options.step_timeout,
+            mounts,
         };
-        baker.workbench.run(&baker.store, tree.clone(), tree, &invocation, made.time, &self.cancel)?;
+        baker.workbench.run(&baker.store, shown, tree, &invocation, time, &self.cancel)?;
         let batch = baker.store.objects.batch();
-        normalise(tree, Occasion::Step, &baker.store.objects, &batch, made.time)?;
+        normalise(tree, Occasion::Step, &baker.store.objects, &batch, time)?;
         Ok(batch.commit()?)
     }
 
@@ -340,7 +400,7 @@ impl<'a> Bake<'a> {
             None => self.make_base(name, locked, key)?,
         };
         let mut made = Made::nothing(locked.locked_at);
-        made.config.env.insert("PATH".into(), DEFAULT_PATH.into());
+        made.config.run.env.insert("PATH".into(), DEFAULT_PATH.into());
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
         made.history.push(HistoryLine { what, layer: record.layer });
@@ -393,8 +453,7 @@ impl<'a> Bake<'a> {
     }
 
     fn timed<T>(&self, place: &Place, work: impl FnOnce() -> Result<T, StepError>) -> Result<T, BakeError> {
-        let began = Instant::now();
-        (self.report)(place.progress(StepState::Started));
+        let began = self.begin(place);
         let done = work().map_err(|error| place.failed(error))?;
         (self.report)(place.progress(StepState::Finished { cached: false, elapsed: began.elapsed() }));
         Ok(done)
@@ -430,44 +489,13 @@ impl<'a> Bake<'a> {
                 Some(digest) => digest,
                 None => store.trees.put(tree)?,
             },
-            config: made.config.clone(),
+            config: made.config.run.clone(),
             size_bytes: tree.size_bytes(),
             unproven: made.unproven.clone(),
         };
         store.images.put(&image)?;
         Ok(image)
     }
-}
-
-/// Finds all that images are made from.
-fn parts(stack: &Stack, names: &BTreeSet<ImageName>) -> Result<BTreeMap<Part, Option<Part>>, BakeError> {
-    let recipe = |name: &ImageName| -> Result<&ImageRecipe, BakeError> {
-        stack.images.get(name).ok_or_else(|| BakeError::UnknownImage(name.clone()))
-    };
-    let mut parts = BTreeMap::new();
-    for name in names {
-        let mut on_the_way = BTreeSet::new();
-        let mut next = Some(name);
-        while let Some(name) = next.take() {
-            if !on_the_way.insert(name) {
-                return Err(BakeError::Circle(name.clone()));
-            }
-            let from = match &recipe(name)?.from {
-                ImageSource::Scratch => None,
-                ImageSource::Image(parent) => {
-                    next = Some(parent);
-                    Some(Part::Image(parent.clone()))
-                }
-                ImageSource::Base(base) if stack.bases.contains_key(base) => {
-                    parts.insert(Part::Base(base.clone()), None);
-                    Some(Part::Base(base.clone()))
-                }
-                ImageSource::Base(base) => return Err(BakeError::UnknownBase(base.clone())),
-            };
-            parts.insert(Part::Image(name.clone()), from);
-        }
-    }
-    Ok(parts)
 }
 
 /// Names a step as the recipe has it, for progress, errors and the image's history.
@@ -486,25 +514,26 @@ fn copy_text(step: &CopyStep, pick: &Pick, time: u64) -> String {
 
 fn run_text(step: &RunStep, made: &Made) -> String {
     let RunStep { argv, env, user, network, .. } = step;
-    let (inherited, workdir, time) = (&made.config.env, workdir(step, made), made.time);
+    let (inherited, workdir, time) = (&made.config.run.env, workdir(step, made), made.time);
     format!(
         "run {argv:?} env {inherited:?} {env:?} workdir {workdir:?} user {user:?} network {network} time {time}"
     )
 }
 
 fn workdir(step: &RunStep, made: &Made) -> String {
-    let own = if step.workdir.is_empty() { &made.config.workdir } else { &step.workdir };
+    let own = if step.workdir.is_empty() { &made.config.run.workdir } else { &step.workdir };
     if own.is_empty() { "/".into() } else { own.clone() }
 }
 
 /// Makes the working folder where the image has none, as Docker does.
-fn make_workdir(tree: &mut Tree, workdir: &str, time: u64) -> Result<(), StepError> {
+fn make_workdir(tree: &mut Tree, workdir: &str, owner: &User, time: u64) -> Result<(), StepError> {
     let path = TreePath::parse(workdir)?;
     if tree.resolve(&path, true).is_ok_and(|real| tree.get(&real).is_some_and(Entry::is_dir)) {
         return Ok(());
     }
     let mtime = Mtime { secs: time as i64, nanos: 0 };
-    let folder = Entry { meta: Meta { mode: 0o755, mtime, ..Meta::default() }, kind: Kind::Dir };
+    let meta = Meta { mode: 0o755, uid: owner.uid, gid: owner.gid, mtime, ..Meta::default() };
+    let folder = Entry { meta, kind: Kind::Dir };
     let mut at = TreePath::root();
     for name in path.names() {
         at = tree.resolve(&at.join(name)?, true)?;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use kiln_model::{BaseName, ImageName};
 use kiln_store::lease::LeaseError;
 use kiln_store::tree::{PathError, ResolveError, TreeError};
-use kiln_store::trees::PutTreeError;
+use kiln_store::trees::{AssembleError, PutTreeError};
 use kiln_store::{PutError, ReadError};
 
 use crate::accounts::AccountError;
@@ -14,12 +14,14 @@ use crate::capture::CaptureError;
 use crate::clock::ClockError;
 use crate::copy::CopyError;
 use crate::debian::{DatabaseError, DebError, NoMirror, UnpackError};
+use crate::dockerfile::DockerfileProblem;
 use crate::fetch::FetchError;
 use crate::layer::LayerError;
 use crate::lock::StaleLock;
 use crate::normalise::NormaliseError;
 use crate::sandbox::SandboxError;
 use crate::source::SourceError;
+use crate::stage::{ArchiveError, MountError};
 use crate::workbench::WorkError;
 
 /// The folders of a bake can't be opened.
@@ -51,6 +53,20 @@ pub enum BakeError {
     /// Images are made from each other.
     #[error("image `{0}` is made from itself")]
     Circle(ImageName),
+    /// A Dockerfile is not in the stack folder.
+    #[error("image `{image}`: there is no Dockerfile at {path}")]
+    NoDockerfile {
+        /// The image.
+        image: ImageName,
+        /// As the stack has it.
+        path: String,
+    },
+    /// Something is wrong with Dockerfiles.
+    #[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Dockerfile {
+        /// All of it.
+        problems: Vec<DockerfileProblem>,
+    },
     /// The stack's files can't be listed.
     #[error("the stack folder can't be read")]
     Source(#[from] SourceError),
@@ -116,6 +132,15 @@ pub enum StepError {
     /// Files can't be copied.
     #[error(transparent)]
     Copy(#[from] CopyError),
+    /// An archive can't be unpacked.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// Something can't be mounted for a command.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// A tree can't be mounted for a command.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
     /// A user or group is not known.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -150,6 +175,9 @@ impl BakeError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Stale { .. } => Some("run `kiln lock` and commit kiln.lock".into()),
+            Self::NoDockerfile { .. } => {
+                Some("`dockerfile` names a folder that holds a `Dockerfile`, or a Dockerfile; .kilnignore may leave it out".into())
+            }
             Self::Step { source, .. } => source.hint(),
             _ => None,
         }
@@ -238,6 +266,7 @@ impl StepError {
                 | Self::Database(DatabaseError::Put(PutError::Full { .. }))
                 | Self::Normalise(NormaliseError::Put(PutError::Full { .. }))
                 | Self::Copy(CopyError::Put(PutError::Full { .. }))
+                | Self::Archive(ArchiveError::Put(PutError::Full { .. }))
                 | Self::Work(WorkError::Capture(CaptureError::Put(PutError::Full { .. })))
                 | Self::Work(WorkError::Put(PutTreeError::Put(PutError::Full { .. })))
                 | Self::Work(WorkError::Clock(ClockError::Put(PutError::Full { .. })))

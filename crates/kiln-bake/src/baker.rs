@@ -20,6 +20,7 @@ use crate::locking::{LockError, LockOptions, Locker};
 use crate::progress::Report;
 use crate::sandbox::StepLimits;
 use crate::source::Source;
+use crate::stage::CacheMounts;
 use crate::steps::{STEPS, StepCache, cache_of};
 use crate::workbench::Workbench;
 
@@ -71,6 +72,7 @@ pub struct Baker {
     pub(crate) packages: PackageCache,
     pub(crate) steps: StepCache,
     pub(crate) workbench: Workbench,
+    pub(crate) caches: CacheMounts,
 }
 
 impl Baker {
@@ -86,6 +88,7 @@ impl Baker {
             fetcher: Fetcher::new(options.cancel.clone()),
             packages: PackageCache::open(at(PACKAGES)).map_err(failed(at(PACKAGES)))?,
             steps: StepCache::open(at(STEPS)).map_err(failed(at(STEPS)))?,
+            caches: CacheMounts::open(at("mounts")).map_err(failed(at("mounts")))?,
             workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,
             root,

@@ -111,6 +111,7 @@ impl BaseMaker<'_> {
             user: User::default(),
             network: false,
             timeout: self.timeout,
+            mounts: &[],
         };
         let before = tree.clone();
         self.workbench.run(self.store, furnished, &mut tree, &invocation, locked.locked_at, self.cancel)?;

@@ -183,7 +183,7 @@ impl Pick {
                 PickedContent::Symlink(target) => Kind::Symlink { target: target.clone() },
                 PickedContent::File(digest) => {
                     let known = match source.get(&file.from).map(|file| &file.kind) {
-                        Some(SourceKind::File { digest }) => *digest,
+                        Some(SourceKind::File { digest, .. }) => *digest,
                         _ => None,
                     };
                     let stored = objects.put_reader(source.open_file(&file.from, known)?)?;
@@ -264,7 +264,7 @@ fn pick(
 
 fn content(path: &TreePath, kind: &SourceKind, source: &SourceFiles) -> Result<PickedContent, CopyError> {
     Ok(match kind {
-        SourceKind::File { digest } => PickedContent::File(source.digest(path, *digest)?),
+        SourceKind::File { digest, .. } => PickedContent::File(source.digest(path, *digest)?),
         SourceKind::Symlink { target } => PickedContent::Symlink(target.clone()),
         SourceKind::Folder => PickedContent::Folder,
     })

@@ -3,13 +3,13 @@
 //! Source: the OCI image specification 1.1, `manifest.md` and `config.md`.
 
 use kiln_model::Digest;
-use kiln_model::image::ImageConfig;
 use kiln_store::{Blobs, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::calendar;
 use crate::debian::ARCH;
 use crate::layer::{Layer, MEDIA_TYPE};
+use crate::settings::{Healthcheck, Settings};
 
 /// The media type of a manifest.
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -25,7 +25,7 @@ pub(crate) struct HistoryLine {
 }
 
 /// Returns the bytes of an image's config.
-pub(crate) fn config(config: &ImageConfig, history: &[HistoryLine], created: u64) -> Vec<u8> {
+pub(crate) fn config(settings: &Settings, history: &[HistoryLine], created: u64) -> Vec<u8> {
     let created = calendar::iso(created);
     let lines: Vec<Value> = history
         .iter()
@@ -35,14 +35,17 @@ pub(crate) fn config(config: &ImageConfig, history: &[HistoryLine], created: u64
         })
         .collect();
     let diff_ids: Vec<String> = layers(history).map(|layer| layer.diff_id.to_string()).collect();
-    let value = json!({
+    let mut value = json!({
         "architecture": ARCH,
-        "config": run_config(config),
+        "config": run_config(settings),
         "created": created,
         "history": lines,
         "os": "linux",
         "rootfs": { "diff_ids": diff_ids, "type": "layers" },
     });
+    if !settings.author.is_empty() {
+        value["author"] = json!(settings.author);
+    }
     canonical(&value)
 }
 
@@ -67,7 +70,8 @@ fn layers(history: &[HistoryLine]) -> impl Iterator<Item = &Layer> {
 }
 
 /// What is empty is left out, as other tools do.
-fn run_config(config: &ImageConfig) -> Value {
+fn run_config(settings: &Settings) -> Value {
+    let config = &settings.run;
     let mut map = Map::new();
     let mut put = |key: &str, value: Value| {
         let empty = match &value {
@@ -85,12 +89,15 @@ fn run_config(config: &ImageConfig) -> Value {
         names.sort();
         Value::Object(names.into_iter().map(|name| (name, json!({}))).collect())
     };
-    let env: Vec<String> = config.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let env: Vec<String> = settings.env().map(|(name, value)| format!("{name}={value}")).collect();
     put("Cmd", json!(config.command));
     put("Entrypoint", json!(config.entrypoint));
     put("Env", json!(env));
     put("ExposedPorts", set(&config.expose));
+    put("Healthcheck", settings.health.as_ref().map_or(json!(""), healthcheck));
     put("Labels", json!(config.labels));
+    put("OnBuild", json!(settings.on_build));
+    put("Shell", json!(settings.shell));
     put("StopSignal", json!(config.stop_signal));
     put("User", json!(config.user));
     put("Volumes", set(&config.volumes));
@@ -110,6 +117,23 @@ pub(crate) fn created(blobs: &Blobs, manifest: &Digest) -> Result<Option<String>
     let said = config.get("created").and_then(Value::as_str).unwrap_or_default();
     let whole = said.split('.').next().unwrap_or_default().trim_end_matches('Z');
     Ok(Some(calendar::iso(calendar::parse_iso(&format!("{whole}Z")).unwrap_or(0))))
+}
+
+/// Docker's own; the specification knows of no health.
+fn healthcheck(health: &Healthcheck) -> Value {
+    let mut map = Map::new();
+    map.insert("Test".into(), json!(health.test));
+    let numbers = [
+        ("Interval", health.interval),
+        ("Timeout", health.timeout),
+        ("StartPeriod", health.start_period),
+        ("StartInterval", health.start_interval),
+        ("Retries", health.retries.into()),
+    ];
+    for (key, number) in numbers.into_iter().filter(|(_, number)| *number != 0) {
+        map.insert(key.into(), json!(number));
+    }
+    Value::Object(map)
 }
 
 /// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
@@ -149,37 +173,10 @@ fn write(value: &Value, text: &mut String) {
     }
 }
 
-/// Lays an image's own settings over those of what it is made from, as Docker does.
-pub(crate) fn merge(parent: &ImageConfig, own: &ImageConfig) -> ImageConfig {
-    let or = |own: &str, parent: &str| if own.is_empty() { parent.to_owned() } else { own.to_owned() };
-    let union = |parent: &[String], own: &[String]| {
-        let mut all = [parent, own].concat();
-        all.sort();
-        all.dedup();
-        all
-    };
-    let mut merged = ImageConfig {
-        env: parent.env.clone(),
-        labels: parent.labels.clone(),
-        workdir: or(&own.workdir, &parent.workdir),
-        user: or(&own.user, &parent.user),
-        stop_signal: or(&own.stop_signal, &parent.stop_signal),
-        expose: union(&parent.expose, &own.expose),
-        volumes: union(&parent.volumes, &own.volumes),
-        ..ImageConfig::default()
-    };
-    merged.env.extend(own.env.clone());
-    merged.labels.extend(own.labels.clone());
-    let new_entrypoint = !own.entrypoint.is_empty();
-    merged.entrypoint = if new_entrypoint { own.entrypoint.clone() } else { parent.entrypoint.clone() };
-    // The parent's arguments were for the parent's program.
-    let inherits = own.command.is_empty() && !new_entrypoint;
-    merged.command = if inherits { parent.command.clone() } else { own.command.clone() };
-    merged
-}
-
 #[cfg(test)]
 mod tests {
+    use kiln_model::image::ImageConfig;
+
     use super::*;
     use crate::hashing::sha256;
 
@@ -197,6 +194,7 @@ mod tests {
             expose: vec!["80/tcp".into()],
             ..ImageConfig::default()
         };
+        let settings = Settings { run: settings, ..Settings::default() };
         let text =
             String::from_utf8(config(&settings, &history, 0)).unwrap().replace(&digest.to_string(), "D");
         let arch = format!("\"architecture\":\"{ARCH}\"");
@@ -210,14 +208,5 @@ mod tests {
             text,
             r#"{"config":{"digest":"D","mediaType":"application/vnd.oci.image.config.v1+json","size":9},"layers":[{"digest":"D","mediaType":"application/vnd.oci.image.layer.v1.tar+zstd","size":5}],"mediaType":"application/vnd.oci.image.manifest.v1+json","schemaVersion":2}"#
         );
-    }
-
-    #[test]
-    fn an_own_entrypoint_drops_the_parents_command() {
-        let parent = ImageConfig { command: vec!["sh".into()], user: "a".into(), ..ImageConfig::default() };
-        let own = ImageConfig { entrypoint: vec!["/app".into()], ..ImageConfig::default() };
-        let merged = merge(&parent, &own);
-        assert!(merged.command.is_empty() && merged.user == "a");
-        assert_eq!(merge(&parent, &ImageConfig::default()).command, ["sh"]);
     }
 }

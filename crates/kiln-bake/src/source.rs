@@ -51,6 +51,15 @@ pub enum SourceError {
     /// `.kilnignore` is malformed.
     #[error(".kilnignore is malformed")]
     Ignore(#[source] GlobError),
+    /// A `.dockerignore` is malformed.
+    #[error("{} is malformed", path.display())]
+    DockerIgnore {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: GlobError,
+    },
     /// There are too many files.
     #[error("{} holds more than a million files", path.display())]
     TooMany {
@@ -89,6 +98,8 @@ pub(crate) enum SourceKind {
     /// A regular file; its digest is known where a snapshot was taken.
     File {
         digest: Option<Digest>,
+        /// In bytes, when it was listed.
+        size: u64,
     },
     Symlink {
         target: Vec<u8>,
@@ -108,7 +119,7 @@ impl SourceFiles {
         let ignore = Ignore::new("").expect("no rules are well-formed rules");
         let mut all = Self { origin, files, ignore };
         let path = TreePath::parse(IGNORE_FILE).expect("a constant path is valid");
-        if let Some(SourceFile { kind: SourceKind::File { digest }, .. }) = all.files.get(&path) {
+        if let Some(SourceFile { kind: SourceKind::File { digest, .. }, .. }) = all.files.get(&path) {
             let mut text = String::new();
             let reader = all.open_file(&path, *digest)?;
             let failed = |source| SourceError::Read { path: IGNORE_FILE.into(), source };
@@ -191,7 +202,7 @@ fn list_folder(root: &Path) -> Result<BTreeMap<TreePath, SourceFile>, SourceErro
                     target: fs::read_link(&place).map_err(failed)?.into_os_string().into_vec(),
                 }
             } else if meta.is_file() {
-                SourceKind::File { digest: None }
+                SourceKind::File { digest: None, size: meta.len() }
             } else {
                 // Sockets and pipes are of a running program, not of a stack.
                 continue;
@@ -218,7 +229,7 @@ fn list_snapshot(
             files.entry(path).or_insert(SourceFile { executable: true, kind: SourceKind::Folder });
         }
         let kind = match file.kind {
-            SnapshotKind::File { digest, .. } => SourceKind::File { digest: Some(digest) },
+            SnapshotKind::File { digest, size } => SourceKind::File { digest: Some(digest), size },
             SnapshotKind::Symlink { target } => SourceKind::Symlink { target },
             SnapshotKind::Dir => SourceKind::Folder,
         };

@@ -107,12 +107,15 @@ impl Workbench {
         batch.commit().map_err(CaptureError::Put)?;
         if clocked {
             clock::uninstall(tree, had, &store.objects)?;
+        } else if !had {
+            tree.remove(&own);
         }
         Ok(())
     }
 }
 
-fn assemble(store: &Store, tree: &Digest) -> Result<std::os::fd::OwnedFd, AssembleError> {
+/// Mounts a tree so that an overlay can lie over it.
+pub(crate) fn assemble(store: &Store, tree: &Digest) -> Result<std::os::fd::OwnedFd, AssembleError> {
     let mut refused = None;
     for strategy in STRATEGIES {
         match store.trees.assemble_with(tree, strategy) {

@@ -58,6 +58,33 @@ pub struct Label {
 }
 
 impl Diagnostic {
+    /// An error about text in another language than HCL, shown like any other. `path` is that of a text in `sources`.
+    pub fn of_text(
+        sources: &SourceSet,
+        path: &str,
+        span: Range<usize>,
+        code: &'static str,
+        message: &str,
+        help: Option<String>,
+    ) -> Self {
+        let position = sources.by_path(path).map(|file| file.position(span.start));
+        let label = position.map(|(line, column)| Label {
+            file: path.to_owned(),
+            span,
+            line,
+            column,
+            text: String::new(),
+        });
+        Self {
+            severity: Severity::Error,
+            code,
+            message: message.to_owned(),
+            labels: label.into_iter().collect(),
+            help,
+            redacted: Arc::default(),
+        }
+    }
+
     /// Returns the text for a reader: the message, each place with its source line underlined, and the help.
     ///
     /// Ends with a newline. Colour is ANSI.

@@ -60,6 +60,37 @@ pub enum ImageSource {
     Base(BaseName),
     /// Another image of the same stack.
     Image(ImageName),
+    /// A Dockerfile of the stack folder.
+    Dockerfile(Box<DockerfileSource>),
+}
+
+/// A Dockerfile with what it may take from outside of its context.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DockerfileSource {
+    /// A folder that holds a `Dockerfile`, or a Dockerfile; relative to the stack folder.
+    pub path: String,
+    /// The folder whose files it may copy, relative to the stack folder; none means the Dockerfile's own.
+    pub context: Option<String>,
+    /// The stage that is made, by name or number; none means the last.
+    pub target: Option<String>,
+    /// Values of its ARGs.
+    pub args: BTreeMap<String, String>,
+    /// What a `FROM` or `--from` means, by the name that it uses.
+    pub contexts: BTreeMap<String, ImageSource>,
+    /// Whether its commands may reach the network: what they fetch makes the image unproven.
+    pub network: bool,
+}
+
+impl ImageSource {
+    /// Iterates over all that is made before: itself where it is a base or an image, and what a Dockerfile names.
+    pub fn parents(&self) -> impl Iterator<Item = &ImageSource> {
+        let contexts = match self {
+            Self::Dockerfile(source) => Some(source.contexts.values()),
+            _ => None,
+        };
+        let own = (!matches!(self, Self::Dockerfile(_))).then_some(self);
+        own.into_iter().chain(contexts.into_iter().flatten())
+    }
 }
 
 /// One step of a recipe.

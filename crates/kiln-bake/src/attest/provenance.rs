@@ -3,10 +3,13 @@
 //! Source: slsa.dev's "Provenance" 1.0, and in-toto's attestation framework 1.0. The statement follows from recipe, lock and copied
 //! files: it has no time and no name of the machine.
 
-use kiln_model::ImageName;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
 use kiln_model::image::{Image, ImageConfig};
-use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep, RunStep};
+use kiln_model::recipe::{CopyStep, DockerfileSource, ImageRecipe, ImageSource, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
+use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::Store;
 use serde_json::{Value, json};
 
@@ -19,6 +22,7 @@ use crate::lock::{Lock, LockedBase};
 use crate::normalise::NORMALISERS;
 use crate::oci::canonical;
 use crate::source::{Source, SourceFiles};
+use crate::stage::inputs;
 
 /// The words of this kind of provenance.
 const BUILD_TYPE: &str = "urn:kiln:bake:v1";
@@ -38,35 +42,29 @@ pub(super) fn statement(
     name: &ImageName,
     image: &Image,
 ) -> Result<Vec<u8>, AttestError> {
-    let (recipes, base) = chain(stack, name)?;
+    let (recipes, bases) = chain(stack, name)?;
     let mut dependencies = Vec::new();
-    let locked = base.as_ref().and_then(|base| Some((base, lock.bases.get(base)?)));
-    if let Some((base, locked)) = locked {
+    let locked: Vec<_> = bases.iter().filter_map(|base| Some((base, lock.bases.get(base)?))).collect();
+    for (base, locked) in &locked {
         dependencies.extend(of_base(base.as_str(), locked));
     }
-    let mut files = None;
-    for step in recipes.iter().flat_map(|(_, recipe)| &recipe.steps) {
-        if let RecipeStep::Copy(copy) = step {
-            let files = match &files {
-                Some(files) => files,
-                None => files.insert(SourceFiles::open(source, &store.snapshots)?),
-            };
-            dependencies.extend(of_copy(copy, &Pick::new(copy, files)?));
-        }
-    }
-    let has_runs =
-        recipes.iter().flat_map(|(_, recipe)| &recipe.steps).any(|step| matches!(step, RecipeStep::Run(_)));
+    dependencies.extend(of_files(store, source, &recipes)?);
+    // A Dockerfile may have a RUN: what would be normalised after one is listed.
+    let has_runs = recipes.iter().any(|(_, recipe)| {
+        matches!(recipe.from, ImageSource::Dockerfile(_))
+            || recipe.steps.iter().any(|step| matches!(step, RecipeStep::Run(_)))
+    });
     let normalisers: Vec<&str> = NORMALISERS
         .iter()
-        .filter(|rule| locked.is_some() || has_runs && rule.after_steps)
+        .filter(|rule| !locked.is_empty() || has_runs && rule.after_steps)
         .map(|rule| rule.name)
         .collect();
     let recipe: Vec<Value> = recipes.iter().map(|(name, recipe)| of_recipe(name, recipe)).collect();
     let recipe = Value::Array(recipe);
     let digest = sha256(&canonical(&recipe)).hex();
     let mut internal = json!({ "normalisers": normalisers, "unproven": image.unproven });
-    if let Some((_, locked)) = locked {
-        internal["clock"] = json!(calendar::iso(locked.locked_at));
+    if let Some(latest) = locked.iter().map(|(_, locked)| locked.locked_at).max() {
+        internal["clock"] = json!(calendar::iso(latest));
     }
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
@@ -97,26 +95,74 @@ pub(super) fn statement(
 
 type Recipes<'a> = Vec<(&'a ImageName, &'a ImageRecipe)>;
 
-/// Returns the recipes that led to an image, the first first, and the base that they began with.
+/// Returns the recipes that led to an image, the first first, and the bases that they began with.
 fn chain<'a>(
     stack: &'a Stack,
     name: &'a ImageName,
-) -> Result<(Recipes<'a>, Option<kiln_model::BaseName>), AttestError> {
-    let mut recipes = Vec::new();
-    let (mut next, mut base) = (Some(name), None);
-    // A bake has found that none is made from itself; the bound is for whoever did not bake.
-    while let Some(name) = next.take().filter(|_| recipes.len() <= stack.images.len()) {
+) -> Result<(Recipes<'a>, BTreeSet<BaseName>), AttestError> {
+    let mut recipes: Recipes<'a> = Vec::new();
+    let (mut next, mut bases) = (vec![name], BTreeSet::new());
+    while let Some(name) = next.pop() {
         let (name, recipe) =
             stack.images.get_key_value(name).ok_or_else(|| AttestError::UnknownImage(name.clone()))?;
+        // Several may be made from one: it stands before all of them. A bake has found that none is made from itself; the bound
+        // is for whoever did not bake.
+        if recipes.len() > stack.images.len().pow(2) {
+            break;
+        }
         recipes.push((name, recipe));
-        match &recipe.from {
-            ImageSource::Scratch => {}
-            ImageSource::Base(from) => base = Some(from.clone()),
-            ImageSource::Image(parent) => next = Some(parent),
+        for source in recipe.from.parents() {
+            match source {
+                ImageSource::Base(from) => drop(bases.insert(from.clone())),
+                ImageSource::Image(parent) => next.push(parent),
+                ImageSource::Scratch | ImageSource::Dockerfile(_) => {}
+            }
         }
     }
     recipes.reverse();
-    Ok((recipes, base))
+    let mut seen = BTreeSet::new();
+    recipes.retain(|(name, _)| seen.insert(*name));
+    Ok((recipes, bases))
+}
+
+/// The files of the stack folder that went into recipes, or may have through a Dockerfile.
+fn of_files(store: &Store, source: &Source, recipes: &Recipes<'_>) -> Result<Vec<Value>, AttestError> {
+    let mut dependencies = Vec::new();
+    let mut files = None;
+    for (_, recipe) in recipes {
+        let copies = recipe.steps.iter().filter_map(|step| match step {
+            RecipeStep::Copy(copy) => Some(copy),
+            RecipeStep::Run(_) => None,
+        });
+        let copies: Vec<&CopyStep> = copies.collect();
+        if copies.is_empty() && !matches!(recipe.from, ImageSource::Dockerfile(_)) {
+            continue;
+        }
+        let files = match &files {
+            Some(files) => files,
+            None => files.insert(Arc::new(SourceFiles::open(source, &store.snapshots)?)),
+        };
+        if let ImageSource::Dockerfile(source) = &recipe.from {
+            dependencies.extend(of_dockerfile(source, files)?);
+        }
+        for copy in copies {
+            dependencies.extend(of_copy(copy, &Pick::new(copy, files)?));
+        }
+    }
+    Ok(dependencies)
+}
+
+/// A Dockerfile, and all that it may copy.
+fn of_dockerfile(source: &DockerfileSource, files: &Arc<SourceFiles>) -> Result<Vec<Value>, AttestError> {
+    let inputs = inputs(files, source)?;
+    let one =
+        |(path, digest): &(String, Digest)| json!({ "digest": { "sha256": digest.hex() }, "name": path });
+    if inputs.len() <= FILES_MAX {
+        return Ok(inputs.iter().map(one).collect());
+    }
+    let lines: String = inputs.iter().map(|(path, digest)| format!("{path} {digest}\n")).collect();
+    let name = format!("{} files of the context of `{}`", inputs.len(), source.path);
+    Ok(vec![json!({ "digest": { "sha256": sha256(lines.as_bytes()).hex() }, "name": name })])
 }
 
 fn of_base<'a>(name: &'a str, locked: &'a LockedBase) -> impl Iterator<Item = Value> + 'a {
@@ -159,13 +205,30 @@ fn of_copy(step: &CopyStep, pick: &Pick) -> Vec<Value> {
 }
 
 fn of_recipe(name: &ImageName, recipe: &ImageRecipe) -> Value {
-    let from = match &recipe.from {
-        ImageSource::Scratch => "scratch".to_owned(),
-        ImageSource::Base(base) => format!("base {base}"),
-        ImageSource::Image(image) => format!("image {image}"),
-    };
+    let from = of_source(&recipe.from);
     let steps: Vec<Value> = recipe.steps.iter().map(of_step).collect();
     json!({ "config": of_config(&recipe.config), "from": from, "image": name.as_str(), "steps": steps })
+}
+
+fn of_source(source: &ImageSource) -> Value {
+    match source {
+        ImageSource::Scratch => json!("scratch"),
+        ImageSource::Base(base) => json!(format!("base {base}")),
+        ImageSource::Image(image) => json!(format!("image {image}")),
+        ImageSource::Dockerfile(source) => {
+            let DockerfileSource { path, context, target, args, contexts, network } = source.as_ref();
+            let contexts: BTreeMap<&String, Value> =
+                contexts.iter().map(|(name, source)| (name, of_source(source))).collect();
+            json!({
+                "args": args,
+                "context": context,
+                "contexts": contexts,
+                "dockerfile": path,
+                "network": network,
+                "target": target,
+            })
+        }
+    }
 }
 
 fn of_step(step: &RecipeStep) -> Value {

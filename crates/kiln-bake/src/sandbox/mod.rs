@@ -44,6 +44,29 @@ pub(crate) struct Invocation<'a> {
     pub(crate) network: bool,
     /// How long it may take.
     pub(crate) timeout: Duration,
+    /// What it sees beside its root.
+    pub(crate) mounts: &'a [SandboxMount],
+}
+
+/// Something that a command sees beside its root.
+#[derive(Debug)]
+pub(crate) struct SandboxMount {
+    /// It, mounted and attached nowhere.
+    pub(crate) tree: OwnedFd,
+    /// What of it is meant, a name in its root; none means all.
+    pub(crate) inner: Option<&'static str>,
+    /// Where: an absolute path of the root that is shown, which is there and goes through no link.
+    pub(crate) target: Vec<u8>,
+    pub(crate) access: Access,
+}
+
+/// What a command may do with a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    Write,
+    /// It writes, and nobody sees it afterwards.
+    Forgotten,
 }
 
 /// Whom a step runs as.
@@ -188,8 +211,11 @@ fn prepare(
     }
     let nul = |_| io::Error::new(io::ErrorKind::InvalidInput, "a path has a NUL byte");
     let workdir = if invocation.workdir.is_empty() { "/" } else { invocation.workdir };
+    let mounts = invocation.mounts.iter().enumerate();
+    let mounts = mounts.map(|(index, mount)| prepare_mount(index, mount, work)).collect::<io::Result<_>>()?;
     Ok(sys::Jail {
         lower,
+        mounts,
         folder: CString::new(work.as_os_str().as_bytes()).map_err(nul)?,
         network: invocation.network,
         workdir: CString::new(workdir).map_err(nul)?,
@@ -198,6 +224,38 @@ fn prepare(
         groups: invocation.user.groups.clone(),
         join,
         filters: Filters::compile().map_err(io::Error::other)?,
+    })
+}
+
+fn prepare_mount(index: usize, mount: &SandboxMount, work: &Path) -> io::Result<sys::Mount> {
+    let text = |bytes: Vec<u8>| {
+        CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path has a NUL byte"))
+    };
+    let over = match mount.access {
+        Access::Forgotten => {
+            let name = |part: &str| format!("mount{index}.{part}");
+            for part in ["lower", "upper", "work", "root"] {
+                fs::create_dir(work.join(name(part)))?;
+            }
+            let [lower, upper, scratch] = ["lower", "upper", "work"].map(name);
+            let shown = mount.inner.map_or(lower.clone(), |name| format!("{lower}/{name}"));
+            let options = format!(
+                "lowerdir={shown},upperdir={upper},workdir={scratch},volatile,redirect_dir=off,metacopy=off,index=off,xino=off"
+            );
+            let [lower, place, options] = [lower, name("root"), options].map(|name| text(name.into_bytes()));
+            Some(sys::Over { lower: lower?, place: place?, options: options? })
+        }
+        Access::Read | Access::Write => None,
+    };
+    // An overlay shows it already.
+    let inner = mount.inner.filter(|_| over.is_none());
+    let inner = inner.map(|name| text(format!("/dev/.kiln/{name}").into_bytes())).transpose()?;
+    Ok(sys::Mount {
+        tree: mount.tree.try_clone()?,
+        inner,
+        target: text(mount.target.clone())?,
+        read_only: mount.access == Access::Read,
+        over,
     })
 }
 
@@ -280,6 +338,7 @@ mod tests {
             user: User::default(),
             network: false,
             timeout: Duration::from_secs(60),
+            mounts: &[],
         };
         change(&mut invocation);
         let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
@@ -342,6 +401,7 @@ mod tests {
                 user: User::default(),
                 network: false,
                 timeout: Duration::from_secs(60),
+                mounts: &[],
             };
             let group = Group::find(StepLimits::default()).unwrap();
             (run(&invocation, lower, work.path(), &group, &Cancel::default()), work)

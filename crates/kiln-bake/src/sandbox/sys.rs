@@ -38,6 +38,8 @@ const KEPT_CAPABILITIES: [libc::c_ulong; 13] = [
 pub(super) struct Jail {
     /// The lower tree, mounted and attached nowhere.
     pub(super) lower: OwnedFd,
+    /// What is attached to the root.
+    pub(super) mounts: Vec<Mount>,
     /// The work folder: `lower`, `upper`, `work` and `root` in it.
     pub(super) folder: CString,
     /// Whether the host's network stays.
@@ -52,6 +54,28 @@ pub(super) struct Jail {
     pub(super) join: Vec<File>,
     /// What it is refused.
     pub(super) filters: Filters,
+}
+
+/// Something that is attached to the root.
+#[derive(Debug)]
+pub(super) struct Mount {
+    /// It, attached nowhere.
+    pub(super) tree: OwnedFd,
+    /// What of it is meant, below `/dev/.kiln`; none means all.
+    pub(super) inner: Option<CString>,
+    /// Where, from the new root.
+    pub(super) target: CString,
+    pub(super) read_only: bool,
+    /// What takes what is written, where that is forgotten.
+    pub(super) over: Option<Over>,
+}
+
+/// An overlay for one mount: folders of the work folder, and its options.
+#[derive(Debug)]
+pub(super) struct Over {
+    pub(super) lower: CString,
+    pub(super) place: CString,
+    pub(super) options: CString,
 }
 
 /// Makes `command` run in a jail of its own.
@@ -168,6 +192,9 @@ fn change_root(jail: &Jail) -> io::Result<()> {
         );
         check(moved, c"attach the tree")?;
         mount(Some(c"overlay"), c"root", Some(c"overlay"), 0, Some(OVERLAY), c"mount the overlay")?;
+        for mounted in &jail.mounts {
+            lay_over(mounted)?;
+        }
         let old = libc::open(c"/".as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
         check(old.into(), c"open the old root")?;
         check(libc::chdir(c"root".as_ptr()).into(), c"enter the root")?;
@@ -175,6 +202,59 @@ fn change_root(jail: &Jail) -> io::Result<()> {
         // The old root now lies over the new one, and relative paths are the host's until it is taken away.
         check(libc::fchdir(old).into(), c"keep the old root")
     }
+}
+
+/// Lays an overlay over a mount whose changes are forgotten; its descriptor is that of the overlay afterwards.
+fn lay_over(mounted: &Mount) -> io::Result<()> {
+    let Some(over) = &mounted.over else { return Ok(()) };
+    attach(mounted.tree.as_raw_fd(), &over.lower)?;
+    mount(Some(c"overlay"), &over.place, Some(c"overlay"), 0, Some(&over.options), c"mount an overlay")?;
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    // SAFETY: the pointer is that of a C string that outlives the call, and both descriptors are open.
+    unsafe {
+        let tree = libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, over.place.as_ptr(), flags);
+        check(tree, c"take up an overlay")?;
+        let kept = libc::dup3(tree as RawFd, mounted.tree.as_raw_fd(), libc::O_CLOEXEC);
+        check(kept.into(), c"keep an overlay")
+    }
+}
+
+/// Attaches a mount to a folder or file.
+fn attach(tree: RawFd, target: &CStr) -> io::Result<()> {
+    // SAFETY: both pointers are those of C strings that outlive the call.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree,
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            target.as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    check(moved, c"attach a mount")
+}
+
+/// Attaches a mount of the step, or what of it is meant.
+fn attach_mount(mounted: &Mount) -> io::Result<()> {
+    match &mounted.inner {
+        None => attach(mounted.tree.as_raw_fd(), &mounted.target)?,
+        Some(inner) => {
+            // SAFETY: every pointer is that of a C string that outlives the call.
+            unsafe {
+                check(libc::mkdir(c"/dev/.kiln".as_ptr(), 0o700).into(), c"make a place for a mount")?;
+                attach(mounted.tree.as_raw_fd(), c"/dev/.kiln")?;
+                mount(Some(inner), &mounted.target, None, libc::MS_BIND, None, c"attach part of a mount")?;
+                check(libc::umount2(c"/dev/.kiln".as_ptr(), libc::MNT_DETACH).into(), c"leave a mount")?;
+                check(libc::rmdir(c"/dev/.kiln".as_ptr()).into(), c"leave a mount")?;
+            }
+        }
+    }
+    if mounted.read_only {
+        let flags = libc::MS_BIND | libc::MS_REMOUNT | libc::MS_RDONLY;
+        mount(None, &mounted.target, None, flags, None, c"make a mount read-only")?;
+    }
+    Ok(())
 }
 
 const DEVICES: [(&CStr, u32, u32); 6] = [
@@ -239,6 +319,9 @@ fn furnish(jail: &Jail) -> io::Result<()> {
     }
     for path in MASKED_PATHS {
         let _ = mount(Some(c"/dev/null"), path, None, libc::MS_BIND, None, c"");
+    }
+    for mounted in &jail.mounts {
+        attach_mount(mounted)?;
     }
     // SAFETY: every pointer is that of a C string that outlives the call.
     unsafe {

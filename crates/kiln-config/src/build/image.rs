@@ -1,11 +1,12 @@
 //! Bases and images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::image::ImageConfig;
 use kiln_model::instance::Probe;
 use kiln_model::recipe::{
-    BaseRecipe, CopyStep, DebianBase, DebianVariant, ImageRecipe, ImageSource, ImageTest, RecipeStep, RunStep,
+    BaseRecipe, CopyStep, DebianBase, DebianVariant, DockerfileSource, ImageRecipe, ImageSource, ImageTest,
+    RecipeStep, RunStep,
 };
 use kiln_model::{BaseName, ImageName, Millis};
 
@@ -127,29 +128,44 @@ fn refuse_cycles(
     recipes: &BTreeMap<ImageName, ImageRecipe>,
     places: &BTreeMap<ImageName, Span>,
 ) {
-    let parent = |name: &ImageName| match recipes.get(name).map(|r| &r.from) {
-        Some(ImageSource::Image(parent)) => Some(parent.clone()),
-        _ => None,
-    };
-    let mut checked = std::collections::BTreeSet::new();
+    let mut checked = BTreeSet::new();
     for start in recipes.keys() {
-        let mut path = vec![start.clone()];
-        while let Some(next) = path.last().and_then(parent).filter(|n| !checked.contains(n)) {
-            if let Some(from) = path.iter().position(|n| *n == next) {
+        // Each with what it is made from and has not been looked at.
+        let mut path: Vec<(ImageName, Vec<ImageName>)> = vec![(start.clone(), parents(recipes, start))];
+        while let Some((name, left)) = path.last_mut() {
+            let Some(next) = left.pop() else {
+                checked.insert(name.clone());
+                path.pop();
+                continue;
+            };
+            if let Some(from) = path.iter().position(|(name, _)| *name == next) {
+                let on_the_way = path[from..].iter().map(|(name, _)| name);
                 let names: Vec<String> =
-                    path[from..].iter().chain([&next]).map(|n| format!("image.{n}")).collect();
+                    on_the_way.chain([&next]).map(|name| format!("image.{name}")).collect();
                 let message = format!("{} starts from itself: {}", names[0], names.join(" -> "));
                 let mut problem = Problem::new("cycle", places[&next], message);
-                for name in &path[from + 1..] {
+                for (name, _) in &path[from + 1..] {
                     problem = problem.also(places[name], "starts from it");
                 }
                 context.report(problem);
+                checked.extend(path.into_iter().map(|(name, _)| name));
                 break;
             }
-            path.push(next);
+            if !checked.contains(&next) {
+                let above = parents(recipes, &next);
+                path.push((next, above));
+            }
         }
-        checked.extend(path);
     }
+}
+
+/// The images that an image is made from.
+fn parents(recipes: &BTreeMap<ImageName, ImageRecipe>, name: &ImageName) -> Vec<ImageName> {
+    let image = |source: &ImageSource| match source {
+        ImageSource::Image(name) => Some(name.clone()),
+        _ => None,
+    };
+    recipes.get(name).into_iter().flat_map(|recipe| recipe.from.parents().filter_map(image)).collect()
 }
 
 fn recipe(
@@ -190,19 +206,45 @@ fn recipe(
     Some(ImageRecipe { from: from?, steps, config, tests })
 }
 
+/// What belongs to a Dockerfile alone.
+const OF_DOCKERFILES: [&str; 5] = ["context", "target", "args", "contexts", "network"];
+
 fn source(reader: Reader<'_>) -> Option<ImageSource> {
+    if reader.has("dockerfile") {
+        if reader.has("from") {
+            let message = format!("{} has both `from` and `dockerfile`", reader.owner);
+            let help = "a Dockerfile says itself what it starts from; `contexts` gives it bases and images";
+            reader.report(Problem::new("wrong-value", reader.span("from"), message).help(help));
+        }
+        return dockerfile(reader).map(|source| ImageSource::Dockerfile(Box::new(source)));
+    }
+    for name in OF_DOCKERFILES.into_iter().filter(|name| reader.has(name)) {
+        let message = format!("`{name}` of {} means nothing without `dockerfile`", reader.owner);
+        reader.report(Problem::new("wrong-value", reader.span(name), message));
+    }
+    if !reader.has("from") {
+        let message = format!("{} does not say what it starts from", reader.owner);
+        let help = "set `from`, or `dockerfile`";
+        reader.report(Problem::new("missing-attribute", reader.header, message).help(help));
+        return None;
+    }
     let (value, expr) = reader.value("from")?;
+    part(reader, "from", &value, expr.span)
+}
+
+/// A base, an image, or nothing.
+fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<ImageSource> {
     match &value.kind {
         Kind::String(text) if &**text == "scratch" => Some(ImageSource::Scratch),
         Kind::String(text) => {
             let message = format!("images from a registry (\"{text}\") are not supported by this version");
             let help = "start from `base.debian.NAME`, `image.NAME` or \"scratch\"";
-            reader.report(Problem::new("not-supported", expr.span, message).help(help));
+            reader.report(Problem::new("not-supported", span, message).help(help));
             None
         }
         _ => {
             let kinds = ["base", "image"];
-            let reference = reader.expect_reference("from", &value, expr.span, &kinds, "base.debian.NAME")?;
+            let reference = reader.expect_reference(name, value, span, &kinds, "base.debian.NAME")?;
             if reference.kind == "base" {
                 reference.name.parse().ok().map(ImageSource::Base)
             } else {
@@ -210,6 +252,33 @@ fn source(reader: Reader<'_>) -> Option<ImageSource> {
             }
         }
     }
+}
+
+fn dockerfile(reader: Reader<'_>) -> Option<DockerfileSource> {
+    let path = |name: &str| {
+        reader.parsed(name, "\"./web\"", |text| {
+            inside(text).ok_or_else(|| format!("\"{text}\" leaves the stack folder"))
+        })
+    };
+    let mut contexts = BTreeMap::new();
+    if reader.has("contexts") {
+        for (key, value, span) in reader.entries("contexts", "a map of bases and images")? {
+            let name = format!("contexts.{key}");
+            contexts.extend(part(reader, &name, &value, span).map(|source| (key, source)));
+        }
+    }
+    let target = reader.parsed("target", "\"release\"", |text| match text {
+        "" => Err("it names no stage".to_owned()),
+        text => Ok(text.to_owned()),
+    });
+    Some(DockerfileSource {
+        path: path("dockerfile")?,
+        context: path("context"),
+        target,
+        args: reader.env("args").unwrap_or_default(),
+        contexts,
+        network: reader.bool("network").unwrap_or(false),
+    })
 }
 
 /// `user`, `user:group`, `uid` or `uid:gid`.

@@ -31,8 +31,39 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
         attribute(
             "from",
             "base, image or `\"scratch\"`",
-            "",
+            "`dockerfile`",
             "What it starts from: `base.KIND.NAME`, `image.NAME`, or `\"scratch\"` for nothing.",
+        ),
+        attribute(
+            "dockerfile",
+            "path",
+            "`from`",
+            "A folder of the stack folder that holds a `Dockerfile`, or the path of a Dockerfile. An image has this or `from`. See [dockerfile.md](dockerfile.md).",
+        ),
+        attribute(
+            "context",
+            "path",
+            "the folder of the Dockerfile",
+            "With `dockerfile`: the folder whose files it may copy.",
+        ),
+        attribute(
+            "target",
+            "string",
+            "the last stage",
+            "With `dockerfile`: the stage that the image is, by name or number.",
+        ),
+        attribute("args", "map of strings", "{}", "With `dockerfile`: values of its ARGs."),
+        attribute(
+            "contexts",
+            "map of bases, images and `\"scratch\"`",
+            "{}",
+            "With `dockerfile`: what a name means that it uses in `FROM`, `COPY --from` or a mount.",
+        ),
+        attribute(
+            "network",
+            "bool",
+            "false",
+            "With `dockerfile`: whether its commands may use the network. What they fetch makes the image unproven.",
         ),
         attribute(
             "command",

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_bake::{
-    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError, attest,
+    BakeError, Baker, BakerOptions, Cancel, CopyError, DockerfileProblem, IGNORE_FILE, Lock, Report, Source,
+    StepError, attest,
 };
+use kiln_config::{Diagnostic, SourceSet};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
@@ -270,13 +272,15 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         return Failure::failed("called off; what runs was not touched");
     }
     let step = match error {
+        BakeError::Dockerfile { problems } => return dockerfile_failure(problems),
         BakeError::Step { source, .. } => Some(source.as_ref()),
         _ => None,
     };
     let kind = match step {
+        None if matches!(error, BakeError::NoDockerfile { .. }) => Kind::Config,
         // What the stack says does not fit its own files.
         Some(StepError::Copy(CopyError::Source(_) | CopyError::Put(_))) => Kind::External,
-        Some(StepError::Copy(_) | StepError::Account(_)) => Kind::Config,
+        Some(StepError::Copy(_) | StepError::Account(_) | StepError::Archive(_)) => Kind::Config,
         _ => Kind::External,
     };
     let mut failure = Failure::new(kind, "the images can't be baked").caused_by(error);
@@ -293,4 +297,19 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         (Some(hint), _) => failure.hint(hint),
         (None, _) => failure,
     }
+}
+
+/// What is wrong with Dockerfiles is shown as what is wrong with the stack is.
+fn dockerfile_failure(problems: &[DockerfileProblem]) -> Failure {
+    let texts = problems.iter().map(|problem| (problem.file.clone(), problem.text.to_string()));
+    let sources: SourceSet = texts.collect::<BTreeMap<_, _>>().into_iter().collect();
+    let report: Vec<String> = problems
+        .iter()
+        .map(|problem| {
+            let DockerfileProblem { file, span, message, help, .. } = problem;
+            Diagnostic::of_text(&sources, file, span.clone(), "dockerfile", message, help.clone())
+                .render(&sources, false)
+        })
+        .collect();
+    Failure::diagnostics(report.join("\n"), problems.len())
 }

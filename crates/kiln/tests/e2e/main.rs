@@ -6,6 +6,7 @@
 
 mod audit;
 mod disk;
+mod dockerfile;
 mod edge_kills;
 mod faults;
 mod load;

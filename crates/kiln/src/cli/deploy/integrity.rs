@@ -2,7 +2,7 @@
 
 use kiln_bake::{BakeError, CopyError, SourceError, StepError};
 use kiln_model::{Digest, ImageName};
-use kiln_store::trees::PutTreeError;
+use kiln_store::trees::{AssembleError, PutTreeError};
 use kiln_store::{Damage, PutError, ReadError, Store};
 
 use crate::cli::failure::Failure;
@@ -41,6 +41,7 @@ pub(crate) fn culprit(error: &BakeError) -> Option<Digest> {
         BakeError::Source(error) => source(error),
         BakeError::Step { source: step, .. } => match step.as_ref() {
             StepError::Read(error) | StepError::PutTree(PutTreeError::Read(error)) => read(error),
+            StepError::Assemble(AssembleError::Read(error)) => read(error),
             StepError::Copy(CopyError::Source(error)) => source(error),
             StepError::Copy(CopyError::Put(PutError::Mismatch { expected, .. })) => Some(*expected),
             // A reader that verifies what passes has no other way to say it.

@@ -204,8 +204,17 @@ impl Inputs<'_> {
         if !files.is_empty() {
             why.push(format!("files changed: {}", files_text(&files)));
         }
-        match &recipe.from {
-            ImageSource::Scratch => {}
+        for source in recipe.from.parents() {
+            self.reasons_of(source, seen, why);
+        }
+    }
+
+    /// Collects why what an image starts from would come out differently.
+    fn reasons_of(&self, source: &ImageSource, seen: &mut BTreeSet<ImageName>, why: &mut Vec<String>) {
+        let old = self.last.and_then(|last| last.stack.as_ref());
+        match source {
+            // A Dockerfile's files are those of the image itself.
+            ImageSource::Scratch | ImageSource::Dockerfile(_) => {}
             ImageSource::Image(from) => {
                 if let Some(recipe) = self.declared.stack.images.get(from) {
                     self.reasons(from, recipe, seen, why);
@@ -229,18 +238,19 @@ impl Inputs<'_> {
     fn changed_files(&self, recipe: &ImageRecipe) -> Vec<(char, String)> {
         let empty = Listing::new();
         let old = self.last.map_or(&empty, |last| &last.listing);
-        let copies: Vec<Selection> = recipe
-            .steps
-            .iter()
-            .filter_map(|step| match step {
-                RecipeStep::Copy(copy) => Some(Selection::new(copy)),
-                RecipeStep::Run(_) => None,
-            })
-            .collect();
+        let copies = recipe.steps.iter().filter_map(|step| match step {
+            RecipeStep::Copy(copy) => Some(Selection::new(copy)),
+            RecipeStep::Run(_) => None,
+        });
+        let new = &self.declared.listing;
+        let is_file = |path: &str| {
+            let there = new.get(path.as_bytes()).or_else(|| old.get(path.as_bytes()));
+            there.is_some_and(|item| matches!(item.content, Content::File { .. }))
+        };
+        let copies: Vec<Selection> = copies.chain(Selection::of_source(&recipe.from, is_file)).collect();
         if copies.is_empty() {
             return Vec::new();
         }
-        let new = &self.declared.listing;
         let is_folder = |path: &[u8]| {
             new.get(path).or_else(|| old.get(path)).is_some_and(|item| item.content == Content::EmptyFolder)
         };
@@ -311,6 +321,18 @@ impl Selection {
         let exclude = Ignore::of_patterns(&copy.exclude).or_else(|_| Ignore::new(""));
         let exclude = exclude.expect("no rules are well-formed rules");
         Self { prefix: from, glob, exclude }
+    }
+
+    /// The files that a Dockerfile may copy, and those beside it.
+    fn of_source(source: &ImageSource, is_file: impl Fn(&str) -> bool) -> Vec<Self> {
+        let ImageSource::Dockerfile(source) = source else { return Vec::new() };
+        let folder = |prefix: &str| {
+            let exclude = Ignore::new("").expect("no rules are well-formed rules");
+            Self { prefix: prefix.to_owned(), glob: None, exclude }
+        };
+        let parent = source.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        let own = if is_file(&source.path) { parent } else { source.path.as_str() };
+        [own].into_iter().chain(source.context.as_deref()).map(folder).collect()
     }
 
     fn takes(&self, path: &str, is_folder: bool) -> bool {

@@ -1,21 +1,23 @@
 //! What is made side by side: everything after what it is made from, and nothing waits for its neighbour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Makes all of `parents`, a node and what it is made from, on some threads; returns what became of each.
+///
+/// `make` is given what its parents became.
 ///
 /// The first failure ends it: nothing is begun any more, and `stop` is called so that what runs may end early. What the others
 /// fail with for that is not told.
 ///
 /// **Contract:** every parent is a node, and nothing is made from itself, however far around.
 pub(crate) fn grow<N: Ord + Clone + Send + Sync, T: Clone + Send, E: Send>(
-    parents: &BTreeMap<N, Option<N>>,
+    parents: &BTreeMap<N, BTreeSet<N>>,
     threads: usize,
     stop: impl Fn() + Sync,
-    make: impl Fn(&N, Option<T>) -> Result<T, E> + Sync,
+    make: impl Fn(&N, BTreeMap<N, T>) -> Result<T, E> + Sync,
 ) -> Result<BTreeMap<N, T>, E> {
-    let roots = parents.iter().filter(|(_, parent)| parent.is_none());
+    let roots = parents.iter().filter(|(_, parents)| parents.is_empty());
     let growth = Growth {
         parents,
         state: Mutex::new(State {
@@ -38,7 +40,7 @@ pub(crate) fn grow<N: Ord + Clone + Send + Sync, T: Clone + Send, E: Send>(
 }
 
 struct Growth<'a, N, T, E> {
-    parents: &'a BTreeMap<N, Option<N>>,
+    parents: &'a BTreeMap<N, BTreeSet<N>>,
     state: Mutex<State<N, T, E>>,
     changed: Condvar,
 }
@@ -53,7 +55,7 @@ struct State<N, T, E> {
 }
 
 impl<N: Ord + Clone, T: Clone, E> Growth<'_, N, T, E> {
-    fn work(&self, stop: &impl Fn(), make: &impl Fn(&N, Option<T>) -> Result<T, E>) {
+    fn work(&self, stop: &impl Fn(), make: &impl Fn(&N, BTreeMap<N, T>) -> Result<T, E>) {
         while let Some((node, from)) = self.next() {
             let place = Place(self);
             let made = make(&node, from);
@@ -61,8 +63,13 @@ impl<N: Ord + Clone, T: Clone, E> Growth<'_, N, T, E> {
             match made {
                 Ok(value) => {
                     state.done.insert(node.clone(), value);
-                    let children = self.parents.iter().filter(|(_, parent)| parent.as_ref() == Some(&node));
-                    state.ready.extend(children.rev().map(|(child, _)| child.clone()));
+                    let done = |parent: &N| state.done.contains_key(parent);
+                    let children = self.parents.iter().filter(|(_, parents)| {
+                        // The last of its parents makes it ready.
+                        parents.contains(&node) && parents.iter().all(done)
+                    });
+                    let ready: Vec<N> = children.rev().map(|(child, _)| child.clone()).collect();
+                    state.ready.extend(ready);
                 }
                 Err(error) if state.failed.is_none() => {
                     (state.failed, state.ended) = (Some(error), true);
@@ -78,7 +85,7 @@ impl<N: Ord + Clone, T: Clone, E> Growth<'_, N, T, E> {
     }
 
     /// Waits until something can be made; none when all is done or something failed.
-    fn next(&self) -> Option<(N, Option<T>)> {
+    fn next(&self) -> Option<(N, BTreeMap<N, T>)> {
         let mut state = self.lock();
         loop {
             if state.ended {
@@ -86,7 +93,8 @@ impl<N: Ord + Clone, T: Clone, E> Growth<'_, N, T, E> {
             }
             if let Some(node) = state.ready.pop() {
                 state.running += 1;
-                let from = self.parents[&node].as_ref().map(|parent| state.done[parent].clone());
+                let parents = self.parents[&node].iter();
+                let from = parents.map(|parent| (parent.clone(), state.done[parent].clone())).collect();
                 return Some((node, from));
             }
             if state.running == 0 {
@@ -118,24 +126,21 @@ mod tests {
 
     use super::*;
 
-    fn parents(
-        pairs: &[(&'static str, Option<&'static str>)],
-    ) -> BTreeMap<&'static str, Option<&'static str>> {
-        pairs.iter().copied().collect()
+    fn parents(pairs: &[(&'static str, &[&'static str])]) -> BTreeMap<&'static str, BTreeSet<&'static str>> {
+        pairs.iter().map(|(node, parents)| (*node, parents.iter().copied().collect())).collect()
     }
 
     #[test]
     fn everything_is_made_from_its_parent_in_order_by_one_thread() {
-        let parents =
-            parents(&[("b", Some("a")), ("a", None), ("c", Some("b")), ("d", Some("a")), ("z", None)]);
+        let parents = parents(&[("b", &["a"]), ("a", &[]), ("c", &["b"]), ("d", &["a"]), ("z", &[])]);
         let order = Mutex::new(Vec::new());
         let done: Result<_, ()> = grow(
             &parents,
             1,
             || {},
-            |node, from: Option<String>| {
+            |node, from: BTreeMap<_, String>| {
                 order.lock().unwrap().push(*node);
-                Ok(from.unwrap_or_default() + node)
+                Ok(from.into_values().collect::<String>() + node)
             },
         );
         let made: Vec<String> = done.unwrap().into_values().collect();
@@ -144,15 +149,27 @@ mod tests {
     }
 
     #[test]
+    fn what_is_made_from_several_waits_for_all_of_them() {
+        let parents = parents(&[("a", &[]), ("b", &["a"]), ("c", &["a", "b", "z"]), ("z", &[])]);
+        for threads in [1, 3] {
+            let make = |node: &&'static str, from: BTreeMap<_, String>| {
+                Ok::<_, ()>(from.into_values().collect::<String>() + node)
+            };
+            let done = grow(&parents, threads, || {}, make).unwrap();
+            assert_eq!(done["c"], "aabzc");
+        }
+    }
+
+    #[test]
     fn neighbours_are_made_at_the_same_time() {
-        let parents = parents(&[("base", None), ("left", Some("base")), ("right", Some("base"))]);
+        let parents = parents(&[("base", &[]), ("left", &["base"]), ("right", &["base"])]);
         // Both must be there at once, or neither comes through.
         let meeting = Barrier::new(2);
         let done: Result<_, ()> = grow(
             &parents,
             8,
             || {},
-            |node, _: Option<()>| {
+            |node, _: BTreeMap<_, ()>| {
                 if *node != "base" {
                     meeting.wait();
                 }
@@ -164,13 +181,12 @@ mod tests {
 
     #[test]
     fn the_first_failure_is_told_and_ends_the_others() {
-        let parents =
-            parents(&[("bad", None), ("child", Some("bad")), ("slow", None), ("after", Some("slow"))]);
+        let parents = parents(&[("bad", &[]), ("child", &["bad"]), ("slow", &[]), ("after", &["slow"])]);
         let (stopped, meeting) = (AtomicUsize::new(0), Barrier::new(2));
         let stop = || {
             stopped.fetch_add(1, Ordering::SeqCst);
         };
-        let done = grow(&parents, 2, stop, |node, _: Option<()>| match *node {
+        let done = grow(&parents, 2, stop, |node, _: BTreeMap<_, ()>| match *node {
             "bad" => {
                 meeting.wait();
                 Err("bad failed")
@@ -191,7 +207,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "a scoped thread panicked")]
     fn a_panic_is_handed_on_instead_of_waited_for() {
-        let parents = parents(&[("a", None), ("b", Some("a"))]);
-        let _: Result<_, ()> = grow(&parents, 2, || {}, |_, _: Option<()>| panic!("a defect"));
+        let parents = parents(&[("a", &[]), ("b", &["a"])]);
+        let _: Result<_, ()> = grow(&parents, 2, || {}, |_, _: BTreeMap<_, ()>| panic!("a defect"));
     }
 }

@@ -1,0 +1,444 @@
+//! The stages of Dockerfiles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+
+use kiln_model::ImageName;
+use kiln_model::recipe::ImageSource;
+use kiln_model::stack::Stack;
+use kiln_store::tree::ResolveError;
+use kiln_store::{Entry, Meta, Tree, TreePath};
+
+use super::{Bake, Command, Made, Part, Place, UNDATED, make_workdir, parts};
+use crate::accounts::{AccountError, Accounts};
+use crate::bake_error::{BakeError, StepError};
+use crate::copy::CopyError;
+use crate::dockerfile::{
+    CopyTask, Instruction, Mounted, Origin, Plan, Problem, RunTask, SCRIPT, Scope, Task, TaskMount,
+    parse_trigger,
+};
+use crate::oci::HistoryLine;
+use crate::sandbox::{Access, SandboxMount, User};
+use crate::source::SourceFiles;
+use crate::stage::{CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, tmpfs};
+use crate::workbench::assemble;
+
+/// What of an instruction is shown while it runs: a script of many lines would fill the screen.
+const SHOWN_CHARS_MAX: usize = 160;
+
+/// The Dockerfile of an image.
+#[derive(Debug)]
+pub(super) struct Dockerfile {
+    pub(super) plan: Plan,
+    files: Arc<SourceFiles>,
+    path: TreePath,
+    folder: TreePath,
+    /// Listed when it is first needed: many stages copy from other stages only.
+    context: OnceLock<Context>,
+}
+
+impl Dockerfile {
+    /// Reads the Dockerfiles of images; all that is wrong with any of them is told at once.
+    pub(super) fn all(
+        stack: &Stack,
+        images: &BTreeSet<ImageName>,
+        files: &Arc<SourceFiles>,
+    ) -> Result<BTreeMap<ImageName, Self>, BakeError> {
+        let (mut found, mut problems) = (BTreeMap::new(), Vec::new());
+        for name in images {
+            let ImageSource::Dockerfile(source) = &stack.images[name].from else { continue };
+            let missing = || BakeError::NoDockerfile { image: name.clone(), path: source.path.clone() };
+            let (path, text) = find(files, &source.path)?.ok_or_else(missing)?;
+            let folder = match &source.context {
+                Some(folder) => TreePath::parse(folder).map_err(|_| missing())?,
+                None => path.parent().unwrap_or_default(),
+            };
+            let shown = String::from_utf8_lossy(path.as_bytes()).into_owned();
+            match Plan::new(&shown, &text, source) {
+                Ok(plan) => {
+                    let (files, context) = (files.clone(), OnceLock::new());
+                    found.insert(name.clone(), Self { plan, files, path, folder, context });
+                }
+                Err(all) => problems.extend(all),
+            }
+        }
+        if problems.is_empty() { Ok(found) } else { Err(BakeError::Dockerfile { problems }) }
+    }
+
+    fn context(&self) -> Result<&Context, BakeError> {
+        if self.context.get().is_none() {
+            let listed = Context::new(&self.files, self.folder.clone(), &self.path)?;
+            let _ = self.context.set(listed);
+        }
+        Ok(self.context.get().expect("it was set just now"))
+    }
+
+    fn problem(&self, problem: Problem) -> BakeError {
+        BakeError::Dockerfile { problems: vec![self.plan.located(problem)] }
+    }
+}
+
+/// One stage that is being made.
+struct Making<'a> {
+    image: &'a ImageName,
+    dockerfile: &'a Dockerfile,
+    /// What it is made from, its own FROM included.
+    from: &'a BTreeMap<Part, Made>,
+}
+
+impl Making<'_> {
+    /// Returns the files that an origin means; none is the build context.
+    fn tree(&self, origin: Option<&Origin>, bake: &Bake<'_>, place: &Place) -> Result<Tree, BakeError> {
+        let Some(origin) = origin else { return Ok(self.dockerfile.context()?.tree.clone()) };
+        match parts::of_origin(self.image, origin) {
+            None => Ok(Tree::new()),
+            Some(part) => {
+                let tree = self.from[&part].tree.get(&bake.baker.store);
+                Ok(tree.map_err(|error| place.failed(error))?.clone())
+            }
+        }
+    }
+}
+
+impl Bake<'_> {
+    /// Makes a stage.
+    pub(super) fn stage(
+        &self,
+        image: &ImageName,
+        index: usize,
+        from: &BTreeMap<Part, Made>,
+    ) -> Result<Made, BakeError> {
+        let dockerfile = &self.dockerfiles[image];
+        let stage = &dockerfile.plan.stages[index];
+        let making = Making { image, dockerfile, from };
+        let parent = parts::of_origin(image, &stage.from);
+        let mut made = parent.map_or_else(|| Made::nothing(UNDATED), |part| from[&part].clone());
+        made.image = None;
+        // What is copied from elsewhere is not older than where it comes from.
+        made.time = from.values().map(|made| made.time).chain([made.time]).max().unwrap_or(UNDATED);
+        for reason in from.values().flat_map(|made| &made.unproven) {
+            if !made.unproven.contains(reason) {
+                made.unproven.push(reason.clone());
+            }
+        }
+        let triggers = std::mem::take(&mut made.config.on_build);
+        let triggers: Vec<Instruction> = triggers
+            .iter()
+            .map(|text| {
+                parse_trigger(text)
+                    .map_err(|problem| dockerfile.problem(of_trigger(problem, text, stage.from_span)))
+            })
+            .collect::<Result<_, _>>()?;
+        let subject = match dockerfile.plan.needed().len() {
+            1 => format!("image {image}"),
+            _ => format!("image {image}, stage {}", stage.name.clone().unwrap_or_else(|| index.to_string())),
+        };
+        let mut scope = Scope::new(&dockerfile.plan, stage, made.config.clone());
+        let steps = triggers.len() + stage.instructions.len();
+        let located = |number: usize, text: &str, problem: Problem| match number < triggers.len() {
+            true => of_trigger(problem, text, stage.from_span),
+            false => problem,
+        };
+        let (mut tasks, mut problems) = (Vec::new(), Vec::new());
+        for (number, instruction) in triggers.iter().chain(&stage.instructions).enumerate() {
+            match scope.follow(instruction) {
+                Ok(task) => tasks.push((instruction, task, scope.settings.clone())),
+                Err(problem) => {
+                    let problem = located(number, &instruction.text, problem);
+                    problems.push(dockerfile.plan.located(problem));
+                }
+            }
+        }
+        // Before anything of it is done: a mistake in the last line is told at once.
+        if !problems.is_empty() {
+            return Err(BakeError::Dockerfile { problems });
+        }
+        for (number, (instruction, task, settings)) in tasks.into_iter().enumerate() {
+            let what = shown(&instruction.text);
+            let place = Place { subject: subject.clone(), step: number + 1, steps, what };
+            let told = |problem: Problem| dockerfile.problem(located(number, &instruction.text, problem));
+            made.config = settings;
+            self.task(&making, &mut made, instruction, &task, &place, &told)?;
+        }
+        Ok(made)
+    }
+
+    fn task(
+        &self,
+        making: &Making<'_>,
+        made: &mut Made,
+        instruction: &Instruction,
+        task: &Task,
+        place: &Place,
+        located: &dyn Fn(Problem) -> BakeError,
+    ) -> Result<(), BakeError> {
+        let line = &instruction.text;
+        match task {
+            Task::Nothing => {
+                made.history.push(HistoryLine { what: line.clone(), layer: None });
+                Ok(())
+            }
+            Task::Folder(path) => {
+                let (user, time, began) = (made.config.run.user.clone(), made.time, self.begin(place));
+                let text = format!("dockerfile folder {path:?} user {user:?} time {time}");
+                self.perform(made, (place, began), line, &text, |tree| {
+                    let owner = Accounts::read(tree, &self.baker.store.objects)?.resolve(&user)?;
+                    make_workdir(tree, path, &owner, time)
+                })
+            }
+            Task::Copy(copy) => self.copy_files(making, made, line, copy, place, located),
+            Task::Run(run) => {
+                self.run_command(making, made, line, run, place, located)?;
+                if run.network {
+                    made.unproven.push(format!("`{}` could reach the network", place.what));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn copy_files(
+        &self,
+        making: &Making<'_>,
+        made: &mut Made,
+        line: &str,
+        task: &CopyTask,
+        place: &Place,
+        located: &dyn Fn(Problem) -> BakeError,
+    ) -> Result<(), BakeError> {
+        let began = self.begin(place);
+        let source = making.tree(task.from.as_ref(), self, place)?;
+        let context = match task.from {
+            None => Some(making.dockerfile.context()?),
+            Some(_) => None,
+        };
+        let shelf = Shelf { context, tree: &source };
+        let pick = Pick::new(task, &shelf).map_err(|error| match error {
+            PickError::Problem(problem) => located(problem),
+            PickError::Source(error) => place.failed(CopyError::Source(error).into()),
+        })?;
+        let owner = task.owner.as_ref().map(|word| word.text.as_str());
+        let time = made.time;
+        let text =
+            format!("dockerfile copy {} owner {owner:?} time {time}\n{}", describe(task), pick.describe());
+        let objects = &self.baker.store.objects;
+        self.perform(made, (place, began), line, &text, |tree| {
+            let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
+            let batch = objects.batch();
+            let laying =
+                Laying { task, shelf: &shelf, owner: owner.as_ref(), objects, batch: &batch, latest: time };
+            laying.apply(&pick, tree)?;
+            Ok(batch.commit()?)
+        })
+    }
+
+    fn run_command(
+        &self,
+        making: &Making<'_>,
+        made: &mut Made,
+        line: &str,
+        task: &RunTask,
+        place: &Place,
+        located: &dyn Fn(Problem) -> BakeError,
+    ) -> Result<(), BakeError> {
+        let began = self.begin(place);
+        let mut mounts = Vec::new();
+        let mut text =
+            format!("dockerfile run time {} {:?} script {:?}", made.time, describe_run(task), task.script);
+        for mount in &task.mounts {
+            let seen = match &mount.what {
+                Mounted::Bind { from, source } => {
+                    let tree = making.tree(from.as_ref(), self, place)?;
+                    let missing =
+                        || Problem::new(mount.span, format!("`{source}` is not there to be mounted"));
+                    let part = bind(&tree, source).ok_or_else(|| located(missing()))?;
+                    text.push_str(&format!(
+                        "\nbind {:?} {} {}",
+                        mount.target,
+                        mount.read_only,
+                        part.describe()
+                    ));
+                    let context = from.is_none().then(|| making.dockerfile.context()).transpose()?;
+                    Seen::Part(part, context)
+                }
+                Mounted::Cache { id, .. } => {
+                    text.push_str(&format!("\ncache {id:?} {:?} {}", mount.target, mount.read_only));
+                    Seen::Made
+                }
+                Mounted::Tmpfs { size } => {
+                    text.push_str(&format!("\ntmpfs {:?} {size}", mount.target));
+                    Seen::Made
+                }
+            };
+            mounts.push((mount, seen));
+        }
+        let time = made.time;
+        self.perform(made, (place, began), line, &text, |tree| self.run_over(task, &mounts, time, tree))
+    }
+
+    /// Runs the command of a RUN over a tree.
+    fn run_over(
+        &self,
+        task: &RunTask,
+        mounts: &[(&TaskMount, Seen<'_>)],
+        time: u64,
+        tree: &mut Tree,
+    ) -> Result<(), StepError> {
+        make_workdir(tree, &task.workdir, &User::default(), time)?;
+        let mut furnished =
+            Furnished { bake: self, shown: tree.clone(), mounts: Vec::new(), caches: Vec::new() };
+        furnished.files(task)?;
+        let mut ordered: Vec<_> = mounts.iter().collect();
+        // Caches are taken in the order of their names: two commands that take the same never wait for each other.
+        ordered.sort_by_key(|(mount, _)| match &mount.what {
+            Mounted::Cache { id, .. } => Some(id.clone()),
+            _ => None,
+        });
+        for (mount, seen) in ordered {
+            furnished.mount(mount, seen)?;
+        }
+        let Furnished { shown, mut mounts, caches, .. } = furnished;
+        // What lies within another comes after it.
+        mounts.sort_by(|a, b| a.target.cmp(&b.target));
+        let command = Command {
+            argv: &task.argv,
+            env: task.env.clone(),
+            workdir: &task.workdir,
+            user: &task.user,
+            network: task.network,
+        };
+        self.command(&command, shown, &mounts, time, tree)?;
+        drop(caches);
+        Ok(())
+    }
+}
+
+/// What a mount shows, where it is known before the command runs.
+enum Seen<'a> {
+    /// Part of a tree, and the context that its files are in.
+    Part(crate::stage::Part, Option<&'a Context>),
+    /// What is made for the command.
+    Made,
+}
+
+/// What a command sees: the image, and what is there for it alone.
+struct Furnished<'a> {
+    bake: &'a Bake<'a>,
+    shown: Tree,
+    mounts: Vec<SandboxMount>,
+    /// Held until the command has ended.
+    caches: Vec<(String, CacheMount)>,
+}
+
+impl Furnished<'_> {
+    /// Puts the script of a heredoc, and what the network needs, where the image will not have them.
+    fn files(&mut self, task: &RunTask) -> Result<(), StepError> {
+        let batch = self.bake.baker.store.objects.batch();
+        if let Some(script) = &task.script {
+            let stored = batch.put_bytes(script.as_bytes())?;
+            self.put(SCRIPT, Entry::file(0o755, stored.digest, stored.size))?;
+        }
+        let missing = |shown: &Tree, path: &str| {
+            let path = TreePath::parse(path).expect("a constant path is valid");
+            shown.resolve(&path, true).is_ok_and(|real| shown.get(&real).is_none())
+        };
+        if task.network && missing(&self.shown, "etc/resolv.conf") {
+            let stored = batch.put_bytes(b"")?;
+            self.put("etc/resolv.conf", Entry::file(0o644, stored.digest, stored.size))?;
+        }
+        if missing(&self.shown, "etc/hosts") {
+            let stored = batch.put_bytes(b"127.0.0.1\tlocalhost\n::1\tlocalhost\n")?;
+            self.put("etc/hosts", Entry::file(0o644, stored.digest, stored.size))?;
+        }
+        Ok(batch.commit()?)
+    }
+
+    fn put(&mut self, path: &str, entry: Entry) -> Result<(), StepError> {
+        let path = TreePath::parse(path)?;
+        let folder = Meta { mode: 0o755, ..Meta::default() };
+        self.shown.make_dirs(&path.parent().unwrap_or_default(), &folder)?;
+        Ok(self.shown.insert(&path, entry)?)
+    }
+
+    fn mount(&mut self, mount: &TaskMount, seen: &Seen<'_>) -> Result<(), StepError> {
+        let store = &self.bake.baker.store;
+        let (mut inner, mut is_file) = (None, false);
+        let (tree, access) = match (&mount.what, seen) {
+            (Mounted::Tmpfs { size }, _) => (tmpfs(*size)?, Access::Write),
+            (Mounted::Cache { id, mode, uid, gid }, _) => {
+                let is_held = self.caches.iter().any(|(held, _)| held == id);
+                let cache =
+                    self.bake.baker.caches.take(id, (*mode, *uid, *gid), is_held, &self.bake.cancel)?;
+                let tree = cache
+                    .tree
+                    .try_clone()
+                    .map_err(|source| crate::stage::MountError::Cache { id: id.clone(), source })?;
+                self.caches.push((id.clone(), cache));
+                (tree, if mount.read_only { Access::Read } else { Access::Write })
+            }
+            (Mounted::Bind { .. }, Seen::Part(part, context)) => {
+                if let Some(context) = context {
+                    let batch = store.objects.batch();
+                    part.store(context, &store.objects, &batch)?;
+                    batch.commit()?;
+                }
+                (inner, is_file) = (Some(part.name()), part.is_file());
+                let forgotten = !mount.read_only && !is_file;
+                let access = if forgotten { Access::Forgotten } else { Access::Read };
+                (assemble(store, &store.trees.put(&part.tree)?)?, access)
+            }
+            (Mounted::Bind { .. }, Seen::Made) => unreachable!("a bind shows part of a tree"),
+        };
+        let target = self.mount_point(&mount.target, is_file)?;
+        self.mounts.push(SandboxMount { tree, inner, target, access });
+        Ok(())
+    }
+
+    /// Makes the place of a mount where it is missing, and returns it without links.
+    fn mount_point(&mut self, target: &str, is_file: bool) -> Result<Vec<u8>, StepError> {
+        let folder = Meta { mode: 0o755, ..Meta::default() };
+        let path = TreePath::parse(target)?;
+        let mut real = TreePath::root();
+        let depth = path.names().count();
+        for (index, name) in path.names().enumerate() {
+            real = self.shown.resolve(&real.join(name)?, true)?;
+            let is_last = index + 1 == depth;
+            match self.shown.get(&real) {
+                Some(entry) if entry.is_dir() != (is_last && is_file) => {}
+                Some(_) => return Err(ResolveError::NotAFolder(real).into()),
+                None if is_last && is_file => {
+                    self.shown.make_dirs(&real.parent().unwrap_or_default(), &folder)?;
+                    let digest = self.bake.baker.store.objects.put_bytes(b"")?;
+                    self.shown.insert(&real, Entry::file(0o644, digest, 0))?;
+                }
+                None => self.shown.make_dirs(&real, &folder)?,
+            }
+        }
+        Ok([b"/", real.as_bytes()].concat())
+    }
+}
+
+fn describe_run(task: &RunTask) -> String {
+    let RunTask { argv, env, workdir, user, network, .. } = task;
+    format!("{argv:?} env {env:?} workdir {workdir:?} user {user:?} network {network}")
+}
+
+/// Who `--chown` means: a number alone is the group's, too.
+fn chown(text: &str, tree: &Tree, objects: &kiln_store::Objects) -> Result<User, AccountError> {
+    match text.parse::<u32>() {
+        Ok(id) => Ok(User { uid: id, gid: id, groups: Vec::new() }),
+        Err(_) => Accounts::read(tree, objects)?.resolve(text),
+    }
+}
+
+/// A problem with an ONBUILD stands in no file: it is told where its image is named.
+fn of_trigger(problem: Problem, text: &str, at: crate::dockerfile::Span) -> Problem {
+    let message = format!("`ONBUILD {}` of this image: {}", shown(text), problem.message);
+    Problem { span: at, message, help: problem.help }
+}
+
+/// The beginning of an instruction, on one line.
+fn shown(text: &str) -> String {
+    let line: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c == '\n' { ' ' } else { c }).collect();
+    if text.chars().count() > SHOWN_CHARS_MAX { format!("{line}…") } else { line }
+}

@@ -1,0 +1,417 @@
+//! What a stage has come to while its instructions are followed: variables, settings, and what is to be done next.
+//!
+//! Source: BuildKit's `frontend/dockerfile/dockerfile2llb/convert.go`.
+
+use std::collections::BTreeMap;
+
+use super::instruction::{
+    Action, CommandLine, Copy, CopySource, Health, Instruction, MountKind, Network, Run, Word,
+};
+use super::mode::ModeChange;
+use super::plan::{Origin, Plan, Stage};
+use super::problem::{Problem, Span};
+use super::shell::{self, Quotes};
+use super::{heredoc, platform, ports};
+use crate::settings::{Healthcheck, Settings};
+use crate::workbench::DEFAULT_PATH;
+
+/// Where the script of a heredoc with `#!` lies in a step.
+pub(crate) const SCRIPT: &str = "/.kiln/heredoc";
+
+/// A stage on its way.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    plan: &'a Plan,
+    stage: &'a Stage,
+    /// How an image of the stage as it is now would run.
+    pub(crate) settings: Settings,
+    /// The ARGs that were declared, in order; a later one wins.
+    args: Vec<(String, Option<String>)>,
+    /// Whether the stage itself has a CMD, which an ENTRYPOINT then leaves alone.
+    has_cmd: bool,
+}
+
+/// What an instruction changes besides settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Nothing.
+    Nothing,
+    /// The working folder is made where it is missing.
+    Folder(String),
+    Copy(CopyTask),
+    Run(RunTask),
+}
+
+/// Files into the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CopyTask {
+    pub(crate) span: Span,
+    /// None means the build context.
+    pub(crate) from: Option<Origin>,
+    pub(crate) sources: Vec<TaskSource>,
+    /// Absolute; a `/` at its end makes it a folder.
+    pub(crate) to: String,
+    pub(crate) owner: Option<Word>,
+    pub(crate) mode: Option<ModeChange>,
+    pub(crate) link: bool,
+    pub(crate) parents: bool,
+    pub(crate) exclude: Vec<String>,
+    /// Whether archives of the context are unpacked.
+    pub(crate) unpack: bool,
+}
+
+/// What is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TaskSource {
+    Path(Word),
+    File { name: String, text: String, span: Span },
+}
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunTask {
+    pub(crate) argv: Vec<String>,
+    /// The variables of the stage and its ARGs.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) workdir: String,
+    pub(crate) user: String,
+    pub(crate) network: bool,
+    pub(crate) mounts: Vec<TaskMount>,
+    /// The content of [`SCRIPT`].
+    pub(crate) script: Option<String>,
+}
+
+/// Something that a command sees beside the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TaskMount {
+    pub(crate) span: Span,
+    pub(crate) target: String,
+    pub(crate) read_only: bool,
+    pub(crate) what: Mounted,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mounted {
+    /// Part of a tree; no origin means the build context.
+    Bind { from: Option<Origin>, source: String },
+    /// A folder that stays between bakes.
+    Cache { id: String, mode: u32, uid: u32, gid: u32 },
+    /// Memory; zero bytes means the default.
+    Tmpfs { size: u64 },
+}
+
+impl<'a> Scope<'a> {
+    /// Begins a stage of a plan on what it is made from.
+    pub(crate) fn new(plan: &'a Plan, stage: &'a Stage, mut settings: Settings) -> Self {
+        if stage.from == Origin::Scratch {
+            settings.set_env("PATH", DEFAULT_PATH.to_owned());
+            settings.run.workdir = "/".into();
+        }
+        Self { plan, stage, settings, args: Vec::new(), has_cmd: false }
+    }
+
+    /// Follows one instruction.
+    pub(crate) fn follow(&mut self, instruction: &Instruction) -> Result<Task, Problem> {
+        match &instruction.action {
+            Action::Copy(copy) => return self.copy(copy, instruction.span).map(Task::Copy),
+            Action::Run(run) => return self.run(run, instruction.span).map(Task::Run),
+            Action::Workdir(word) => {
+                let path = absolute(&self.settings.run.workdir, &self.expand(word)?);
+                self.settings.run.workdir.clone_from(&path);
+                return Ok(Task::Folder(path));
+            }
+            Action::Arg(args) => self.declare(args)?,
+            Action::Env(pairs) => {
+                for (name, value) in self.pairs(pairs)? {
+                    self.settings.set_env(&name, value);
+                }
+            }
+            Action::Label(pairs) => {
+                let pairs = self.pairs(pairs)?;
+                self.settings.run.labels.extend(pairs);
+            }
+            Action::User(word) => self.settings.run.user = self.some(word)?,
+            Action::Expose(words) => self.expose(words)?,
+            Action::Volume(words) => self.volumes(words)?,
+            Action::StopSignal(word) => self.stop_signal(word)?,
+            Action::Shell(words) => self.settings.shell.clone_from(words),
+            Action::Cmd(line) => {
+                self.settings.run.command = self.argv(line);
+                self.has_cmd = true;
+            }
+            Action::Entrypoint(line) => {
+                self.settings.run.entrypoint = self.argv(line);
+                if !self.has_cmd {
+                    self.settings.run.command.clear();
+                }
+            }
+            Action::Healthcheck(health) => self.settings.health = Some(self.health(health.as_ref())),
+            Action::OnBuild(_, text) => self.settings.on_build.push(text.clone()),
+            Action::Maintainer(word) => self.settings.author.clone_from(&word.text),
+            Action::From(_) => unreachable!("a FROM begins a stage and is in none"),
+        }
+        Ok(Task::Nothing)
+    }
+
+    /// Returns the value of a variable: one of the image before an ARG.
+    fn lookup(&self, name: &str) -> Option<String> {
+        let arg = || self.args.iter().rev().find(|(known, _)| known == name)?.1.clone();
+        self.settings.run.env.get(name).cloned().or_else(arg)
+    }
+
+    fn expand(&self, word: &Word) -> Result<String, Problem> {
+        shell::expand(&word.text, self.plan.escape, Quotes::Drop, &|name| self.lookup(name))
+            .map_err(|reason| Problem::new(word.span, reason))
+    }
+
+    /// Expands what may not be empty.
+    fn some(&self, word: &Word) -> Result<String, Problem> {
+        let text = self.expand(word)?;
+        if text.trim().is_empty() {
+            let problem = Problem::new(word.span, "nothing is left of this: its variables are not set");
+            return Err(
+                problem.help("an ARG before the first FROM is declared again in the stage that uses it")
+            );
+        }
+        if text.contains('\0') {
+            return Err(Problem::new(word.span, "text can't hold a zero byte"));
+        }
+        Ok(text)
+    }
+
+    /// Expands names and values by the variables as they were before all of them.
+    fn pairs(&self, pairs: &[(Word, Word)]) -> Result<Vec<(String, String)>, Problem> {
+        let pair = |(name, value): &(Word, Word)| {
+            let value = self.expand(value)?;
+            if value.contains('\0') {
+                return Err(Problem::new(name.span, "text can't hold a zero byte"));
+            }
+            Ok((self.some(name)?, value))
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn declare(&mut self, args: &[(Word, Option<Word>)]) -> Result<(), Problem> {
+        for (name, value) in args {
+            let given = self.plan.args.get(&name.text).cloned();
+            let default = value.as_ref().map(|value| self.expand(value)).transpose()?;
+            let global = || {
+                let known = self.plan.globals.iter().rev().find(|(known, _)| *known == name.text);
+                known.and_then(|(_, value)| value.clone())
+            };
+            let own = || platform::value(&name.text).map(str::to_owned);
+            let value = given.or(default).or_else(global).or_else(own);
+            self.args.push((name.text.clone(), value));
+        }
+        Ok(())
+    }
+
+    fn shell(&self) -> Vec<String> {
+        match self.settings.shell.as_slice() {
+            [] => vec!["/bin/sh".into(), "-c".into()],
+            shell => shell.to_vec(),
+        }
+    }
+
+    fn argv(&self, line: &CommandLine) -> Vec<String> {
+        match line {
+            CommandLine::Exec(words) => words.clone(),
+            CommandLine::Shell(text) => [self.shell(), vec![text.clone()]].concat(),
+        }
+    }
+
+    fn health(&self, health: Option<&Health>) -> Healthcheck {
+        let Some(health) = health else {
+            return Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() };
+        };
+        let test = match &health.command {
+            CommandLine::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
+            CommandLine::Shell(text) => vec!["CMD-SHELL".into(), text.clone()],
+        };
+        let Health { interval, timeout, start_period, start_interval, retries, .. } = *health;
+        Healthcheck { test, interval, timeout, start_period, start_interval, retries }
+    }
+
+    fn expose(&mut self, words: &[Word]) -> Result<(), Problem> {
+        for word in words {
+            let texts = shell::expand_words(&word.text, self.plan.escape, &|name| self.lookup(name));
+            for text in texts.map_err(|reason| Problem::new(word.span, reason))? {
+                let ports = ports::read(&text).map_err(|reason| Problem::new(word.span, reason))?;
+                self.settings.run.expose.extend(ports);
+            }
+        }
+        self.settings.run.expose.sort();
+        self.settings.run.expose.dedup();
+        Ok(())
+    }
+
+    fn volumes(&mut self, words: &[Word]) -> Result<(), Problem> {
+        for word in words {
+            let path = self.some(word)?;
+            if !path.starts_with('/') {
+                return Err(Problem::new(word.span, format!("`{path}` is no absolute path")));
+            }
+            self.settings.run.volumes.push(absolute("/", path.trim_end_matches('/')));
+        }
+        self.settings.run.volumes.sort();
+        self.settings.run.volumes.dedup();
+        Ok(())
+    }
+
+    fn stop_signal(&mut self, word: &Word) -> Result<(), Problem> {
+        let text = self.some(word)?;
+        let name = text.to_ascii_uppercase();
+        let name = name.strip_prefix("SIG").unwrap_or(&name);
+        let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
+        if !number && !SIGNALS.contains(&name) && !name.starts_with("RTMIN") && !name.starts_with("RTMAX") {
+            return Err(Problem::new(word.span, format!("`{}` is no signal", text.escape_debug())));
+        }
+        self.settings.run.stop_signal = text;
+        Ok(())
+    }
+
+    fn copy(&self, copy: &Copy, span: Span) -> Result<CopyTask, Problem> {
+        let sources = copy.sources.iter().map(|source| self.source(source)).collect::<Result<_, _>>()?;
+        let to = self.expand(&copy.to)?;
+        if to.contains('\0') {
+            return Err(Problem::new(copy.to.span, "a path can't hold a zero byte"));
+        }
+        let is_folder = to.ends_with('/') || matches!(to.as_str(), "" | ".") || to.ends_with("/.");
+        let mut target = absolute(&self.settings.run.workdir, &to);
+        if is_folder && target != "/" {
+            target.push('/');
+        }
+        let mode = copy.chmod.as_ref().map(|word| {
+            let text = self.some(word)?;
+            ModeChange::parse(&text).map_err(|reason| Problem::new(word.span, reason))
+        });
+        let owner = copy.chown.as_ref().map(|word| {
+            let text = self.some(word)?;
+            Ok::<_, Problem>(Word { text, span: word.span })
+        });
+        let exclude = copy.exclude.iter().map(|word| self.expand(word)).collect::<Result<_, _>>()?;
+        Ok(CopyTask {
+            span,
+            from: copy.from.as_ref().map(|word| self.origin(word)).transpose()?,
+            sources,
+            to: target,
+            owner: owner.transpose()?,
+            mode: mode.transpose()?,
+            link: copy.link,
+            parents: copy.parents,
+            exclude,
+            unpack: copy.is_add && copy.unpack.unwrap_or(true),
+        })
+    }
+
+    fn source(&self, source: &CopySource) -> Result<TaskSource, Problem> {
+        match source {
+            CopySource::Path(word) => {
+                Ok(TaskSource::Path(Word { text: self.expand(word)?, span: word.span }))
+            }
+            CopySource::File(document, span) => {
+                let mut text = document.chomped();
+                if document.expand {
+                    text = shell::expand(&text, '\\', Quotes::Plain, &|name| self.lookup(name))
+                        .map_err(|reason| Problem::new(*span, reason))?;
+                }
+                Ok(TaskSource::File { name: document.name.clone(), text, span: *span })
+            }
+        }
+    }
+
+    /// Finds what was looked up when the stages were: an ONBUILD of an image may name what nobody knew of.
+    fn origin(&self, word: &Word) -> Result<Origin, Problem> {
+        self.stage.origins.get(&word.text).cloned().ok_or_else(|| {
+            let message = format!("an ONBUILD of the image takes files from `{}`", word.text.escape_debug());
+            Problem::new(word.span, message).help("name it in this Dockerfile, too")
+        })
+    }
+
+    fn run(&self, run: &Run, span: Span) -> Result<RunTask, Problem> {
+        let (argv, script) = self.command(run, span)?;
+        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        for name in platform::PROXIES {
+            env.extend(self.plan.args.get(name).map(|value| (name.to_owned(), value.clone())));
+        }
+        for (name, value) in &self.args {
+            match value {
+                Some(value) => drop(env.insert(name.clone(), value.clone())),
+                None => drop(env.remove(name)),
+            }
+        }
+        env.extend(self.settings.run.env.clone());
+        let mut mounts = Vec::new();
+        for mount in &run.mounts {
+            let expand = |text: &str| self.expand(&Word { text: text.to_owned(), span: mount.span });
+            let target = absolute(&self.settings.run.workdir, &expand(&mount.target)?);
+            let what = match &mount.kind {
+                MountKind::Secret => continue,
+                MountKind::Tmpfs { size } => Mounted::Tmpfs { size: *size },
+                MountKind::Bind { from, source } => Mounted::Bind {
+                    from: from.as_ref().map(|word| self.origin(word)).transpose()?,
+                    source: expand(source)?,
+                },
+                MountKind::Cache { id, mode, uid, gid } => {
+                    let id = expand(id)?;
+                    let id = if id.is_empty() { target.clone() } else { id };
+                    Mounted::Cache { id, mode: *mode, uid: *uid, gid: *gid }
+                }
+            };
+            mounts.push(TaskMount { span: mount.span, target, read_only: mount.read_only, what });
+        }
+        let workdir = match self.settings.run.workdir.as_str() {
+            "" => "/".into(),
+            path => path.to_owned(),
+        };
+        let user = self.settings.run.user.clone();
+        let network = self.plan.network && run.network != Some(Network::None);
+        Ok(RunTask { argv, env, workdir, user, network, mounts, script })
+    }
+
+    /// Returns what is started, and the script that it may be given.
+    fn command(&self, run: &Run, span: Span) -> Result<(Vec<String>, Option<String>), Problem> {
+        let (text, first) = match (&run.command, run.heredocs.first()) {
+            (CommandLine::Exec(_), Some(_)) => {
+                return Err(Problem::new(span, "a RUN in the JSON form can't have a heredoc"));
+            }
+            (line, None) => return Ok((self.argv(line), None)),
+            (CommandLine::Shell(text), Some(first)) => (text, first),
+        };
+        if heredoc::opener(text).is_none() {
+            // The shell reads the heredocs by itself.
+            let mut full = text.clone();
+            for document in &run.heredocs {
+                full.push_str(&format!("\n{}{}", document.content, document.name));
+            }
+            return Ok(([self.shell(), vec![full]].concat(), None));
+        }
+        let content = first.chomped();
+        if first.content.starts_with("#!") {
+            return Ok(([self.shell(), vec![SCRIPT.to_owned()]].concat(), Some(content)));
+        }
+        Ok(([self.shell(), vec![content]].concat(), None))
+    }
+}
+
+/// The names of Linux' signals, without `SIG`.
+const SIGNALS: [&str; 32] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// Joins a path to a folder and resolves `.` and `..`, which stops at the root.
+pub(crate) fn absolute(folder: &str, path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    let folder = if path.starts_with('/') { "" } else { folder };
+    for name in folder.split('/').chain(path.split('/')) {
+        match name {
+            "" | "." => {}
+            ".." => drop(names.pop()),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
+}

@@ -1,0 +1,253 @@
+//! What was picked into an image, by the rules of BuildKit's copy.
+//!
+//! Source: `fsutil/copy`: a folder's content goes into the target, a file becomes the target or goes into it where that is a
+//! folder; folders that are made on the way are 0755 and belong to whom the copy belongs to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_store::tree::ResolveError;
+use kiln_store::{Batch, Entry, Kind, Meta, Mtime, Objects, Tree, TreePath};
+
+use super::archive;
+use super::pick::{Part, Pick, Picked, Shelf};
+use crate::bake_error::StepError;
+use crate::copy::CopyError;
+use crate::dockerfile::CopyTask;
+use crate::sandbox::User;
+
+/// Puts things into a tree.
+pub(crate) struct Laying<'a> {
+    pub(crate) task: &'a CopyTask,
+    pub(crate) shelf: &'a Shelf<'a>,
+    /// Whom all of it belongs to; none means whom it belonged to.
+    pub(crate) owner: Option<&'a User>,
+    pub(crate) objects: &'a Objects,
+    /// What is new is added to it.
+    pub(crate) batch: &'a Batch,
+    /// No time is later.
+    pub(crate) latest: u64,
+}
+
+impl Laying<'_> {
+    /// Changes a tree as the step says.
+    pub(crate) fn apply(&self, pick: &Pick, tree: &mut Tree) -> Result<(), StepError> {
+        if !self.task.link {
+            return Target { laying: self, tree, implied: BTreeSet::new() }.all(pick);
+        }
+        // With `--link` the step is done to nothing, and what comes of it is laid over the image: no link of it is followed.
+        let mut own = Tree::new();
+        let mut target = Target { laying: self, tree: &mut own, implied: BTreeSet::new() };
+        target.all(pick)?;
+        let implied = target.implied;
+        let mut placed = BTreeMap::new();
+        for (path, entry) in own.iter().filter(|(path, _)| !path.is_root()) {
+            let is_there = tree.get(path).is_some_and(Entry::is_dir);
+            if implied.contains(path) && is_there {
+                continue;
+            }
+            let inode = own.inode(path);
+            match placed.get(&inode) {
+                Some(first) => tree.link(path, first)?,
+                None => tree.insert(path, entry.clone())?,
+            }
+            placed.entry(inode).or_insert_with(|| path.clone());
+        }
+        Ok(())
+    }
+
+    fn mtime(&self) -> Mtime {
+        Mtime { secs: self.latest as i64, nanos: 0 }
+    }
+
+    /// The attributes that a picked thing gets.
+    fn meta(&self, entry: &Entry) -> Meta {
+        let mut meta = entry.meta.clone();
+        if let Some(owner) = self.owner {
+            (meta.uid, meta.gid) = (owner.uid, owner.gid);
+        }
+        if let (Some(change), false) = (&self.task.mode, matches!(entry.kind, Kind::Symlink { .. })) {
+            meta.mode = change.apply(meta.mode, entry.is_dir());
+        }
+        meta.mtime = match self.shelf.context {
+            Some(_) => self.mtime(),
+            None => Mtime { secs: meta.mtime.secs.min(self.latest as i64), nanos: 0 },
+        };
+        meta
+    }
+}
+
+struct Target<'a> {
+    laying: &'a Laying<'a>,
+    tree: &'a mut Tree,
+    /// Folders that nothing brought and that were needed.
+    implied: BTreeSet<TreePath>,
+}
+
+impl Target<'_> {
+    fn all(&mut self, pick: &Pick) -> Result<(), StepError> {
+        let to = &self.laying.task.to;
+        let path = TreePath::parse(to)?;
+        // Several files can only go into a folder.
+        let into = to.ends_with('/') || pick.parts.len() > 1;
+        for part in &pick.parts {
+            match part {
+                Part::Folder(files) => self.folder(&path, files, false)?,
+                Part::File { name, picked } => self.file(&path, into, name, picked)?,
+                Part::Text { name, text } => {
+                    let stored = self.laying.batch.put_bytes(text.as_bytes())?;
+                    let entry = Entry::file(0o644, stored.digest, stored.size);
+                    let meta = Meta { mtime: self.laying.mtime(), ..self.laying.meta(&entry) };
+                    let place = self.place(&path, into, name.as_bytes())?;
+                    self.put(&place, Entry { meta, kind: entry.kind })?;
+                }
+                Part::Archive { from, digest, size, packing } => {
+                    let context =
+                        self.laying.shelf.context.expect("only archives of the context are unpacked");
+                    let reader = context.open_file(from, digest).map_err(CopyError::Source)?;
+                    let latest = self.laying.latest as i64;
+                    let tree = archive::read(reader, *packing, *size, self.laying.batch, latest)?;
+                    self.unpacked(&path, &tree)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lays what is in a folder into the target.
+    fn folder(&mut self, to: &TreePath, files: &[Picked], as_it_is: bool) -> Result<(), StepError> {
+        let root = self.resolve(to)?;
+        self.parents(&root)?;
+        let mut placed: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
+        for file in files {
+            let place = file.below.names().try_fold(root.clone(), |at, name| at.join(name))?;
+            let meta = if as_it_is { file.entry.meta.clone() } else { self.laying.meta(&file.entry) };
+            if file.entry.is_dir() {
+                self.put_folder(&place, meta)?;
+                continue;
+            }
+            let parent = self.resolve(&place.parent().unwrap_or_default())?;
+            self.parents(&parent)?;
+            let real = parent.join(place.name())?;
+            if let Some(first) = file.linked.as_ref().and_then(|first| placed.get(first)) {
+                self.clash(&real)?;
+                self.tree.link(&real, first)?;
+                continue;
+            }
+            if !as_it_is {
+                self.store(file)?;
+            }
+            self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
+            placed.insert(&file.below, real);
+        }
+        Ok(())
+    }
+
+    fn unpacked(&mut self, to: &TreePath, tree: &Tree) -> Result<(), StepError> {
+        let mut first: BTreeMap<_, TreePath> = BTreeMap::new();
+        let mut files = Vec::new();
+        for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
+            let inode = tree.inode(path).filter(|_| tree.links(path) > 1);
+            let linked = inode.and_then(|inode| first.get(&inode).cloned());
+            if let (Some(inode), None) = (inode, &linked) {
+                first.insert(inode, path.clone());
+            }
+            files.push(Picked { from: path.clone(), below: path.clone(), entry: entry.clone(), linked });
+        }
+        self.folder(to, &files, true)
+    }
+
+    fn file(&mut self, to: &TreePath, into: bool, name: &[u8], picked: &Picked) -> Result<(), StepError> {
+        let place = self.place(to, into, name)?;
+        self.store(picked)?;
+        let meta = self.laying.meta(&picked.entry);
+        self.put(&place, Entry { meta, kind: picked.entry.kind.clone() })
+    }
+
+    /// Returns where a single file goes, and makes the folders on the way.
+    fn place(&mut self, to: &TreePath, into: bool, name: &[u8]) -> Result<TreePath, StepError> {
+        let there = self.resolve(to)?;
+        if into || self.tree.get(&there).is_some_and(Entry::is_dir) {
+            self.parents(&there)?;
+            // A link of that name is replaced, not followed.
+            return Ok(there.join(name)?);
+        }
+        self.parents(&there.parent().unwrap_or_default())?;
+        Ok(there)
+    }
+
+    /// A file of the context becomes an object; those of trees are.
+    fn store(&self, picked: &Picked) -> Result<(), StepError> {
+        if let (Some(context), Kind::File { digest, .. }) = (self.laying.shelf.context, &picked.entry.kind)
+            && !self.laying.objects.contains(digest)
+        {
+            context.store(&picked.from, digest, self.laying.batch)?;
+        }
+        Ok(())
+    }
+
+    /// Follows links of the image, also where the end of the path is missing.
+    fn resolve(&self, path: &TreePath) -> Result<TreePath, StepError> {
+        match self.tree.resolve(path, true) {
+            Ok(real) => Ok(real),
+            Err(ResolveError::Missing(_)) => {
+                let parent = self.resolve(&path.parent().unwrap_or_default())?;
+                Ok(parent.join(path.name())?)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the folders to a path, itself included; it holds no links.
+    fn parents(&mut self, path: &TreePath) -> Result<(), StepError> {
+        let mut meta = Meta { mode: 0o755, mtime: self.laying.mtime(), ..Meta::default() };
+        if let Some(owner) = self.laying.owner {
+            (meta.uid, meta.gid) = (owner.uid, owner.gid);
+        }
+        let mut at = TreePath::root();
+        for name in path.names() {
+            at = at.join(name)?;
+            match self.tree.get(&at) {
+                Some(entry) if entry.is_dir() => {}
+                Some(_) => {
+                    return Err(CopyError::Clash { path: at, there: "file", copied: "folder" }.into());
+                }
+                None => {
+                    self.tree.insert(&at, Entry { meta: meta.clone(), kind: Kind::Dir })?;
+                    self.implied.insert(at.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_folder(&mut self, place: &TreePath, meta: Meta) -> Result<(), StepError> {
+        let real = self.resolve(place)?;
+        match self.tree.get(&real) {
+            Some(entry) if !entry.is_dir() => {
+                return Err(CopyError::Clash { path: real, there: "file", copied: "folder" }.into());
+            }
+            Some(_) => {}
+            None => self.parents(&real.parent().unwrap_or_default())?,
+        }
+        self.implied.remove(&real);
+        Ok(self.tree.insert(&real, Entry { meta, kind: Kind::Dir })?)
+    }
+
+    fn clash(&self, real: &TreePath) -> Result<(), StepError> {
+        if self.tree.get(real).is_some_and(Entry::is_dir) {
+            return Err(CopyError::Clash { path: real.clone(), there: "folder", copied: "file" }.into());
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, real: &TreePath, entry: Entry) -> Result<(), StepError> {
+        self.clash(real)?;
+        Ok(self.tree.insert(real, entry)?)
+    }
+}
+
+/// Says for a step's key where things go and what becomes of them.
+pub(crate) fn describe(task: &CopyTask) -> String {
+    let CopyTask { to, mode, link, unpack, .. } = task;
+    format!("to {to:?} mode {mode:?} link {link} unpack {unpack}")
+}

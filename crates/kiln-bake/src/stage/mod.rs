@@ -1,0 +1,15 @@
+//! What the stages of Dockerfiles do with trees: files that are picked and laid, and mounts of commands.
+
+mod archive;
+mod context;
+mod dockerignore;
+mod lay;
+mod mounts;
+mod pick;
+
+pub use archive::ArchiveError;
+pub(crate) use context::{Context, find, inputs};
+pub(crate) use lay::{Laying, describe};
+pub use mounts::MountError;
+pub(crate) use mounts::{CacheMount, CacheMounts, Part, bind, tmpfs};
+pub(crate) use pick::{Pick, PickError, Shelf};

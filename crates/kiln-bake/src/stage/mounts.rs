@@ -1,0 +1,194 @@
+//! What a RUN sees beside its image: part of a tree, memory, and folders that stay between bakes.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kiln_store::{Batch, Entry, Kind, Objects, Tree, TreePath};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
+    fsopen, open_tree,
+};
+
+use super::context::Context;
+use crate::cancel::Cancel;
+use crate::copy::CopyError;
+use crate::hashing::sha256;
+
+/// How soon a step that waits for a cache sees that it is free, or that it was called off.
+const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// Why something can't be mounted.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    /// A cache can't be used.
+    #[error("the cache `{id}` can't be used")]
+    Cache {
+        /// Its name.
+        id: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel refused.
+    #[error("memory can't be mounted")]
+    Tmpfs(#[source] io::Error),
+    /// It was called off.
+    #[error("called off")]
+    Cancelled,
+}
+
+/// Where a part lies in its own tree: at its root the store adds mount points, which the part does not have.
+const PART: &str = "part";
+
+/// Part of a tree as a tree of its own.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) tree: Tree,
+    /// Where it is in the whole.
+    from: TreePath,
+}
+
+/// Takes a folder or a file out of a tree; none where nothing is there.
+pub(crate) fn bind(whole: &Tree, source: &str) -> Option<Part> {
+    let from = whole.resolve(&TreePath::parse(source).ok()?, true).ok()?;
+    whole.get(&from)?;
+    let mut tree = Tree::new();
+    let skip = from.as_bytes().len();
+    let mut first: BTreeMap<_, TreePath> = BTreeMap::new();
+    for (path, entry) in whole.within(&from) {
+        let below = TreePath::parse([PART.as_bytes(), b"/", &path.as_bytes()[skip..]].concat()).ok()?;
+        let inode = whole.inode(path).filter(|_| whole.links(path) > 1);
+        match inode.and_then(|inode| first.get(&inode)) {
+            Some(first) => tree.link(&below, first).ok()?,
+            None => tree.insert(&below, entry.clone()).ok()?,
+        }
+        if let Some(inode) = inode {
+            first.entry(inode).or_insert(below);
+        }
+    }
+    Some(Part { tree, from })
+}
+
+impl Part {
+    /// Returns its name in its own tree.
+    pub(crate) fn name(&self) -> &'static str {
+        PART
+    }
+
+    /// Whether it is one file.
+    pub(crate) fn is_file(&self) -> bool {
+        let path = TreePath::parse(PART).expect("a constant path is valid");
+        !self.tree.get(&path).is_some_and(Entry::is_dir)
+    }
+
+    /// Writes all that a command can see of it, for the step's key.
+    pub(crate) fn describe(&self) -> String {
+        let line = |(path, entry): (&TreePath, &Entry)| format!("{path} {entry:?}\n");
+        let text: String = self.tree.iter().map(line).collect();
+        sha256(text.as_bytes()).to_string()
+    }
+
+    /// Stores the files of a build context that it holds.
+    pub(crate) fn store(&self, context: &Context, objects: &Objects, batch: &Batch) -> Result<(), CopyError> {
+        for (path, entry) in self.tree.iter() {
+            if let Kind::File { digest, .. } = &entry.kind
+                && !objects.contains(digest)
+            {
+                let below = &path.as_bytes()[PART.len()..];
+                context.store(&TreePath::parse([self.from.as_bytes(), below].concat())?, digest, batch)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns memory that is attached nowhere.
+pub(crate) fn tmpfs(size: u64) -> Result<OwnedFd, MountError> {
+    let made = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        fsconfig_set_string(fs.as_fd(), "mode", "1777")?;
+        if size > 0 {
+            fsconfig_set_string(fs.as_fd(), "size", size.to_string())?;
+        }
+        fsconfig_create(fs.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    made().map_err(|errno: rustix::io::Errno| MountError::Tmpfs(errno.into()))
+}
+
+/// Folders that stay between bakes, by the digest of their names; nobody but root can look into them.
+#[derive(Debug)]
+pub(crate) struct CacheMounts {
+    folder: PathBuf,
+}
+
+/// A cache that nobody else has.
+#[derive(Debug)]
+pub(crate) struct CacheMount {
+    pub(crate) tree: OwnedFd,
+    /// Held as long as the cache is used; none where the same step has it already.
+    _lock: Option<File>,
+}
+
+impl CacheMounts {
+    /// Opens the folder of all of them.
+    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
+        Ok(Self { folder })
+    }
+
+    /// Waits until nobody else has a cache, and returns it. The first use of a name decides mode and owner.
+    ///
+    /// A step takes several in the order of their names, so that two steps never wait for each other; `is_held` tells that the
+    /// same step has it already.
+    pub(crate) fn take(
+        &self,
+        id: &str,
+        (mode, uid, gid): (u32, u32, u32),
+        is_held: bool,
+        cancel: &Cancel,
+    ) -> Result<CacheMount, MountError> {
+        let failed = |source| MountError::Cache { id: id.to_owned(), source };
+        let name = sha256(id.as_bytes()).hex();
+        let lock = if is_held { None } else { Some(self.lock(&name, cancel).map_err(failed)?) };
+        if lock.as_ref().is_some_and(Option::is_none) {
+            return Err(MountError::Cancelled);
+        }
+        let path = self.folder.join(&name);
+        if !path.is_dir() {
+            self.make(&path, mode, uid, gid).map_err(failed)?;
+        }
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(rustix::fs::CWD, &path, flags).map_err(|errno| failed(errno.into()))?;
+        Ok(CacheMount { tree, _lock: lock.flatten() })
+    }
+
+    /// Makes a cache under another name first: one that is there is whole.
+    fn make(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+        let partial = path.with_extension("new");
+        let _ = fs::remove_dir_all(&partial);
+        fs::create_dir(&partial)?;
+        std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
+        fs::set_permissions(&partial, fs::Permissions::from_mode(mode))?;
+        fs::rename(&partial, path)
+    }
+
+    /// Returns none if it was called off.
+    fn lock(&self, name: &str, cancel: &Cancel) -> io::Result<Option<File>> {
+        let file = File::create(self.folder.join(format!("{name}.lock")))?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::WouldBlock) if cancel.is_set() => return Ok(None),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+    }
+}

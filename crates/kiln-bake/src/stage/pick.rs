@@ -1,0 +1,279 @@
+//! What a COPY or an ADD takes, found before anything is done: its content decides whether it is done at all.
+
+use std::collections::BTreeMap;
+
+use kiln_model::Digest;
+use kiln_store::tree::{PathError, ResolveError};
+use kiln_store::{Entry, Kind, Tree, TreePath};
+
+use super::archive::{self, Packing};
+use super::context::Context;
+use super::dockerignore::{DockerIgnore, pattern_of};
+use crate::dockerfile::{CopyTask, Problem, TaskSource, Word};
+use crate::nearest::nearest;
+
+/// Where files are taken from.
+pub(crate) struct Shelf<'a> {
+    /// The build context; none where the files are a stage's or an image's.
+    pub(crate) context: Option<&'a Context>,
+    /// The files.
+    pub(crate) tree: &'a Tree,
+}
+
+/// One source of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What is in a folder, which goes into the target.
+    Folder(Vec<Picked>),
+    /// A file, which becomes the target or goes into it.
+    File { name: Vec<u8>, picked: Picked },
+    /// An archive, which is unpacked into the target.
+    Archive { from: TreePath, digest: Digest, size: u64, packing: Packing },
+    /// A heredoc.
+    Text { name: String, text: String },
+}
+
+/// One file or folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Picked {
+    /// Where it is.
+    pub(crate) from: TreePath,
+    /// Where it goes below the target.
+    pub(crate) below: TreePath,
+    pub(crate) entry: Entry,
+    /// The place of the first name of the same file, where it has several.
+    pub(crate) linked: Option<TreePath>,
+}
+
+/// All that a step takes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Pick {
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Why nothing could be taken.
+#[derive(Debug)]
+pub(crate) enum PickError {
+    /// The Dockerfile is to blame.
+    Problem(Problem),
+    /// A file of the context can't be read.
+    Source(crate::source::SourceError),
+}
+
+impl From<Problem> for PickError {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<crate::source::SourceError> for PickError {
+    fn from(error: crate::source::SourceError) -> Self {
+        Self::Source(error)
+    }
+}
+
+impl Pick {
+    /// Finds what a step takes.
+    pub(crate) fn new(task: &CopyTask, shelf: &Shelf<'_>) -> Result<Self, PickError> {
+        let exclude = DockerIgnore::of_patterns(task.exclude.iter().map(String::as_str))
+            .map_err(|error| Problem::new(task.span, error.to_string()))?;
+        let mut picking = Picking { task, shelf, exclude, parts: Vec::new() };
+        for source in &task.sources {
+            match source {
+                TaskSource::Path(word) => picking.path(word)?,
+                TaskSource::File { name, text, .. } => {
+                    let name = name.rsplit('/').next().unwrap_or(name).to_owned();
+                    picking.parts.push(Part::Text { name, text: text.clone() });
+                }
+            }
+        }
+        Ok(Self { parts: picking.parts })
+    }
+
+    /// Writes all that decides the outcome, for the step's key.
+    pub(crate) fn describe(&self) -> String {
+        let mut text = String::new();
+        for part in &self.parts {
+            match part {
+                Part::Folder(files) => {
+                    text.push_str("folder\n");
+                    files.iter().for_each(|file| text.push_str(&file.describe()));
+                }
+                Part::File { name, picked } => {
+                    text.push_str(&format!("file {:?} {}", String::from_utf8_lossy(name), picked.describe()));
+                }
+                Part::Archive { digest, .. } => text.push_str(&format!("archive {digest}\n")),
+                Part::Text { name, text: content } => text.push_str(&format!("text {name:?} {content:?}\n")),
+            }
+        }
+        text
+    }
+}
+
+impl Picked {
+    fn describe(&self) -> String {
+        format!("{} {:?} {:?}\n", self.below, self.entry, self.linked)
+    }
+}
+
+struct Picking<'a> {
+    task: &'a CopyTask,
+    shelf: &'a Shelf<'a>,
+    exclude: DockerIgnore,
+    parts: Vec<Part>,
+}
+
+impl Picking<'_> {
+    fn path(&mut self, word: &Word) -> Result<(), PickError> {
+        let text = normal(word)?;
+        let found = match text.contains(['*', '?', '[', '\\']) {
+            true => self.matching(&text, word)?,
+            false => vec![self.plain(&text, word)?],
+        };
+        // What stands before `/./` is no part of what `--parents` keeps.
+        let pivot = word.text.find("/./").map_or(0, |at| {
+            let names = word.text[..at].split('/').filter(|name| !matches!(*name, "" | "."));
+            names.count()
+        });
+        for (written, real) in found {
+            let entry = self.shelf.tree.get(&real).expect("what was found is in the tree");
+            match (entry.is_dir(), self.task.parents) {
+                (true, false) => {
+                    let files = self.folder(&real, &TreePath::root());
+                    self.parts.push(Part::Folder(files));
+                }
+                (is_dir, true) => self.with_parents(&written, &real, pivot, is_dir),
+                (false, false) if self.exclude.leaves_out(written.name()) => {}
+                (false, false) => self.file(&written, &real, word)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, written: &TreePath, real: &TreePath, word: &Word) -> Result<(), PickError> {
+        let entry = self.shelf.tree.get(real).expect("what was found is in the tree").clone();
+        if let (true, Some(context), Kind::File { digest, size }) =
+            (self.task.unpack, self.shelf.context, &entry.kind)
+        {
+            let (digest, size) = (*digest, *size);
+            match archive::packing(context.open_file(real, &digest)?) {
+                Some(Packing::Bzip2) => {
+                    let problem = Problem::new(word.span, "ADD can't unpack what bzip2 compressed");
+                    let help = "compress it with xz, zstd or gzip, or copy it as it is with COPY";
+                    return Err(problem.help(help).into());
+                }
+                Some(packing) => {
+                    self.parts.push(Part::Archive { from: real.clone(), digest, size, packing });
+                    return Ok(());
+                }
+                None => {}
+            }
+        }
+        let name = written.name().to_vec();
+        let picked = Picked { from: real.clone(), below: TreePath::root(), entry, linked: None };
+        self.parts.push(Part::File { name, picked });
+        Ok(())
+    }
+
+    /// Finds one path, through links, as a process whose root the tree is would.
+    fn plain(&self, text: &str, word: &Word) -> Result<(TreePath, TreePath), PickError> {
+        let wrong = |error: PathError| Problem::new(word.span, error.to_string());
+        let written = TreePath::parse(text).map_err(wrong)?;
+        match self.shelf.tree.resolve(&written, true) {
+            Ok(real) if self.shelf.tree.get(&real).is_some() => Ok((written, real)),
+            Ok(_) | Err(ResolveError::Missing(_)) => Err(self.missing(text, word).into()),
+            Err(error) => Err(Problem::new(word.span, error.to_string()).into()),
+        }
+    }
+
+    /// Finds all paths that a pattern means; none is no mistake, which is how a file may be there or not.
+    fn matching(&self, text: &str, word: &Word) -> Result<Vec<(TreePath, TreePath)>, PickError> {
+        let glob = pattern_of(text).map_err(|error| Problem::new(word.span, error.to_string()))?;
+        let tree = self.shelf.tree;
+        let found =
+            tree.iter().map(|(path, _)| path).filter(|path| !path.is_root() && glob.matches(path.as_bytes()));
+        let real = |path: &TreePath| {
+            let real = tree.resolve(path, true).ok().filter(|real| tree.get(real).is_some());
+            (path.clone(), real.unwrap_or_else(|| path.clone()))
+        };
+        Ok(found.map(real).collect())
+    }
+
+    fn missing(&self, text: &str, word: &Word) -> Problem {
+        let place = if self.shelf.context.is_some() { "in the build context" } else { "there" };
+        let problem = Problem::new(word.span, format!("`{}` is not {place}", text.escape_debug()));
+        if self.shelf.context.is_some_and(|context| context.leaves_out(text)) {
+            return problem.help(".dockerignore leaves it out: add a rule that begins with `!`");
+        }
+        let paths: Vec<String> = self
+            .shelf
+            .tree
+            .iter()
+            .map(|(path, _)| String::from_utf8_lossy(path.as_bytes()).into_owned())
+            .collect();
+        problem.meant(nearest(text, paths.iter().map(String::as_str)))
+    }
+
+    /// Takes all that is in a folder, to go below `under`.
+    fn folder(&self, root: &TreePath, under: &TreePath) -> Vec<Picked> {
+        let tree = self.shelf.tree;
+        let skip = if root.is_root() { 0 } else { root.as_bytes().len() + 1 };
+        let mut first: BTreeMap<_, TreePath> = BTreeMap::new();
+        let mut files = Vec::new();
+        for (path, entry) in tree.within(root).filter(|(path, _)| *path != root) {
+            let inner = &path.as_bytes()[skip..];
+            if self.exclude.leaves_out(inner) {
+                continue;
+            }
+            let below = TreePath::parse([under.as_bytes(), b"/", inner].concat());
+            let below =
+                below.expect("the end of a valid path is one, and what it goes under is its own beginning");
+            let inode = tree.inode(path).filter(|_| tree.links(path) > 1);
+            let linked = inode.and_then(|inode| first.get(&inode).cloned());
+            if let (Some(inode), None) = (inode, &linked) {
+                first.insert(inode, below.clone());
+            }
+            files.push(Picked { from: path.clone(), below, entry: entry.clone(), linked });
+        }
+        files
+    }
+
+    /// Takes a path with the folders that it is in.
+    fn with_parents(&mut self, written: &TreePath, real: &TreePath, pivot: usize, is_dir: bool) {
+        let tree = self.shelf.tree;
+        let names: Vec<&[u8]> = written.names().skip(pivot).collect();
+        let mut files = Vec::new();
+        let mut from: Vec<&[u8]> = written.names().take(pivot).collect();
+        let path =
+            |names: &[&[u8]]| TreePath::parse(names.join(&b'/')).expect("a part of a valid path is one");
+        for (index, name) in names.iter().enumerate() {
+            from.push(name);
+            let last = index + 1 == names.len();
+            let place = if last { real.clone() } else { path(&from) };
+            let resolved = tree.resolve(&place, true).ok();
+            let Some(entry) = resolved.and_then(|real| tree.get(&real)).cloned() else { continue };
+            files.push(Picked { from: place, below: path(&names[..=index]), entry, linked: None });
+        }
+        if is_dir {
+            files.extend(self.folder(real, &path(&names)));
+        }
+        self.parts.push(Part::Folder(files));
+    }
+}
+
+/// Drops `.` and doubled slashes; what leads out is refused.
+fn normal(word: &Word) -> Result<String, Problem> {
+    let mut parts = Vec::new();
+    for part in word.text.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                let outside =
+                    || Problem::new(word.span, format!("`{}` leaves where it is copied from", word.text));
+                parts.pop().ok_or_else(outside)?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}

@@ -1,0 +1,11 @@
+//! Dockerfiles, baked: what comes out is what BuildKit would make of them.
+#![allow(clippy::unwrap_used, reason = "these are tests")]
+
+mod archives;
+mod commands;
+mod copying;
+#[path = "../fixture/mod.rs"]
+mod fixture;
+mod kitchen;
+mod language;
+mod projects;
