@@ -283,3 +283,60 @@ fn two_images_differ_in_what_was_changed_and_in_nothing_else() {
     assert_eq!(paths, ["/app/new.txt", "/lib/six-1.16.0.dist-info/METADATA"]);
     assert_eq!(world.kiln(&["image", "diff", &first, "nothing"]).code, 3);
 }
+
+/// Runs a program of the machine's, and tells whether it succeeded.
+fn succeeds(program: &str, words: &[&str]) -> bool {
+    Command::new(program).args(words).output().unwrap().status.success()
+}
+
+#[test]
+fn a_signature_is_good_for_its_key_and_image_alone_and_openssl_agrees() {
+    let world = World::new();
+    world.kiln(&["bake"]).ok();
+    let file = |name: &str| world.folder.path().join(name).display().to_string();
+    for (name, kind) in [("own", "p256"), ("edward", "ed25519")] {
+        world.kiln(&["image", "keygen", &file(name), "--type", kind]).ok();
+        assert!(succeeds("openssl", &["pkey", "-in", &file(&format!("{name}.key")), "-noout"]));
+        let refused = world.kiln(&["image", "keygen", &file(name)]);
+        assert_eq!(refused.code, 3, "{}", refused.err);
+    }
+    let openssl = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out"];
+    assert!(succeeds("openssl", &[&openssl[..], &[&file("other.key")]].concat()));
+    assert!(succeeds("openssl", &["pkey", "-in", &file("other.key"), "-pubout", "-out", &file("other.pub")]));
+
+    let verify = |key: &str| world.kiln(&["image", "verify", "demo/web", "--key", &file(key)]);
+    let unsigned = verify("own.pub");
+    assert_eq!((unsigned.code, unsigned.err.contains("it has no signature")), (1, true), "{}", unsigned.err);
+    for key in ["own", "edward", "other"] {
+        assert_eq!(verify(&format!("{key}.pub")).code, 1);
+        world.kiln(&["image", "sign", "demo/web", "--key", &file(&format!("{key}.key"))]).ok();
+        let signed = verify(&format!("{key}.pub")).ok();
+        for predicate in ["slsa.dev/provenance", "spdx.dev", "cyclonedx.org"] {
+            assert!(signed.out.contains(predicate), "{}", signed.out);
+        }
+    }
+    assert_eq!(verify("own.key").code, 3, "a private key is none to check with");
+
+    // What `cosign verify --key` does: the annotation is a signature of the layer's bytes.
+    let said = referrers(&world, "demo/web");
+    let (_, manifest) = said.iter().find(|(kind, _)| kind.ends_with("sig.v1+json")).unwrap();
+    let blob = |digest: &str| {
+        let hex = digest.strip_prefix("sha256:").unwrap();
+        world.folder.path().join("state/store/blobs/sha256").join(&hex[..2]).join(hex)
+    };
+    let manifest: Value = serde_json::from_slice(&fs::read(blob(manifest)).unwrap()).unwrap();
+    let layer = &manifest["layers"][0];
+    fs::write(file("sig.b64"), layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap())
+        .unwrap();
+    assert!(succeeds("openssl", &["base64", "-d", "-A", "-in", &file("sig.b64"), "-out", &file("sig")]));
+    let payload = blob(layer["digest"].as_str().unwrap()).display().to_string();
+    let check = |key: &str| {
+        succeeds("openssl", &["dgst", "-sha256", "-verify", &file(key), "-signature", &file("sig"), &payload])
+    };
+    assert!(check("own.pub") && !check("other.pub"));
+
+    // Another image, with nothing signed.
+    world.write("files/more", "more");
+    world.kiln(&["bake"]).ok();
+    assert_eq!(verify("own.pub").code, 1);
+}

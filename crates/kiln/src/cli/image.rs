@@ -3,12 +3,17 @@
 mod diff;
 mod document;
 mod sbom;
+mod signing;
 mod transfer;
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use document::Document;
-use kiln_bake::{CERTIFICATE_TYPE, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, said_about};
+use kiln_bake::{
+    ATTESTATIONS_TYPE, CERTIFICATE_TYPE, CYCLONEDX_TYPE, PROVENANCE, SIGNATURES_TYPE, SPDX_TYPE, Said,
+    said_about,
+};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest};
 use kiln_store::Store;
@@ -64,6 +69,35 @@ enum Verb {
         /// A name, a digest, or the beginning of one
         image: String,
     },
+    /// Make a pair of keys for signatures: NAME.key and NAME.pub
+    #[command(after_help = "Example:\n  kiln image keygen release")]
+    Keygen {
+        /// What the two files' names begin with
+        name: PathBuf,
+        /// The kind of the keys
+        #[arg(long = "type", value_enum, default_value_t = signing::Type::P256)]
+        kind: signing::Type,
+    },
+    /// Sign an image and what is said about it
+    ///
+    /// In the form of `cosign`: a signature on the digest, and signed in-toto statements that hold provenance and bills of materials.
+    #[command(after_help = "Example:\n  kiln image sign shop/web --key release.key")]
+    Sign {
+        /// A name, a digest, or the beginning of one
+        image: String,
+        /// The private key: PKCS #8 as PEM, of ECDSA on P-256 or Ed25519
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// Check that a key signed an image and what is said about it
+    #[command(after_help = "Example:\n  kiln image verify shop/web --key release.pub")]
+    Verify {
+        /// A name, a digest, or the beginning of one
+        image: String,
+        /// The public key, as PEM
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
     /// Print an image's bill of materials
     ///
     /// Debian packages exactly, and the Python, JavaScript, Rust, Go and Java packages that its files name. The document follows
@@ -108,6 +142,9 @@ enum Verb {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    if let Verb::Keygen { name, kind } = &args.verb {
+        return signing::keygen(name, *kind, context);
+    }
     context.require_root("image")?;
     let store = Store::open(context.state().path())
         .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
@@ -115,6 +152,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::List => list(&store, context),
         Verb::Show { image } => show(&store, image, context),
         Verb::Provenance { image } => document::run(Document::Provenance, &store, image, context),
+        Verb::Keygen { .. } => unreachable!("it needs no store, and was carried out above"),
+        Verb::Sign { image, key } => signing::run_sign(&store, image, key, context),
+        Verb::Verify { image, key } => signing::run_verify(&store, image, key, context),
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
         Verb::Diff { old, new } => diff::run(&store, old, new, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
@@ -223,6 +263,8 @@ fn kind(said: &Said) -> &str {
         CYCLONEDX_TYPE => "cyclonedx",
         PROVENANCE => "provenance",
         CERTIFICATE_TYPE => "certificate",
+        SIGNATURES_TYPE => "signatures",
+        ATTESTATIONS_TYPE => "attestations",
         other => other,
     }
 }
