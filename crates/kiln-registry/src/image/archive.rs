@@ -51,6 +51,11 @@ impl<R: Read> Archive<R> {
         Self { reader, content: 0, padding: 0, global: BTreeMap::new() }
     }
 
+    /// What it reads from.
+    pub(super) const fn reader(&self) -> &R {
+        &self.reader
+    }
+
     /// Returns the next entry; its content is what this reads until the next call.
     pub(super) fn next(&mut self) -> Result<Option<Header>, ArchiveError> {
         let mut records = self.global.clone();

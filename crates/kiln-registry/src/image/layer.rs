@@ -136,7 +136,7 @@ pub(super) fn lay(
 }
 
 /// By what it begins with: media types are known to lie.
-fn decompress(compressed: impl Read + 'static) -> Result<Box<dyn Read>, LayerError> {
+pub(super) fn decompress(compressed: impl Read + 'static) -> Result<Box<dyn Read>, LayerError> {
     let mut buffered = BufReader::with_capacity(128 << 10, compressed);
     let magic = buffered.fill_buf().map_err(|error| LayerError::Archive(ArchiveError::Read(error)))?;
     if magic.starts_with(&[0x1f, 0x8b]) {

@@ -1,10 +1,11 @@
-//! Images into Kiln's store, and out of it: from and to a registry, or a folder that other tools read.
+//! Images into Kiln's store, and out of it: from and to a registry, or a folder or file that other tools read.
 //!
 //! An image that comes in keeps its bytes: manifest, config and layers are blobs of the store, so it goes out again under the
 //! same digest. Its layers are laid into one tree, as Kiln runs it.
 
 mod archive;
 mod config;
+mod docker;
 mod layer;
 mod layout;
 
@@ -26,6 +27,7 @@ use config::{ARCHITECTURE, Config};
 
 pub use archive::ArchiveError;
 pub use config::ConfigError;
+pub use docker::{DockerArchive, DockerArchiveError};
 pub use layer::LayerError;
 pub use layout::{Layout, LayoutError};
 
@@ -65,6 +67,9 @@ pub enum ImageError {
     /// The folder failed.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// The file of images failed.
+    #[error(transparent)]
+    DockerArchive(#[from] DockerArchiveError),
     /// A manifest can't be used.
     #[error("the manifest can't be used")]
     Manifest(#[from] ManifestError),

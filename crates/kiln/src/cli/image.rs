@@ -110,9 +110,9 @@ enum Verb {
         #[arg(long, value_enum, default_value_t = sbom::Format::Spdx)]
         format: sbom::Format,
     },
-    /// Give an image to a registry, or write it into a folder
+    /// Give an image to a registry, or write it into a folder or a file
     ///
-    /// REF is HOST/NAME:TAG, or oci:DIR[:TAG]. What the registry has already is not sent again. Users and passwords come from
+    /// REF is HOST/NAME:TAG, oci:DIR[:TAG], or docker-archive:FILE[:NAME:TAG]. What the registry has already is not sent again. Users and passwords come from
     /// Docker's config.json. Only this machine is spoken to without TLS.
     #[command(
         after_help = "Example:\n  kiln image push shop/web localhost:5000/shop/web:v1\n  kiln image push shop/web oci:out:v1"
@@ -126,9 +126,9 @@ enum Verb {
         #[command(flatten)]
         options: transfer::Options,
     },
-    /// Bring an image in from a registry or a folder
+    /// Bring an image in from a registry, a folder or a file
     ///
-    /// REF is HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, or oci:DIR[:TAG]. It is kept under that name.
+    /// REF is HOST/NAME:TAG, HOST/NAME@sha256:DIGEST, oci:DIR[:TAG], or docker-archive:FILE[:NAME:TAG]. It is kept under that name.
     #[command(
         after_help = "Example:\n  kiln image pull localhost:5000/shop/web:v1\n  kiln image pull oci:out:v1"
     )]

@@ -192,6 +192,44 @@ fn docker_lists_and_plain_layers_come_in() {
 }
 
 #[test]
+fn a_file_of_docker_save_comes_in_and_goes_out() {
+    let (place, other) = (Place::new(), Place::new());
+    layout(&place.path("layout"));
+    let whole = place.kiln(&["image", "pull", "oci:layout"]).ok();
+    place.kiln(&["image", "push", "oci:layout", "docker-archive:out.tar:shop/web:v1"]).ok();
+    let file = place.path("out.tar");
+    let name = format!("docker-archive:{}", file.display());
+    let pulled = other.kiln(&["image", "pull", &name]).ok();
+    assert_eq!(pulled["size_bytes"], whole["size_bytes"]);
+    let tree = |place: &Place, name: &str| place.kiln(&["image", "show", name]).ok()["tree"].clone();
+    assert_eq!(tree(&other, &name), tree(&place, "oci:layout"));
+    let named = format!("{name}:shop/web:v1");
+    assert_eq!(other.kiln(&["image", "pull", &named]).ok()["digest"], pulled["digest"], "the same again");
+    other.kiln(&["image", "pull", &format!("{name}:shop/web:v2")]).failed(3, &["it has shop/web:v1"]);
+    run(Command::new("gzip").arg("-k").arg(&file));
+    other.kiln(&["image", "pull", &format!("{name}.gz")]).failed(5, &["it is compressed"]);
+    let bytes = fs::read(&file).unwrap();
+    fs::write(place.path("cut.tar"), &bytes[..bytes.len() / 2]).unwrap();
+    place.kiln(&["image", "pull", "docker-archive:cut.tar"]).failed(5, &["not a whole tar"]);
+    place
+        .kiln(&["image", "push", "oci:layout", "docker-archive:no/such/folder/x.tar"])
+        .failed(5, &["No such file"]);
+    if !is_installed("skopeo") {
+        return;
+    }
+    // Another tool reads it, and writes one that is read here.
+    let skopeo = |words: &[&str]| {
+        run(Command::new("skopeo").arg("--insecure-policy").args(words).current_dir(place.folder.path()))
+    };
+    skopeo(&["copy", "docker-archive:out.tar:shop/web:v1", "oci:from-docker:v1"]);
+    skopeo(&["copy", "oci:layout:v1", "docker-archive:theirs.tar:shop/web:theirs"]);
+    for name in ["oci:from-docker:v1", "docker-archive:theirs.tar:shop/web:theirs"] {
+        place.kiln(&["image", "pull", name]).ok();
+        assert_eq!(tree(&place, name), tree(&place, "oci:layout"), "{name}");
+    }
+}
+
+#[test]
 fn dockers_credentials_open_a_registry_over_tls() {
     let place = Place::new();
     let Some((cert, key)) = crate::start::certificate(place.folder.path()) else { return };

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use kiln_model::{ByteSize, Digest};
 use kiln_registry::client::credentials::docker_config;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
-use kiln_registry::image::{ImageError, Layout, LayoutError, PushSummary, bring_in, push};
+use kiln_registry::image::{
+    DockerArchive, DockerArchiveError, ImageError, Layout, LayoutError, PushSummary, bring_in, push,
+};
 use kiln_registry::name::{Reference, Tag};
 use kiln_store::Store;
 use serde_json::json;
@@ -41,6 +43,13 @@ pub(in crate::cli) enum Place {
         /// The tag in it.
         tag: Option<Tag>,
     },
+    /// `docker-archive:FILE[:NAME:TAG]`
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The name in it.
+        name: Option<String>,
+    },
 }
 
 impl std::fmt::Display for Place {
@@ -49,12 +58,24 @@ impl std::fmt::Display for Place {
             Self::Registry(reference) => reference.fmt(f),
             Self::Folder { path, tag: Some(tag) } => write!(f, "oci:{}:{tag}", path.display()),
             Self::Folder { path, tag: None } => write!(f, "oci:{}", path.display()),
+            Self::File { path, name: Some(name) } => write!(f, "docker-archive:{}:{name}", path.display()),
+            Self::File { path, name: None } => write!(f, "docker-archive:{}", path.display()),
         }
     }
 }
 
-/// Reads `HOST/NAME:TAG` or `oci:DIR[:TAG]`.
+/// Reads `HOST/NAME:TAG`, `oci:DIR[:TAG]` or `docker-archive:FILE[:NAME:TAG]`.
 pub(super) fn place(text: &str) -> Result<Place, String> {
+    if let Some(rest) = text.strip_prefix("docker-archive:") {
+        let (path, name) = match rest.split_once(':') {
+            Some((path, name)) => (path, Some(name.to_owned())),
+            None => (rest, None),
+        };
+        if path.is_empty() || name.as_ref().is_some_and(|name| !name.contains(':')) {
+            return Err("expected docker-archive:FILE or docker-archive:FILE:NAME:TAG".into());
+        }
+        return Ok(Place::File { path: path.into(), name });
+    }
     let Some(rest) = text.strip_prefix("oci:") else {
         return text.parse().map(Place::Registry).map_err(|error| format!("{error}"));
     };
@@ -91,6 +112,10 @@ pub(super) fn push_image(
             Layout::new(path).write(store, &digest, tag.as_ref()).map_err(failed)?;
             PushSummary::default()
         }
+        Place::File { path, name } => {
+            DockerArchive::write(store, &digest, path, name.as_deref()).map_err(failed)?;
+            PushSummary::default()
+        }
     };
     if context.screen.json() {
         let answer = json!({
@@ -105,7 +130,7 @@ pub(super) fn push_image(
         let amount = match to {
             Place::Registry(_) if summary.sent == 0 => "; it had every layer".to_owned(),
             Place::Registry(_) => format!("; {} sent", ByteSize(summary.sent_bytes)),
-            Place::Folder { .. } => String::new(),
+            Place::Folder { .. } | Place::File { .. } => String::new(),
         };
         context.screen.line(&format!("{to} is {digest}{amount}"));
     }
@@ -132,6 +157,11 @@ pub(super) fn pull_image(
             let found = layout.find(tag.as_ref()).map_err(|error| failed(error.into()))?;
             bring_in(store, &layout, &Reference::Digest(found), &from.to_string()).map_err(failed)?
         }
+        Place::File { path, name } => {
+            let archive = DockerArchive::open(path, name.as_deref()).map_err(|error| failed(error.into()))?;
+            bring_in(store, &archive, &Reference::Digest(archive.digest()), &from.to_string())
+                .map_err(failed)?
+        }
     };
     // It stays as long as it has a name.
     let named = store.images.set_name(&from.to_string(), &image.manifest);
@@ -157,7 +187,9 @@ fn failure(message: &str, error: &ImageError) -> Failure {
     let failure = match error {
         ImageError::Client(ClientError::Denied { host, .. }) => Failure::refused(message)
             .hint(format!("`docker login {host}` keeps a user and a password where this looks for them")),
-        ImageError::Client(ClientError::Missing { .. }) | ImageError::Layout(LayoutError::Missing { .. }) => {
+        ImageError::Client(ClientError::Missing { .. })
+        | ImageError::Layout(LayoutError::Missing { .. })
+        | ImageError::DockerArchive(DockerArchiveError::Missing { .. }) => {
             Failure::refused(message).hint("look at its name, its tag, and who may see it")
         }
         ImageError::Client(ClientError::Unencrypted { .. }) => {
@@ -187,10 +219,12 @@ mod tests {
             ("oci:out", "oci:out"),
             ("oci:/tmp/out:v1", "oci:/tmp/out:v1"),
             ("oci:../a:b/c", "oci:../a:b/c"),
+            ("docker-archive:out.tar", "docker-archive:out.tar"),
+            ("docker-archive:out.tar:shop/web:v1", "docker-archive:out.tar:shop/web:v1"),
         ] {
             assert_eq!(place(text).unwrap().to_string(), read);
         }
-        for text in ["oci:", "oci:out:.x", "Not/A/Name"] {
+        for text in ["oci:", "oci:out:.x", "Not/A/Name", "docker-archive:", "docker-archive:x:web"] {
             assert!(place(text).is_err(), "{text}");
         }
     }
