@@ -5,6 +5,7 @@
 
 mod archive;
 mod config;
+mod cosign;
 mod docker;
 mod layer;
 mod layout;
@@ -308,6 +309,7 @@ pub fn push(
         let parsed = Manifest::parse(None, &bytes)?;
         push_blobs(store, &parsed, client, &mut summary)?;
         client.push_referrer(&parsed, &bytes)?;
+        cosign::tag(client, &parsed, &bytes)?;
         summary.referrers += 1;
     }
     Ok(summary)

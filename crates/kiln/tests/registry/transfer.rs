@@ -362,3 +362,36 @@ fn large_layout(folder: &Path) -> Vec<u8> {
     fs::write(folder.join("index.json"), index.to_string()).unwrap();
     manifest
 }
+
+#[test]
+fn signatures_are_pushed_to_where_cosign_looks_for_them_beside_those_of_others() {
+    let (registry, place) = (Registry::start(), Place::new());
+    let manifest = layout(&place.path("layout"));
+    place.kiln(&["image", "pull", "oci:layout:v1"]).ok();
+    let digest = sha256(&manifest);
+    let tag = format!("/v2/shop/web/manifests/{}.sig", digest.replace(':', "-"));
+    let name = at(&registry, "shop/web:v1");
+    let signatures = || -> Vec<Value> {
+        let manifest: Value = serde_json::from_slice(&registry.get(&tag).body).unwrap();
+        let layers = manifest["layers"].as_array().unwrap().iter();
+        layers.map(|layer| layer["annotations"]["dev.cosignproject.cosign/signature"].clone()).collect()
+    };
+    place.kiln(&["image", "push", "oci:layout:v1", &name]).ok();
+    assert_eq!(registry.get(&tag).status, 404, "nobody signed it yet");
+    place.kiln(&["image", "keygen", "own"]).ok();
+    place.kiln(&["image", "sign", "oci:layout:v1", "--key", "own.key"]).ok();
+    place.kiln(&["image", "push", "oci:layout:v1", &name]).ok();
+    let own = signatures();
+    assert_eq!(own.len(), 1);
+
+    // Somebody else, on another machine, who has not seen that signature.
+    let other = Place::new();
+    other.kiln(&["image", "pull", &name]).ok();
+    other.kiln(&["image", "keygen", "other"]).ok();
+    other.kiln(&["image", "sign", &name, "--key", "other.key"]).ok();
+    for _ in 0..2 {
+        other.kiln(&["image", "push", &name, &name]).ok();
+        let both = signatures();
+        assert!(both.len() == 2 && both[0] == own[0] && both[1] != own[0], "{both:?}");
+    }
+}
