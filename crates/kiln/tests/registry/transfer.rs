@@ -287,6 +287,40 @@ fn what_fails_says_what_and_why() {
     assert!(place.images().is_empty());
 }
 
+/// Runs a command to its end, and returns the most memory that it had, in kB.
+fn memory_of(command: &mut Command) -> u64 {
+    let mut child = command.stdout(Stdio::null()).spawn().unwrap();
+    let path = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = fs::read_to_string(&path).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line.map_or(peak, |line| line.trim().trim_end_matches(" kB").parse().unwrap());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(child.wait().unwrap().success(), "{command:?}");
+    peak
+}
+
+#[test]
+fn memory_does_not_grow_with_a_layer() {
+    let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
+    let files = tempfile::tempdir_in("/var/tmp").unwrap();
+    let piece: Vec<u8> = (0..4 << 20).map(|at: u32| (at.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    fs::write(files.path().join("large"), piece.repeat(50)).unwrap();
+    image_of(&one.path("layout"), &[files.path()]);
+    let name = at(&registry, "a:v1");
+    for (place, words) in [
+        (&one, &["image", "pull", "oci:layout"][..]),
+        (&one, &["image", "push", "oci:layout", &name]),
+        (&two, &["image", "pull", &name]),
+        (&two, &["image", "push", &name, "docker-archive:out.tar"]),
+    ] {
+        let peak = memory_of(&mut place.command(words));
+        assert!(peak > 0 && peak < 64 << 10, "{words:?} needed {peak} kB");
+    }
+}
+
 #[test]
 fn a_full_disk_ends_a_pull_and_leaves_no_image() {
     let (registry, place, other) = (Registry::start(), Place::with_disk("2m"), Place::new());
@@ -330,34 +364,45 @@ fn a_kill_in_the_middle_of_a_pull_or_a_push_leaves_nothing_half_done() {
 
 /// As [`layout`], with three layers that take a while.
 fn large_layout(folder: &Path) -> Vec<u8> {
-    layout(folder);
-    let blobs = folder.join("blobs/sha256");
     let files = tempfile::tempdir().unwrap();
-    let (mut layers, mut diff_ids) = (Vec::new(), Vec::new());
-    for number in 0..3_u32 {
+    let folders = [0, 1, 2_u32].map(|number| {
+        let layer = files.path().join(number.to_string());
+        fs::create_dir(&layer).unwrap();
         for file in 0..300_u32 {
             let seed = number * 1000 + file + 1;
             let bytes: Vec<u8> = (0..20_000_u32).map(|at| (at.wrapping_mul(seed) >> 3) as u8).collect();
-            fs::write(files.path().join(format!("{number}.{file}")), bytes).unwrap();
+            fs::write(layer.join(format!("{number}.{file}")), bytes).unwrap();
         }
-        let tar = run(Command::new("tar").arg("-C").arg(files.path()).args(["-cf", "-", "."])).stdout;
-        fs::write(blobs.join(&sha256(&tar)[7..]), &tar).unwrap();
-        diff_ids.push(sha256(&tar));
-        layers.push(descriptor("application/vnd.oci.image.layer.v1.tar", &tar));
-    }
+        layer
+    });
+    image_of(folder, &folders.each_ref().map(PathBuf::as_path))
+}
+
+/// Writes an `oci-layout` folder with an image of one plain layer for each folder, and returns its manifest.
+fn image_of(folder: &Path, layers: &[&Path]) -> Vec<u8> {
+    let blobs = folder.join("blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let put = |bytes: &[u8]| fs::write(blobs.join(&sha256(bytes)[7..]), bytes).unwrap();
+    let tars = layers
+        .iter()
+        .map(|layer| run(Command::new("tar").arg("-C").arg(layer).args(["-cf", "-", "."])).stdout);
+    let tars: Vec<_> = tars.collect();
+    tars.iter().for_each(|tar| put(tar));
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let diff_ids: Vec<_> = tars.iter().map(|tar| sha256(tar)).collect();
     let config = json!({
         "architecture": architecture, "os": "linux", "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     let config = config.to_string().into_bytes();
+    let tars: Vec<_> =
+        tars.iter().map(|tar| descriptor("application/vnd.oci.image.layer.v1.tar", tar)).collect();
     let manifest = json!({
-        "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": tars,
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
     });
     let manifest = manifest.to_string().into_bytes();
-    for bytes in [&config, &manifest] {
-        fs::write(blobs.join(&sha256(bytes)[7..]), bytes).unwrap();
-    }
+    put(&config);
+    put(&manifest);
     let index = json!({ "schemaVersion": 2, "manifests": [descriptor(MANIFEST, &manifest)] });
     fs::write(folder.join("index.json"), index.to_string()).unwrap();
     manifest
