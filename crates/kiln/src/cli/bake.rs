@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let cache = if args.prove { Cache::Unused } else { Cache::Used };
     let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
     if args.prove {
-        return prove::run(&baked, context);
+        return prove::run(&baked, &interrupt, context);
     }
     if context.screen.json() {
         let images: serde_json::Map<_, _> = baked

@@ -11,10 +11,11 @@ use super::bake::{Baked, Oven};
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
+use super::interrupt::Interrupt;
 use super::table::Table;
 
 /// Bakes what was baked just now once more, elsewhere, and says whether it is the same.
-pub(super) fn run(baked: &Baked, context: &mut Context<'_>) -> Outcome {
+pub(super) fn run(baked: &Baked, interrupt: &Interrupt, context: &mut Context<'_>) -> Outcome {
     let state = context.state();
     let oven = Oven::open(&state)?;
     context.screen.note("baking a second time, in other surroundings");
@@ -24,7 +25,11 @@ pub(super) fn run(baked: &Baked, context: &mut Context<'_>) -> Outcome {
     }
     let (source, images) = (baked.source, &baked.images);
     let proof = Proof { baker: &oven.baker, state: state.path(), source, images, options };
-    let verdicts = proof.run().map_err(|error| failure(&error))?;
+    // Ctrl-C ends the second bake, too, which then says nothing of the images.
+    let verdicts = proof.run().map_err(|error| match interrupt.is_set() {
+        true => Failure::failed("called off; nothing is proven, and what runs was not touched"),
+        false => failure(&error),
+    })?;
     let is_proven = verdicts.values().all(|verdict| matches!(verdict, Verdict::Proven(_)));
     let exit = if is_proven { Exit::Done } else { Exit::Failed };
     if context.screen.json() {
