@@ -72,6 +72,9 @@ impl Witness {
                 let is_so = found.is_some_and(|found| found.replicas(found.target(), service) == *replicas);
                 is_so || self.scaled.contains(&(env.clone(), service.clone(), *replicas))
             }
+            Command::Inspected { image, test, question, .. } => {
+                self.state.verdict(*image, test).is_some_and(|verdict| verdict.spec_digest == *question)
+            }
             Command::Rollback { .. }
             | Command::Abort { .. }
             | Command::Down { .. }

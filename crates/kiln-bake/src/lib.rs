@@ -26,6 +26,7 @@ mod glob;
 mod graph;
 mod hashing;
 mod ignore;
+mod inspect;
 mod inventory;
 mod layer;
 mod layout;
@@ -59,6 +60,7 @@ pub use dockerfile::DockerfileProblem;
 pub use fetch::FetchError;
 pub use glob::GlobError;
 pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
+pub use inspect::{InspectError, inspect};
 pub use inventory::{
     BomFormat, Ecosystem, Inventory, InventoryError, Licence, Omission, Package, SourcePackage, System,
 };

@@ -35,7 +35,7 @@ fn the_example_of_the_design_loads() {
     );
     assert_eq!(image.config.user, "www-data");
     let test = &image.tests[0];
-    assert_eq!(test.probe, Probe::Http { port: 8080, path: "/healthz".into(), status: Some(200) });
+    assert_eq!(test.probe, Some(Probe::Http { port: 8080, path: "/healthz".into(), status: Some(200) }));
     assert_eq!(test.within, Millis::from_secs(5));
     let web = &stack.services[&"web".parse().unwrap()];
     assert_eq!((web.kind, web.replicas, web.strategy), (ServiceKind::Service, 6, Strategy::BlueGreen));

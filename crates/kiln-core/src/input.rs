@@ -104,6 +104,19 @@ pub enum Command {
         /// How long it may take.
         within: Millis,
     },
+    /// Record what was found in an image without booting it.
+    Inspected {
+        /// The environment on whose behalf; it need not exist.
+        env: EnvKey,
+        /// The image's manifest.
+        image: Digest,
+        /// The test's name.
+        test: String,
+        /// The digest of what was asked.
+        question: Digest,
+        /// Why it failed, for people; none if it passed.
+        failure: Option<String>,
+    },
 }
 
 /// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late, but for the

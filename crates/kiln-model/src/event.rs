@@ -293,4 +293,15 @@ pub enum CheckEvent {
         /// Why, for people.
         reason: String,
     },
+    /// A test that boots nothing: question and answer in one.
+    Inspected {
+        /// The image's manifest.
+        image: Digest,
+        /// The test's name.
+        test: String,
+        /// The digest of what was asked.
+        question: Digest,
+        /// Why it failed, for people; none if it passed.
+        failure: Option<String>,
+    },
 }

@@ -132,17 +132,63 @@ pub struct RunStep {
     pub network: bool,
 }
 
-/// A boot of the image as an unrouted instance that must come to answer.
+/// What must hold of an image before it can be released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageTest {
     /// The test's name.
     pub name: String,
-    /// What is asked.
-    pub probe: Probe,
+    /// What is seen without booting it.
+    pub inspection: Inspection,
+    /// What its boot, as an unrouted instance, must come to answer; none if it is not booted.
+    pub probe: Option<Probe>,
     /// How long it may take.
     pub within: Millis,
     /// Environment variables for the test alone.
     pub env: BTreeMap<String, String>,
     /// Memory for the test alone.
     pub memory: Option<ByteSize>,
+}
+
+/// What must hold of an image's files, packages and config.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Inspection {
+    /// Files.
+    pub files: Vec<ExpectedFile>,
+    /// Packages.
+    pub packages: Vec<ExpectedPackage>,
+    /// Its user must not be root.
+    pub no_root: bool,
+    /// No file may give its own user's or group's rights to who runs it.
+    pub no_setuid: bool,
+}
+
+impl Inspection {
+    /// Whether it asks nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A file that must be there, or must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedFile {
+    /// An absolute path; the image's links are followed.
+    pub path: String,
+    /// Nothing may be there.
+    pub absent: bool,
+    /// `user`, `user:group`, or the numbers; none for any.
+    pub owner: Option<String>,
+    /// The permission bits; none for any.
+    pub mode: Option<u16>,
+}
+
+/// A package that must be there, or must not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedPackage {
+    /// Its name, as in the bill of materials.
+    pub name: String,
+    /// It may not be there.
+    pub absent: bool,
+    /// Its version; none for any.
+    pub version: Option<String>,
 }

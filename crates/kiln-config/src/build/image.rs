@@ -5,20 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use kiln_model::image::ImageConfig;
 use kiln_model::instance::Probe;
 use kiln_model::recipe::{
-    BaseRecipe, CopyStep, DebianBase, DebianVariant, DockerfileSource, ImageRecipe, ImageSource, ImageTest,
-    RecipeStep, RunStep,
+    BaseRecipe, CopyStep, DebianBase, DebianVariant, DockerfileSource, ImageRecipe, ImageSource, RecipeStep,
+    RunStep,
 };
-use kiln_model::{BaseName, ImageName, Millis};
+use kiln_model::{BaseName, ImageName};
 
+use super::image_test::test;
 use super::instances;
 use crate::diagnostic::Problem;
 use crate::files::{glob_pattern, inside};
 use crate::reader::{Context, Reader, absolute_path};
 use crate::source::Span;
 use crate::value::{Kind, Value};
-
-/// Most programs answer within a second or two; a test that takes longer than this says so.
-const WITHIN_DEFAULT: Millis = Millis::from_secs(30);
 
 /// The images, with the tests that still need a port.
 pub(super) struct Images {
@@ -37,8 +35,8 @@ impl Images {
         let tests = self.recipes.get_mut(image).map(|r| &mut r.tests);
         if let Some(test) = tests.and_then(|t| t.get_mut(test)) {
             match &mut test.probe {
-                Probe::Http { port, .. } | Probe::Tcp { port } => *port = number,
-                Probe::Command { .. } => {}
+                Some(Probe::Http { port, .. } | Probe::Tcp { port }) => *port = number,
+                Some(Probe::Command { .. }) | None => {}
             }
         }
     }
@@ -360,10 +358,7 @@ fn copy(reader: Reader<'_>) -> Option<CopyStep> {
         // The `/` at the end says that it is a folder.
         Ok(if text.ends_with('/') && path != "/" { format!("{path}/") } else { path })
     });
-    let mode = reader.parsed("mode", "\"0644\"", |text| match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(mode),
-        _ => Err(format!("\"{text}\" is no mode like \"0644\"")),
-    });
+    let mode = reader.parsed("mode", "\"0644\"", octal_mode);
     Some(CopyStep {
         from: from?,
         to: to?,
@@ -383,50 +378,12 @@ fn run(reader: Reader<'_>) -> Option<RunStep> {
     })
 }
 
-/// Returns the test, and whether its port is still open.
-fn test(reader: Reader<'_>, name: &str, name_span: Span, exposed: &[String]) -> Option<(ImageTest, bool)> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if name.is_empty() || name.len() > 40 || !name.bytes().all(good) {
-        let message =
-            format!("`{name}` is not a valid test name: use 1 to 40 letters, digits, `-`, `_` and `.`");
-        reader.report(Problem::new("invalid-name", name_span, message));
+/// Permission bits in octal.
+pub(super) fn octal_mode(text: &str) -> Result<u32, String> {
+    match u32::from_str_radix(text, 8) {
+        Ok(mode) if mode <= 0o7777 && text.len() >= 3 => Ok(mode),
+        _ => Err(format!("\"{text}\" is no mode like \"0644\"")),
     }
-    let kinds = ["http", "tcp", "exec"];
-    let found: Vec<&str> = kinds.into_iter().filter(|k| reader.block(k).is_some()).collect();
-    let [kind] = found[..] else {
-        let message = match found.is_empty() {
-            true => format!("test \"{name}\" asks nothing"),
-            false => format!("test \"{name}\" asks {} things at once", found.len()),
-        };
-        let help = "give it one block `http { … }`, `tcp { … }` or `exec { … }`";
-        reader.report(Problem::new("missing-block", reader.header, message).help(help));
-        return None;
-    };
-    let probe = reader.block(kind)?;
-    let only_exposed = match exposed {
-        [only] => only.strip_suffix("/tcp").and_then(|n| n.parse().ok()),
-        _ => None,
-    };
-    let port: Option<u16> = probe.int("port", 1..=65_535).map(|n| n as u16).or(only_exposed);
-    let open = kind != "exec" && port.is_none() && !probe.has("port");
-    let port = port.unwrap_or(0);
-    let probe_kind = match kind {
-        "http" => Probe::Http {
-            port,
-            path: probe.parsed("path", "\"/\"", request_path).unwrap_or_else(|| "/".into()),
-            status: probe.int("status", 100..=599).map(|n| n as u16),
-        },
-        "tcp" => Probe::Tcp { port },
-        _ => Probe::Command { argv: probe.argv("command")? },
-    };
-    let test = ImageTest {
-        name: name.to_owned(),
-        probe: probe_kind,
-        within: probe.some_millis("within").unwrap_or(WITHIN_DEFAULT),
-        env: reader.env("env").unwrap_or_default(),
-        memory: reader.size("memory"),
-    };
-    Some((test, open))
 }
 
 /// The path of a probe, with its query.

@@ -155,18 +155,22 @@ static RUN: BlockSchema = BlockSchema {
 static TEST: BlockSchema = BlockSchema {
     name: "test",
     labels: &["name"],
-    summary: "The image boots, without routes, and must come to answer before it can be released. It holds exactly one of `http`, `tcp` and `exec`.",
+    summary: "What must hold before the image can be released. With one of `http`, `tcp` and `exec` the image boots, without routes, and must come to answer; the rest is seen without a boot.",
     attributes: &[
         attribute("env", "map of strings", "{}", "Environment variables for the test alone."),
         attribute("memory", "size", "no limit", "Memory for the test alone."),
+        attribute("no_root", "bool", "false", "Whether the image's user must be another than root."),
+        attribute("no_setuid", "bool", "false", "Whether no file may have its setuid or setgid bit set."),
     ],
     blocks: &[
+        NestedBlock { schema: &FILE, many: true },
+        NestedBlock { schema: &PACKAGE, many: true },
         NestedBlock { schema: &HTTP, many: false },
         NestedBlock { schema: &TCP, many: false },
         NestedBlock { schema: &EXEC, many: false },
     ],
     any_attribute: None,
-    example: "test \"starts\" {\n  http {\n    path   = \"/healthz\"\n    status = 200\n    within = \"5s\"\n  }\n}",
+    example: "test \"starts\" {\n  no_root = true\n\n  http {\n    path   = \"/healthz\"\n    status = 200\n    within = \"5s\"\n  }\n}",
 };
 
 const TEST_PORT: AttributeSchema = attribute(
@@ -210,4 +214,33 @@ static EXEC: BlockSchema = BlockSchema {
     blocks: &[],
     any_attribute: None,
     example: "exec {\n  command = [\"/usr/bin/test\", \"-e\", \"/run/ready\"]\n}",
+};
+
+static FILE: BlockSchema = BlockSchema {
+    name: "file",
+    labels: &[],
+    summary: "A file or folder that must be in the image, or must not.",
+    attributes: &[
+        attribute("path", "absolute path", "", "Where. The image's links are followed."),
+        attribute("absent", "bool", "false", "Whether nothing may be there."),
+        attribute("owner", "string", "any", "`user`, `user:group`, by name or number."),
+        attribute("mode", "octal string", "any", "The permissions, such as `\"0644\"`."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "file {\n  path  = \"/app/server.py\"\n  owner = \"root:root\"\n  mode  = \"0644\"\n}",
+};
+
+static PACKAGE: BlockSchema = BlockSchema {
+    name: "package",
+    labels: &[],
+    summary: "A package that must be in the image, or must not, by its bill of materials.",
+    attributes: &[
+        attribute("name", "string", "", "Its name there, such as `openssl`, or `group:artifact` for Java."),
+        attribute("absent", "bool", "false", "Whether it may not be there."),
+        attribute("version", "string", "any", "The version that must, or may not, be there."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "package {\n  name   = \"gcc\"\n  absent = true\n}",
 };

@@ -106,11 +106,11 @@ image "web" {
 #    |
 # 27 |   test "none" {}
 #    |   ^^^^^^^^^^^
-#    = help: give it one block `http { … }`, `tcp { … }` or `exec { … }`
+#    = help: give it one block `http { … }`, `tcp { … }` or `exec { … }`, or what is to be seen without a boot: `file`, `package`, `no_root`, `no_setuid`
 #
 # error[missing-block]: test "two" asks 2 things at once
 #   --> stack.hcl:28:3
 #    |
 # 28 |   test "two" {
 #    |   ^^^^^^^^^^
-#    = help: give it one block `http { … }`, `tcp { … }` or `exec { … }`
+#    = help: give it one block `http { … }`, `tcp { … }` or `exec { … }`, or what is to be seen without a boot: `file`, `package`, `no_root`, `no_setuid`

@@ -34,13 +34,17 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
             let question = Question { image: *image, test, spec, spec_digest: *spec_digest };
             return Ok((None, start_check(work, env, &question, deadline)));
         }
+        Command::Inspected { env, image, test, question, failure } => {
+            return Ok((None, note_inspection(work, env, (*image, test), *question, failure.as_deref())));
+        }
     };
     let (Command::Up { env, .. }
     | Command::Rollback { env, .. }
     | Command::Scale { env, .. }
     | Command::Abort { env }
     | Command::Down { env }
-    | Command::Check { env, .. }) = command;
+    | Command::Check { env, .. }
+    | Command::Inspected { env, .. }) = command;
     Ok((Some(env.clone()), reply))
 }
 
@@ -241,6 +245,27 @@ fn down(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
         return Ok(Reply::AlreadyRunning { rollout: rollout.id, revision: None });
     }
     start(work, key, None, Cause::Down)
+}
+
+/// The same answer to the same question is not written down twice.
+fn note_inspection(
+    work: &mut Work<'_>,
+    env: &EnvKey,
+    (image, test): (Digest, &str),
+    question: Digest,
+    failure: Option<&str>,
+) -> Reply {
+    let failure = failure.map(brief);
+    let known = work.state().verdict(image, test);
+    if known
+        .is_some_and(|known| known.spec_digest == question && known.failure.as_deref() == failure.as_deref())
+    {
+        return Reply::Noted;
+    }
+    let id = CheckId(work.next_position().0);
+    let event = CheckEvent::Inspected { image, test: brief(test), question, failure };
+    work.ask(Some(env), Event::Check(id, event));
+    Reply::Noted
 }
 
 fn start_check(

@@ -33,7 +33,7 @@ pub struct Check {
 pub struct Verdict {
     /// The check.
     pub check: CheckId,
-    /// The digest of what its instance saw.
+    /// The digest of what was asked: of what its instance saw, or of an inspection.
     pub spec_digest: Digest,
     /// Why it failed; none if it passed.
     pub failure: Option<Arc<str>>,

@@ -122,6 +122,43 @@ fn a_release_is_refused_until_its_checks_have_passed() {
 }
 
 #[test]
+fn an_inspection_is_a_verdict_and_is_written_down_once() {
+    let mut world = World::new();
+    let wanted = match up(&env("dev"), &["web=v1"]) {
+        Command::Up { env, origin, adopt, base, release, binding, spec, .. } => {
+            let checks = vec![RequiredCheck { image: digest_of("v1"), test: "hardened".into() }];
+            Command::Up { env, origin, adopt, base, release, binding, spec, checks }
+        }
+        _ => panic!("up makes an up"),
+    };
+    let inspected = |question: &str, failure: Option<&str>| Command::Inspected {
+        env: env("dev"),
+        image: digest_of("v1"),
+        test: "hardened".into(),
+        question: digest_of(question),
+        failure: failure.map(str::to_owned),
+    };
+    let mut events = Vec::new();
+    for (question, failure) in [
+        ("a", Some("its user is root")),
+        ("a", Some("its user is root")),
+        ("a", None),
+        ("a", None),
+        ("b", None),
+    ] {
+        let said = world.command(inspected(question, failure));
+        events.push(said.events.len());
+        assert_eq!(said.reply, Ok(Reply::Noted));
+        if failure.is_some() {
+            assert!(matches!(world.command(wanted.clone()).reply, Err(Refusal::CheckMissing { .. })));
+        }
+    }
+    assert_eq!(events, [1, 0, 1, 0, 1]);
+    assert_eq!(world.state.checks().count(), 0, "nothing is booted");
+    assert!(world.command(wanted).reply.is_ok());
+}
+
+#[test]
 fn the_last_complete_revisions_are_retained_and_no_others() {
     let mut world = World::new();
     let shapes: Vec<String> = (0..15).map(|version| format!("web=v{version}+warm:0+route:8080")).collect();

@@ -65,6 +65,12 @@ impl Names {
                 CheckEvent::Requested { test, .. } => format!("check {test} requested"),
                 CheckEvent::Passed => format!("{id} passed"),
                 CheckEvent::Failed { reason } => format!("{id} failed: {reason}"),
+                CheckEvent::Inspected { test, failure: None, .. } => {
+                    format!("test {test} passed by inspection")
+                }
+                CheckEvent::Inspected { test, failure: Some(why), .. } => {
+                    format!("test {test} failed by inspection: {why}")
+                }
             },
         }
     }

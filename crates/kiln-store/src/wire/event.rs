@@ -89,6 +89,12 @@ enum CheckWire {
     Failed {
         reason: String,
     },
+    Inspected {
+        image: Text<Digest>,
+        test: String,
+        question: Text<Digest>,
+        failure: Option<String>,
+    },
 }
 
 /// Why a stored event can't be read.
@@ -255,6 +261,12 @@ impl From<&CheckEvent> for CheckWire {
             },
             CheckEvent::Passed => Self::Passed,
             CheckEvent::Failed { reason } => Self::Failed { reason: reason.clone() },
+            CheckEvent::Inspected { image, test, question, failure } => Self::Inspected {
+                image: Text(*image),
+                test: test.clone(),
+                question: Text(*question),
+                failure: failure.clone(),
+            },
         }
     }
 }
@@ -271,6 +283,9 @@ impl From<CheckWire> for CheckEvent {
             },
             CheckWire::Passed => Self::Passed,
             CheckWire::Failed { reason } => Self::Failed { reason },
+            CheckWire::Inspected { image, test, question, failure } => {
+                Self::Inspected { image: image.0, test, question: question.0, failure }
+            }
         }
     }
 }

@@ -247,6 +247,18 @@ fn check_events() -> Vec<Event> {
         },
         CheckEvent::Passed,
         CheckEvent::Failed { reason: "it exited".into() },
+        CheckEvent::Inspected {
+            image: digest(1),
+            test: "hardened".into(),
+            question: digest(8),
+            failure: None,
+        },
+        CheckEvent::Inspected {
+            image: digest(1),
+            test: "hardened".into(),
+            question: digest(8),
+            failure: Some("its user is root".into()),
+        },
     ]
     .map(|event| Event::Check(CheckId(17), event))
     .into()

@@ -238,6 +238,14 @@ impl Client {
         self.post(&path(env, "/check"), check)
     }
 
+    /// Tells what was found in an image without booting it.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn inspected(&self, env: &EnvKey, found: &wire::Inspected) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/inspected"), found)
+    }
+
     /// Follows a rollout until it ends.
     ///
     /// # Errors

@@ -213,6 +213,12 @@ fn check(id: CheckId, event: &CheckEvent) -> (&'static str, String) {
         }
         CheckEvent::Passed => ("check.passed", format!("{id} passed")),
         CheckEvent::Failed { reason } => ("check.failed", format!("{id} failed{}", because(reason))),
+        CheckEvent::Inspected { image, test, failure: None, .. } => {
+            ("check.inspected", format!("test {test} of image {} passed", image.short()))
+        }
+        CheckEvent::Inspected { image, test, failure: Some(reason), .. } => {
+            ("check.inspected", format!("test {test} of image {} failed{}", image.short(), because(reason)))
+        }
     }
 }
 

@@ -90,6 +90,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/abort"), post(abort))
         .route(&path("/down"), post(down))
         .route(&path("/check"), post(check))
+        .route(&path("/inspected"), post(inspected))
         .route("/v1/verdict", get(verdict))
         .route("/v1/events", get(events))
         .fallback(async || Refused::invalid("unknown_path", "the API has no such path"))
@@ -354,6 +355,23 @@ async fn check(
         spec: Arc::new(InstanceSpec::try_from(&check.spec)?),
         spec_digest: sealed::parse("spec_digest", &check.spec_digest)?,
         within: Millis(check.within_ms),
+    };
+    ask(&api, command, actor).await
+}
+
+async fn inspected(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let found: wire::Inspected = body(&bytes)?;
+    let command = Command::Inspected {
+        env: key((&stack, &env))?,
+        image: sealed::parse("image", &found.image)?,
+        test: found.test,
+        question: sealed::parse("question", &found.question)?,
+        failure: found.failure,
     };
     ask(&api, command, actor).await
 }

@@ -340,6 +340,19 @@ pub struct Check {
     pub within_ms: u64,
 }
 
+/// Tells what was found in an image without booting it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspected {
+    /// The image's manifest.
+    pub image: String,
+    /// The test's name.
+    pub test: String,
+    /// The digest of what was asked.
+    pub question: String,
+    /// Why it failed, for people; none if it passed.
+    pub failure: Option<String>,
+}
+
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

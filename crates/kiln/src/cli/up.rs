@@ -65,7 +65,15 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let started = images_to_start(&plan, &declared);
     let verify = |name: &_| started.contains(name);
     let baked = bake(&mut declared, &state, Cache::Used, &verify, context.screen, &interrupt)?;
-    checks::run(&client, &state, &key, &declared.stack, &baked.images, context.screen, &interrupt)?;
+    checks::run(
+        (&client, &baked.store),
+        &state,
+        &key,
+        &declared.stack,
+        &baked.images,
+        context.screen,
+        &interrupt,
+    )?;
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
     let before = hosts::ledger(&state);

@@ -118,3 +118,64 @@ fn a_test_that_fails_shows_what_its_instance_printed() {
     assert!(up.err.contains("the test's instance") && up.err.contains("printed:"), "{}", up.err);
     assert!(up.err.contains("tiny: asked to exit"), "{}", up.err);
 }
+
+#[test]
+fn an_image_that_does_not_hold_what_its_tests_ask_is_not_released_and_one_that_does_is() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
+    let test = r#"command = ["/tiny"]
+  user    = "USER"
+
+  test "hardened" {
+    no_root   = true
+    no_setuid = true
+
+    file {
+      path  = "/tiny"
+      owner = "0:0"
+      mode  = "MODE"
+    }
+
+    file {
+      path   = "/bin/sh"
+      absent = true
+    }
+
+    package {
+      name   = "openssl"
+      absent = true
+    }
+
+    tcp {
+      port = 8080
+    }
+  }
+
+  test "lean" {
+    package {
+      name    = "openssl"
+      absent  = true
+    }
+  }"#;
+    let write = |user: &str, mode: &str| {
+        let test = test.replace("USER", user).replace("MODE", mode);
+        machine.write("stack.hcl", stack.replacen("command = [\"/tiny\"]", &test, 1));
+    };
+    write("0", "0644");
+    let up = machine.kiln(&["up"]).fails_with("test tiny.hardened failed");
+    assert!(up.err.contains("/tiny has mode 0755, not 0644; its user 0 is root"), "{}", up.err);
+    assert!(machine.get("/page").is_err(), "nothing was released");
+    let events = machine.kiln(&["events", "--all"]).ok();
+    assert!(events.out.contains("test hardened:inspection of image"), "{}", events.out);
+
+    write("7", "0755");
+    let up = machine.kiln(&["up"]).ok();
+    assert!(up.err.contains("test tiny.lean passed"), "{}", up.err);
+    machine.wait_page("v1");
+    machine.edit_stack("replicas = 1", "replicas = 2");
+    let again = machine.kiln(&["up"]).ok();
+    assert!(again.err.contains("test tiny.lean passed before"), "{}", again.err);
+    let verdicts = machine.kiln(&["events", "--all"]).ok().out.matches("test lean of image").count();
+    assert_eq!(verdicts, 2, "one for each image");
+}

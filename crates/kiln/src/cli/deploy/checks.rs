@@ -1,16 +1,18 @@
-//! Image tests: the image boots as an unrouted instance and answers, before anything refers to it.
+//! Image tests: the image holds what is asked, boots as an unrouted instance and answers, before anything refers to it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kiln_model::image::Image;
-use kiln_model::instance::{HealthCheck, Limits, StopPolicy};
+use kiln_model::instance::{HealthCheck, Limits, Probe, StopPolicy};
 use kiln_model::recipe::ImageTest;
 use kiln_model::stack::Stack;
 use kiln_model::{Digest, EnvKey, ImageName, InstanceSpec, Millis};
+use kiln_store::Store;
 use kiln_store::canonical::spec_digest;
 
+use super::inspections;
 use crate::api::client::Client;
 use crate::api::wire;
 use crate::cli::failure::{Failure, Kind};
@@ -47,7 +49,7 @@ struct Pending {
 /// # Errors
 /// A test failed: nothing is released.
 pub(crate) fn run(
-    client: &Client,
+    (client, store): (&Client, &Store),
     state: &StateDir,
     env: &EnvKey,
     stack: &Stack,
@@ -55,17 +57,20 @@ pub(crate) fn run(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
-    let mut pending = Vec::new();
+    let (mut pending, mut failed) = (Vec::new(), Vec::new());
     for (name, image) in images {
         let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
         for test in tests {
             let title = format!("{name}.{}", test.name);
-            if let Some(started) = start(client, env, &title, image, test, screen)? {
+            if let Some(reason) = inspections::run((client, store), env, &title, image, test, screen)? {
+                failed.push((title, reason));
+            } else if let Some(probe) = &test.probe
+                && let Some(started) = start(client, env, &title, image, (test, probe), screen)?
+            {
                 pending.push(started);
             }
         }
     }
-    let mut failed = Vec::new();
     for test in &pending {
         if let Some(reason) = wait(client, test, screen, interrupt)? {
             failed.push((test.title.clone(), reason));
@@ -94,10 +99,10 @@ fn start(
     env: &EnvKey,
     title: &str,
     image: &Image,
-    test: &ImageTest,
+    (test, probe): (&ImageTest, &Probe),
     screen: &mut Screen,
 ) -> Result<Option<Pending>, Failure> {
-    let spec = spec(title, image, test)?;
+    let spec = spec(title, image, test, probe)?;
     let digest = spec_digest(&spec);
     if client.verdict(&image.manifest, &test.name, &digest)?.state == "passed" {
         screen.note(&format!("test {title} passed before"));
@@ -152,7 +157,7 @@ fn wait(
 }
 
 /// What the instance of a test sees: the image as it is, and what the test adds.
-fn spec(title: &str, image: &Image, test: &ImageTest) -> Result<Arc<InstanceSpec>, Failure> {
+fn spec(title: &str, image: &Image, test: &ImageTest, probe: &Probe) -> Result<Arc<InstanceSpec>, Failure> {
     let config = &image.config;
     let argv: Vec<String> = config.entrypoint.iter().chain(&config.command).cloned().collect();
     if argv.is_empty() {
@@ -173,7 +178,7 @@ fn spec(title: &str, image: &Image, test: &ImageTest) -> Result<Arc<InstanceSpec
             .map(|path| (path.clone(), kiln_model::stack::IMAGE_VOLUME_SIZE))
             .collect(),
         health: Some(HealthCheck {
-            probe: test.probe.clone(),
+            probe: probe.clone(),
             interval: PROBE_EVERY,
             timeout: PROBE_WITHIN.min(test.within),
             startup: test.within,

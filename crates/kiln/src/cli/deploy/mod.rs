@@ -6,6 +6,7 @@
 pub(crate) mod bakery;
 pub(crate) mod checks;
 pub(crate) mod folder;
+pub(crate) mod inspections;
 pub(crate) mod integrity;
 pub(crate) mod load;
 pub(crate) mod lockfile;

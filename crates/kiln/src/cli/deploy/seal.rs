@@ -10,6 +10,7 @@ use kiln_model::stack::{ServiceDefinition, Stack};
 use kiln_model::{Digest, ImageName, SecretName, ServiceName};
 use kiln_store::canonical::spec_digest;
 
+use super::inspections;
 use crate::cli::failure::{Failure, Kind};
 
 /// A release and its binding with what runs.
@@ -87,7 +88,8 @@ fn required(stack: &Stack, images: &BTreeMap<ImageName, Image>) -> Vec<RequiredC
         .iter()
         .flat_map(|(name, image)| {
             let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
-            tests.iter().map(|test| RequiredCheck { image: image.manifest, test: test.name.clone() })
+            let names = tests.iter().flat_map(inspections::names);
+            names.map(|test| RequiredCheck { image: image.manifest, test })
         })
         .collect();
     checks.into_iter().collect()
