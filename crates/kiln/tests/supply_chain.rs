@@ -340,3 +340,19 @@ fn a_signature_is_good_for_its_key_and_image_alone_and_openssl_agrees() {
     world.kiln(&["bake"]).ok();
     assert_eq!(verify("own.pub").code, 1);
 }
+
+#[test]
+fn a_dockerfile_is_proven_or_its_step_is_blamed() {
+    let world = World::planted(&[]);
+    let stack = "stack \"demo\" {}\n\nimage \"web\" {\n  dockerfile = \"./files\"\n}\n";
+    world.write("stack.hcl", stack);
+    let lines = "FROM scratch\nCOPY plant /plant\n";
+    world.write("files/Dockerfile", &format!("{lines}RUN [\"/plant\", \"nothing\", \"/same\"]\n"));
+    let proven = world.kiln(&["bake", "--prove"]).ok();
+    assert!(proven.out.contains("proven, certificate"), "{}", proven.out);
+    world.write("files/Dockerfile", &format!("{lines}RUN [\"/plant\", \"random\", \"/key\"]\n"));
+    let differs = world.kiln(&["bake", "--prove"]);
+    assert_eq!(differs.code, 1, "{}{}", differs.out, differs.err);
+    let blamed = differs.out.lines().skip_while(|line| !line.contains("differs in step `RUN "));
+    assert!(blamed.skip(1).any(|line| line.starts_with("  /key: content from byte 4: ")), "{}", differs.out);
+}

@@ -41,13 +41,14 @@ pub(super) fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
 fn inventory(files: &[(&str, u16, Vec<u8>)]) -> (tempfile::TempDir, Inventory) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let mut tree = Tree::new();
+    let (mut tree, batch) = (Tree::new(), store.objects.batch());
     for (path, mode, bytes) in files {
         let path = TreePath::parse(path).unwrap();
         tree.make_dirs(&path.parent().unwrap(), &Meta { mode: 0o755, ..Meta::default() }).unwrap();
-        let digest = store.objects.put_bytes(bytes).unwrap();
-        tree.insert(&path, Entry::file(*mode, digest, bytes.len() as u64)).unwrap();
+        let stored = batch.put_bytes(bytes).unwrap();
+        tree.insert(&path, Entry::file(*mode, stored.digest, stored.size)).unwrap();
     }
+    batch.commit().unwrap();
     let config = store.blobs.put_bytes(br#"{"created":"2026-07-11T10:16:37.5Z"}"#).unwrap();
     let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[]}}"#);
     let manifest = store.blobs.put_bytes(manifest.as_bytes()).unwrap();
@@ -262,4 +263,38 @@ fn a_damaged_image_is_an_error_and_not_an_empty_list() {
     let tree = store.trees.put(&Tree::new()).unwrap();
     let image = Image { manifest, tree, config: ImageConfig::default(), size_bytes: 0, unproven: Vec::new() };
     assert!(matches!(Inventory::of(&store, &image), Err(InventoryError::NotAnImage(_))));
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(48))]
+
+    /// Each reader sees a file of its own kind with some of it replaced by anything.
+    #[test]
+    fn any_damage_to_any_file_gives_an_inventory(
+        which in 0..12_usize, at in 0..10_000_usize, bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 1..40), cut: bool
+    ) {
+        let mut files = everything();
+        let count = files.len();
+        let content = &mut files[which % count].2;
+        let at = at % content.len();
+        if cut {
+            content.truncate(at);
+        }
+        let end = content.len().min(at + bytes.len());
+        content.splice(at.min(end)..end, bytes);
+        let (_folder, inventory) = inventory(&files);
+        for format in [BomFormat::Spdx, BomFormat::CycloneDx] {
+            serde_json::from_slice::<Value>(&inventory.render(format)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_too_large_or_too_deep_is_named() {
+    let text = format!("Name: x\nVersion: 1\n\n{}", "y".repeat(4 << 20));
+    let (_folder, once) = inventory(&[("a.dist-info/METADATA", 0o644, text.clone().into_bytes())]);
+    assert_eq!(once.omissions.len(), 1, "it is larger than any metadata");
+    let nested = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let (_folder, deep) = inventory(&[("package-lock.json", 0o644, nested.into_bytes())]);
+    assert_eq!(deep.omissions[0].reason, "it is not npm's lock");
 }
