@@ -344,6 +344,26 @@ fn an_upload_goes_on_where_it_broke_off() {
 }
 
 #[test]
+fn an_upload_that_can_not_be_gone_on_with_is_begun_again() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(&bytes()).unwrap();
+    let upload = [("Location", "/v2/a/b/blobs/uploads/1"), ("Range", "0-99999")];
+    let fake = Fake::start(move |number, seen| match seen.line.split(' ').next().unwrap() {
+        "HEAD" => answer("404 No", &[], b""),
+        "POST" => answer("202 Accepted", &upload, b""),
+        "PUT" if number < 4 => Vec::new(),
+        "GET" => answer("204 No Content", &upload, b""),
+        // The rest of the broken request arrived in the meantime.
+        "PATCH" => answer("416 Elsewhere", &[], b""),
+        _ => answer("201 Created", &[], b""),
+    });
+    assert_eq!(fake.client().push_blob(&target(&bytes()), &file).unwrap(), Pushed::Sent);
+    let begun = fake.lines().iter().filter(|line| line.starts_with("POST")).count();
+    assert_eq!(begun, 2);
+    assert!(fake.seen().last().unwrap().body == bytes());
+}
+
+#[test]
 fn a_registry_that_lists_no_referrers_gets_a_list() {
     let descriptor = |bytes: &[u8]| {
         let Target { digest, size } = target(bytes);

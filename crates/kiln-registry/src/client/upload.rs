@@ -115,10 +115,14 @@ impl Client {
             .header("content-range", format!("{from}-{}", target.size - 1))
             .payload(Payload::File { file, from, size: target.size - from });
         let answer = self.authorized(&request)?;
-        if answer.status().as_u16() != 202 {
-            return Err(self.failure(answer, "such upload"));
+        match answer.status().as_u16() {
+            202 => self.close(&self.location(&answer)?, target, Payload::None),
+            // What was still on its way arrived since, or is being written: another upload is not in its way.
+            409 | 416 => {
+                Err(ClientError::Missing { host: self.host(), what: "such place in the upload".into() })
+            }
+            _ => Err(self.failure(answer, "such upload")),
         }
-        self.close(&self.location(&answer)?, target, Payload::None)
     }
 
     /// Gives a manifest to the repository, under a tag or its digest. Its blobs must be there.

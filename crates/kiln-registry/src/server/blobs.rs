@@ -135,11 +135,32 @@ pub(crate) async fn begin(
     }
     let digest = query.get("digest").map(content_digest).transpose()?;
     if let Some(digest) = digest {
-        let turn = shared.sessions.begin(name, digest.algorithm()).await?;
-        return finish(shared, append(turn, body, None).await?, digest).await;
+        return whole(shared, name, digest, body).await;
     }
     let mut turn = shared.sessions.begin(name, algorithm).await?;
     Ok(state(StatusCode::ACCEPTED, &mut turn))
+}
+
+/// Takes a blob in one request.
+async fn whole(
+    shared: &Shared,
+    name: RepositoryName,
+    digest: ContentDigest,
+    body: &mut Incoming,
+) -> Result<Answer, Refusal> {
+    let mut turn = shared.sessions.begin(name.clone(), digest.algorithm()).await?;
+    let id = turn.upload().id.clone();
+    let outcome = match append(turn, body, None).await {
+        Ok(turn) => finish(shared, turn, digest).await,
+        Err(refusal) => Err(refusal),
+    };
+    // Nobody was told where it is, so nobody goes on with it; on a full disk it would keep the disk full.
+    if outcome.is_err()
+        && let Ok(turn) = shared.sessions.turn(&name, &id).await
+    {
+        shared.sessions.cancel(turn).await?;
+    }
+    outcome
 }
 
 /// What a request does with an upload.

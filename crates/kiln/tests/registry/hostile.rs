@@ -134,6 +134,29 @@ fn nonsense_is_refused_and_ends_nothing() {
 }
 
 #[test]
+fn a_full_disk_refuses_what_is_new_and_serves_what_is_there() {
+    let (registry, _disk) = Registry::with_disk("4m");
+    let kept = registry.push_image("a", "v1", b"layer");
+    let large = vec![7; 6 << 20];
+    let digest = sha256(&large);
+    let push = format!("/v2/a/blobs/uploads/?digest={digest}");
+    registry.send("POST", &push, &[], &large).refused(507, "UNKNOWN");
+    assert_eq!(registry.files("uploads").len(), 0, "nobody knows where to go on with it");
+    // In chunks: what fitted stays, and nothing of the chunk that did not.
+    let upload = registry.begin("a");
+    assert_eq!(registry.chunk(&upload, 0, &large[..1000]).status, 202);
+    registry.chunk(&upload, 1000, &large[1000..]).refused(507, "UNKNOWN");
+    assert_eq!(registry.get(&format!("/v2/a/blobs/{digest}")).status, 404);
+    assert_eq!(registry.get("/v2/a/manifests/v1").body, kept.as_bytes());
+    let status = registry.get(&upload);
+    let have: usize = status.header("range").strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
+    assert!((1000..6 << 20).contains(&have));
+    // A cancelled upload makes room.
+    assert_eq!(registry.delete(&upload).status, 204);
+    registry.push("a", &large[..1 << 20]);
+}
+
+#[test]
 fn memory_does_not_grow_with_a_blob() {
     let registry = Registry::start();
     // 300 MB of pieces that differ, so that nothing is held twice for being equal.

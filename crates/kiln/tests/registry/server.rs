@@ -24,6 +24,14 @@ impl Registry {
         Self { child, client, folder }
     }
 
+    /// One whose folder is a disk of its own, which is soon full.
+    pub(crate) fn with_disk(size: &str) -> (Self, Disk) {
+        let disk = Disk::mount(size);
+        let folder = tempfile::tempdir_in(disk.0.path()).unwrap();
+        let (child, client) = spawn(&folder.path().join("root"), &[]);
+        (Self { child, client, folder }, disk)
+    }
+
     pub(crate) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
@@ -72,6 +80,27 @@ impl Drop for Registry {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// A small file system; gone with the value.
+pub(crate) struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount(size: &str) -> Self {
+        let folder = tempfile::Builder::new().prefix("kiln-registry-disk-").tempdir_in("/var/tmp").unwrap();
+        let options = format!("size={size}");
+        let mut mount = Command::new("mount");
+        let status = mount.args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder.path()).status().unwrap();
+        assert!(status.success(), "{mount:?}");
+        Self(folder)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: who has a file open there ends in a moment.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
 

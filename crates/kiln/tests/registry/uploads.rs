@@ -95,8 +95,12 @@ fn an_upload_that_broke_off_is_gone_on_with() {
     let mut stream = registry.connect();
     stream.write_all(head("PATCH", &upload, &[("Content-Length", "1000000")]).as_bytes()).unwrap();
     stream.write_all(&bytes[..600_000]).unwrap();
+    let data = registry.files("uploads").into_iter().find(|path| path.ends_with("data")).unwrap();
+    while std::fs::metadata(&data).unwrap().len() == 0 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     drop(stream);
-    // The next request waits for the end of that one, so this is what arrived.
+    // It is being carried out, and the next request waits for its end: so this is what arrived.
     let status = registry.get(&upload);
     assert_eq!(status.status, 204);
     let have: usize = status.header("range").strip_prefix("0-").unwrap().parse::<usize>().unwrap() + 1;
