@@ -3,13 +3,14 @@
 //! Source: the OCI image specification 1.1, `manifest.md` and `config.md`.
 
 use kiln_model::Digest;
+use kiln_model::instance::DockerHealth;
 use kiln_store::{Blobs, ReadError};
 use serde_json::{Map, Value, json};
 
 use crate::calendar;
 use crate::debian::ARCH;
 use crate::layer::{Layer, MEDIA_TYPE};
-use crate::settings::{Healthcheck, Settings};
+use crate::settings::Settings;
 
 /// The media type of a manifest.
 pub(crate) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -120,7 +121,7 @@ pub(crate) fn created(blobs: &Blobs, manifest: &Digest) -> Result<Option<String>
 }
 
 /// Docker's own; the specification knows of no health.
-fn healthcheck(health: &Healthcheck) -> Value {
+fn healthcheck(health: &DockerHealth) -> Value {
     let mut map = Map::new();
     map.insert("Test".into(), json!(health.test));
     let numbers = [

@@ -1,6 +1,7 @@
 //! How an image runs, with all that its config tells and nothing of Kiln needs.
 
 use kiln_model::image::ImageConfig;
+use kiln_model::instance::DockerHealth;
 
 /// The settings of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -10,25 +11,13 @@ pub(crate) struct Settings {
     /// The names of variables in the order in which a Dockerfile set them; others follow by name.
     pub(crate) order: Vec<String>,
     /// How health is asked, as Docker does.
-    pub(crate) health: Option<Healthcheck>,
+    pub(crate) health: Option<DockerHealth>,
     /// What runs commands of the shell form; empty means `/bin/sh -c`.
     pub(crate) shell: Vec<String>,
     /// Instructions for whatever is made from it.
     pub(crate) on_build: Vec<String>,
     /// Who made it.
     pub(crate) author: String,
-}
-
-/// A health check as an image's config holds it; times in nanoseconds, zero means Docker's default.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Healthcheck {
-    /// `NONE`, `CMD` with a program, or `CMD-SHELL` with a command.
-    pub(crate) test: Vec<String>,
-    pub(crate) interval: u64,
-    pub(crate) timeout: u64,
-    pub(crate) start_period: u64,
-    pub(crate) start_interval: u64,
-    pub(crate) retries: u32,
 }
 
 impl Settings {
@@ -71,6 +60,7 @@ impl Settings {
             stop_signal: or(&own.stop_signal, &parent.stop_signal),
             expose: union(&parent.expose, &own.expose),
             volumes: union(&parent.volumes, &own.volumes),
+            health: own.health.clone().or_else(|| parent.health.clone()),
             ..ImageConfig::default()
         };
         run.env.extend(own.env.clone());

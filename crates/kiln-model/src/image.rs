@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::digest::Digest;
+use crate::instance::HealthCheck;
 
 /// The part of an OCI image's config that decides how an instance of it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,8 @@ pub struct ImageConfig {
     pub volumes: Vec<String>,
     /// The signal that asks the program to stop; empty means SIGTERM.
     pub stop_signal: String,
+    /// How health is asked where a service does not say it.
+    pub health: Option<HealthCheck>,
 }
 
 /// A baked image: where its bytes are and how it runs.

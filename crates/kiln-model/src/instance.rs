@@ -147,6 +147,53 @@ pub struct HealthCheck {
     pub unhealthy_after: u32,
 }
 
+/// A health check as Docker has it: times in nanoseconds, zero means Docker's default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DockerHealth {
+    /// `NONE`, `CMD` with a program, or `CMD-SHELL` with a command.
+    pub test: Vec<String>,
+    /// How often.
+    pub interval: u64,
+    /// How long one probe may take.
+    pub timeout: u64,
+    /// How long failures do not count at the start.
+    pub start_period: u64,
+    /// How often until then.
+    pub start_interval: u64,
+    /// Failures in a row that make it unhealthy.
+    pub retries: u32,
+}
+
+impl DockerHealth {
+    /// Returns the same as Kiln asks it; none where nothing is asked. `shell` runs commands.
+    ///
+    /// The time that a start may take is what Docker gives it: the start period, and then as many intervals as failures count.
+    pub fn health(&self, shell: &[String]) -> Option<HealthCheck> {
+        let argv = match self.test.as_slice() {
+            [kind, program @ ..] if kind == "CMD" && !program.is_empty() => program.to_vec(),
+            [kind, command] if kind == "CMD-SHELL" => [shell, std::slice::from_ref(command)].concat(),
+            _ => return None,
+        };
+        // Docker's defaults: 30 s, 30 s, and 3 in a row.
+        let or = |nanos: u64, default: Millis| match nanos {
+            0 => default,
+            // Less than a millisecond is one.
+            nanos => Millis((nanos / 1_000_000).max(1)),
+        };
+        let interval = or(self.interval, Millis::from_secs(30));
+        let retries = if self.retries == 0 { 3 } else { self.retries };
+        let startup = interval.0.saturating_mul(retries.into()).saturating_add(self.start_period / 1_000_000);
+        Some(HealthCheck {
+            probe: Probe::Command { argv },
+            interval,
+            timeout: or(self.timeout, Millis::from_secs(30)),
+            startup: Millis(startup),
+            healthy_after: 1,
+            unhealthy_after: retries,
+        })
+    }
+}
+
 /// What a probe asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {

@@ -120,7 +120,8 @@ impl std::error::Error for SealError {}
 impl ServiceDefinition {
     /// Lays the definition over its baked image and fills in the secrets' versions.
     ///
-    /// A service that sets `entrypoint` drops the image's `command`, as with `docker run --entrypoint`.
+    /// A service that sets `entrypoint` drops the image's `command`, as with `docker run --entrypoint`. One that does not say how its
+    /// health is asked has the image's way; a job runs to its end, and is not asked.
     pub fn seal(
         &self,
         image: &Image,
@@ -145,7 +146,10 @@ impl ServiceDefinition {
             volumes: self.volumes.clone(),
             scratch,
             ports: self.ports.clone(),
-            health: self.health.clone(),
+            health: self
+                .health
+                .clone()
+                .or_else(|| base.health.clone().filter(|_| self.kind != ServiceKind::Job)),
             limits: self.limits.clone(),
             security: self.security.clone(),
             stop: self.stop(base),

@@ -244,8 +244,19 @@ fn of_step(step: &RecipeStep) -> Value {
 }
 
 fn of_config(config: &ImageConfig) -> Value {
-    let ImageConfig { env, entrypoint, command, workdir, user, labels, expose, volumes, stop_signal } =
-        config;
+    // How health is asked is said by a Dockerfile, never by a recipe.
+    let ImageConfig {
+        env,
+        entrypoint,
+        command,
+        workdir,
+        user,
+        labels,
+        expose,
+        volumes,
+        stop_signal,
+        health: _,
+    } = config;
     json!({
         "command": command,
         "entrypoint": entrypoint,

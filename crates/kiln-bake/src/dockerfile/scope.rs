@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use kiln_model::instance::DockerHealth;
+
 use super::instruction::{
     Action, CommandLine, Copy, CopySource, Health, Instruction, MountKind, Network, Run, Word,
 };
@@ -12,7 +14,7 @@ use super::plan::{Origin, Plan, Stage};
 use super::problem::{Problem, Span};
 use super::shell::{self, Quotes};
 use super::{heredoc, platform, ports};
-use crate::settings::{Healthcheck, Settings};
+use crate::settings::Settings;
 use crate::workbench::DEFAULT_PATH;
 
 /// Where the script of a heredoc with `#!` lies in a step.
@@ -146,7 +148,11 @@ impl<'a> Scope<'a> {
                     self.settings.run.command.clear();
                 }
             }
-            Action::Healthcheck(health) => self.settings.health = Some(self.health(health.as_ref())),
+            Action::Healthcheck(health) => {
+                let health = self.health(health.as_ref());
+                self.settings.run.health = health.health(&self.shell());
+                self.settings.health = Some(health);
+            }
             Action::OnBuild(_, text) => self.settings.on_build.push(text.clone()),
             Action::Maintainer(word) => self.settings.author.clone_from(&word.text),
             Action::From(_) => unreachable!("a FROM begins a stage and is in none"),
@@ -221,16 +227,16 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn health(&self, health: Option<&Health>) -> Healthcheck {
+    fn health(&self, health: Option<&Health>) -> DockerHealth {
         let Some(health) = health else {
-            return Healthcheck { test: vec!["NONE".into()], ..Healthcheck::default() };
+            return DockerHealth { test: vec!["NONE".into()], ..DockerHealth::default() };
         };
         let test = match &health.command {
             CommandLine::Exec(words) => [vec!["CMD".to_owned()], words.clone()].concat(),
             CommandLine::Shell(text) => vec!["CMD-SHELL".into(), text.clone()],
         };
         let Health { interval, timeout, start_period, start_interval, retries, .. } = *health;
-        Healthcheck { test, interval, timeout, start_period, start_interval, retries }
+        DockerHealth { test, interval, timeout, start_period, start_interval, retries }
     }
 
     fn expose(&mut self, words: &[Word]) -> Result<(), Problem> {

@@ -296,3 +296,28 @@ fn a_step_is_found_by_content_and_done_again_for_what_changed() {
     kitchen.write("web/a", "1");
     assert_eq!(kitchen.bake_anew(dockerfile("web")).image, first.image, "another store gives the same image");
 }
+
+#[test]
+fn a_healthcheck_is_how_a_service_is_asked() {
+    let kitchen = Kitchen::new();
+    let asked = |text: &str| {
+        let dish = kitchen.of(&format!("FROM os\n{text}\n"));
+        dish.image.config.health.map(|health| {
+            (health.probe, health.interval.0, health.timeout.0, health.startup.0, health.unhealthy_after)
+        })
+    };
+    let run = |argv: &[&str]| kiln_model::instance::Probe::Command { argv: strings(argv) };
+    assert_eq!(
+        asked("HEALTHCHECK CMD true"),
+        Some((run(&["/bin/sh", "-c", "true"]), 30_000, 30_000, 90_000, 3))
+    );
+    let all =
+        "HEALTHCHECK --interval=1s --timeout=200ms --start-period=5s --retries=2 CMD [\"/probe\", \"x\"]";
+    assert_eq!(asked(all), Some((run(&["/probe", "x"]), 1000, 200, 7000, 2)));
+    assert_eq!(
+        asked("SHELL [\"/bin/busybox\", \"sh\", \"-c\"]\nHEALTHCHECK CMD a b").unwrap().0,
+        run(&["/bin/busybox", "sh", "-c", "a b"])
+    );
+    assert_eq!(asked("HEALTHCHECK CMD true\nHEALTHCHECK NONE"), None);
+    assert_eq!(asked("CMD true"), None);
+}

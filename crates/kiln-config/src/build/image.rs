@@ -182,6 +182,8 @@ fn recipe(
         expose: expose(reader),
         volumes: volumes(reader),
         stop_signal: reader.parsed("stop_signal", "\"SIGTERM\"", super::service::signal).unwrap_or_default(),
+        // A service says it, or a Dockerfile.
+        health: None,
     };
     let mut steps = Vec::new();
     let mut tests = Vec::new();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use kiln_model::Digest;
 use kiln_model::image::ImageConfig;
+use kiln_model::instance::{DockerHealth, HealthCheck};
 use serde::Deserialize;
 
 /// What this machine runs, by the names that images use.
@@ -76,6 +77,30 @@ struct RunWire {
     working_dir: Option<String>,
     labels: Option<BTreeMap<String, String>>,
     stop_signal: Option<String>,
+    healthcheck: Option<HealthWire>,
+    shell: Option<Vec<String>>,
+}
+
+/// Docker's own; the specification knows of no health.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct HealthWire {
+    test: Option<Vec<String>>,
+    interval: u64,
+    timeout: u64,
+    start_period: u64,
+    start_interval: u64,
+    retries: u32,
+}
+
+impl HealthWire {
+    fn read(self, shell: Option<&[String]>) -> Option<HealthCheck> {
+        let Self { test, interval, timeout, start_period, start_interval, retries } = self;
+        let test = test.unwrap_or_default();
+        let default = ["/bin/sh".to_owned(), "-c".to_owned()];
+        let health = DockerHealth { test, interval, timeout, start_period, start_interval, retries };
+        health.health(shell.unwrap_or(&default))
+    }
 }
 
 impl Config {
@@ -108,6 +133,7 @@ impl Config {
             expose: keys(run.exposed_ports),
             volumes: keys(run.volumes),
             stop_signal: run.stop_signal.unwrap_or_default(),
+            health: run.healthcheck.and_then(|health| health.read(run.shell.as_deref())),
         };
         Ok(Self { run, diff_ids })
     }

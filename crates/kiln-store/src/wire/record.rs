@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use kiln_model::Digest;
 use kiln_model::image::{Image, ImageConfig};
+use kiln_model::instance::HealthCheck;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::spec::HealthWire;
 
 /// Names the format within the bytes.
 #[derive(Serialize, Deserialize)]
@@ -34,6 +36,9 @@ pub(crate) struct ImageWire {
     /// Left out where it is empty, as in all records that were written before there was such a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unproven: Vec<String>,
+    /// Left out where there is none, as in all records that were written before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    health: Option<HealthWire>,
 }
 
 impl From<&Image> for ImageWire {
@@ -53,6 +58,7 @@ impl From<&Image> for ImageWire {
             expose: config.expose,
             volumes: config.volumes,
             stop_signal: config.stop_signal,
+            health: config.health.as_ref().map(HealthWire::from),
             unproven: image.unproven.clone(),
         }
     }
@@ -71,6 +77,7 @@ impl From<ImageWire> for Image {
             expose: wire.expose,
             volumes: wire.volumes,
             stop_signal: wire.stop_signal,
+            health: wire.health.map(HealthCheck::from),
         };
         let (manifest, tree, size_bytes) = (wire.manifest.0, wire.tree.0, wire.size_bytes);
         Self { manifest, tree, config, size_bytes, unproven: wire.unproven }

@@ -45,7 +45,7 @@ struct VolumeWire {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct HealthWire {
+pub(super) struct HealthWire {
     probe: ProbeWire,
     interval_ms: u64,
     timeout_ms: u64,

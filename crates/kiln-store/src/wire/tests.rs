@@ -114,11 +114,16 @@ fn specs_and_image_records_read_back() {
         expose: vec!["80/tcp".into()],
         volumes: vec!["/data".into()],
         stop_signal: "SIGINT".into(),
+        health: None,
     };
     let (manifest, tree) = (digest(1), digest(2));
     let image = Image { manifest, tree, config, size_bytes: 12345, unproven: Vec::new() };
     let unproven = Image { unproven: vec!["run fetch could reach the network".into()], ..image.clone() };
-    for (name, image) in [("image.json", image), ("image-unproven.json", unproven)] {
+    let health = samples::spec().health;
+    let asked = Image { config: ImageConfig { health, ..image.config.clone() }, ..image.clone() };
+    for (name, image) in
+        [("image.json", image), ("image-unproven.json", unproven), ("image-health.json", asked)]
+    {
         let bytes = to_json(&ImageWire::from(&image));
         golden(name, &bytes);
         assert_eq!(Image::from(serde_json::from_slice::<ImageWire>(&bytes).unwrap()), image);

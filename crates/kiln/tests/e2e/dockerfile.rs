@@ -9,7 +9,8 @@ const DOCKERFILE: &str = "FROM scratch AS files\nCOPY --chmod=755 tiny /tiny\n\n
 #[test]
 fn a_dockerfile_comes_up_and_one_with_a_mistake_is_refused_at_its_line_while_the_old_one_serves() {
     let machine = Machine::new();
-    let stack = tiny_stack(machine.address, "v1", 1, "");
+    let bounds = "rollout \"blue_green\" {\n    progress_deadline = \"5s\"\n  }";
+    let stack = tiny_stack(machine.address, "v1", 1, bounds);
     let (head, rest) = stack.split_once("  from    = \"scratch\"").unwrap();
     let (_, tail) = rest.split_once("  copy {").unwrap();
     let (_, tail) = tail.split_once("  }\n").unwrap();
@@ -28,6 +29,16 @@ fn a_dockerfile_comes_up_and_one_with_a_mistake_is_refused_at_its_line_while_the
     assert!(said.contains("--> web/Dockerfile:7:6"), "{said}");
     assert!(said.contains("7 | COPY --form=files /tiny /bin/tiny"), "{said}");
     assert!(said.contains("= help: did you mean `from`?"), "{said}");
+    machine.wait_page("v1");
+
+    // The image says how health is asked where the service does not.
+    let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
+    let (head, rest) = stack.split_once("  health {").unwrap();
+    let (_, tail) = rest.split_once("  }\n").unwrap();
+    machine.write("stack.hcl", format!("{head}{tail}"));
+    let failing = "HEALTHCHECK --interval=200ms --retries=2 CMD [\"/no-such-probe\"]\n";
+    machine.write("web/Dockerfile", format!("{DOCKERFILE}{failing}"));
+    machine.kiln(&["up"]).fails_with("healthy");
     machine.wait_page("v1");
 
     machine.edit_stack("\"v1\"", "\"v2\"");

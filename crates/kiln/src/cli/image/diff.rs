@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use kiln_bake::{Ecosystem, Inventory};
 use kiln_model::ByteSize;
 use kiln_model::image::{Image, ImageConfig};
+use kiln_model::instance::HealthCheck;
 use kiln_store::tree::{Aspect, Difference};
 use kiln_store::{Entry, Kind, Store, Tree, TreePath};
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use super::{find, images, load};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::plan::changes::{Change, Changes, quoted, words};
+use crate::cli::plan::changes::{Change, Changes, probe_text, quoted, words};
 use crate::cli::screen::Paint;
 use crate::cli::table::{Table, count};
 
@@ -81,7 +82,8 @@ fn inventory(store: &Store, image: &Image) -> Result<Inventory, Failure> {
 
 /// The destructuring is exhaustive on purpose: a field that is added to the config can't be forgotten here.
 fn config_changes(old: &ImageConfig, new: &ImageConfig) -> Vec<Change> {
-    let ImageConfig { env, entrypoint, command, workdir, user, labels, expose, volumes, stop_signal } = new;
+    let ImageConfig { env, entrypoint, command, workdir, user, labels, expose, volumes, stop_signal, health } =
+        new;
     let mut changes = Changes::default();
     for (name, old, new) in [
         ("entrypoint", &old.entrypoint, entrypoint),
@@ -100,6 +102,11 @@ fn config_changes(old: &ImageConfig, new: &ImageConfig) -> Vec<Change> {
     }
     changes.map("env", &old.env, env, |value| quoted(value));
     changes.map("labels", &old.labels, labels, |value| quoted(value));
+    let asked = |health: &Option<HealthCheck>| {
+        let text = |health: &HealthCheck| format!("{} every {}", probe_text(&health.probe), health.interval);
+        health.as_ref().map(text)
+    };
+    changes.optional("health", asked(&old.health), asked(health));
     changes.into_vec()
 }
 
