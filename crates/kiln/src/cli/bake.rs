@@ -165,7 +165,9 @@ pub(super) fn bake(
         }
         attest(&oven.store, &declared.stack, &lock, &Source::Snapshot(made.source), name, image).map_err(
             |error| {
-                Failure::external(format!("what image {name} was made from can't be noted")).caused_by(&error)
+                Failure::external(format!("what image {name} was made from can't be noted"))
+                    .caused_by(&error)
+                    .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
             },
         )?;
         // A name is for people: without it the image is found by its digest.
