@@ -15,6 +15,7 @@ use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
 use self::stages::Dockerfile;
+pub use self::stages::check_dockerfiles;
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;

@@ -50,6 +50,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
+pub use bake::check_dockerfiles;
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cancel::Cancel;

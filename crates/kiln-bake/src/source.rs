@@ -110,12 +110,20 @@ pub(crate) enum SourceKind {
 impl SourceFiles {
     /// Lists a stack's files.
     pub(crate) fn open(source: &Source, snapshots: &Snapshots) -> Result<Self, SourceError> {
-        let (origin, files) = match source {
-            Source::Folder(folder) => (Origin::Folder(folder.clone()), list_folder(folder)?),
+        match source {
+            Source::Folder(folder) => Self::of_folder(folder),
             Source::Snapshot(digest) => {
-                (Origin::Snapshot(snapshots.clone()), list_snapshot(snapshots, digest)?)
+                Self::with(Origin::Snapshot(snapshots.clone()), list_snapshot(snapshots, digest)?)
             }
-        };
+        }
+    }
+
+    /// Lists a folder as it is now.
+    pub(crate) fn of_folder(folder: &Path) -> Result<Self, SourceError> {
+        Self::with(Origin::Folder(folder.to_owned()), list_folder(folder)?)
+    }
+
+    fn with(origin: Origin, files: BTreeMap<TreePath, SourceFile>) -> Result<Self, SourceError> {
         let ignore = Ignore::new("").expect("no rules are well-formed rules");
         let mut all = Self { origin, files, ignore };
         let path = TreePath::parse(IGNORE_FILE).expect("a constant path is valid");

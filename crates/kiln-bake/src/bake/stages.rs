@@ -1,6 +1,7 @@
 //! The stages of Dockerfiles.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use kiln_model::ImageName;
@@ -35,6 +36,20 @@ pub(super) struct Dockerfile {
     folder: TreePath,
     /// Listed when it is first needed: many stages copy from other stages only.
     context: OnceLock<Context>,
+}
+
+/// Reads all Dockerfiles of a stack, without a store and without a bake.
+///
+/// # Errors
+/// `Dockerfile`: all that is wrong with any of them. `NoDockerfile`: one is missing. Else the folder can't be read.
+pub fn check_dockerfiles(stack: &Stack, folder: &Path) -> Result<(), BakeError> {
+    let is_one = |name: &&ImageName| matches!(stack.images[*name].from, ImageSource::Dockerfile(_));
+    let images: BTreeSet<ImageName> = stack.images.keys().filter(is_one).cloned().collect();
+    if images.is_empty() {
+        return Ok(());
+    }
+    let files = Arc::new(SourceFiles::of_folder(folder)?);
+    Dockerfile::all(stack, &images, &files).map(drop)
 }
 
 impl Dockerfile {

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use kiln_bake::{
-    BakeError, Baker, BakerOptions, Cancel, CopyError, DockerfileProblem, IGNORE_FILE, Lock, Report, Source,
-    StepError, attest,
+    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError, attest,
 };
-use kiln_config::{Diagnostic, SourceSet};
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
@@ -15,7 +13,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::deploy::load::Declared;
-use super::deploy::{bakery, integrity, load, lockfile, snapshot};
+use super::deploy::{bakery, dockerfiles, integrity, load, lockfile, snapshot};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
 use super::interrupt::Interrupt;
@@ -274,7 +272,7 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         return Failure::failed("called off; what runs was not touched");
     }
     let step = match error {
-        BakeError::Dockerfile { problems } => return dockerfile_failure(problems),
+        BakeError::Dockerfile { problems } => return dockerfiles::failure(problems),
         BakeError::Step { source, .. } => Some(source.as_ref()),
         _ => None,
     };
@@ -299,19 +297,4 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         (Some(hint), _) => failure.hint(hint),
         (None, _) => failure,
     }
-}
-
-/// What is wrong with Dockerfiles is shown as what is wrong with the stack is.
-fn dockerfile_failure(problems: &[DockerfileProblem]) -> Failure {
-    let texts = problems.iter().map(|problem| (problem.file.clone(), problem.text.to_string()));
-    let sources: SourceSet = texts.collect::<BTreeMap<_, _>>().into_iter().collect();
-    let report: Vec<String> = problems
-        .iter()
-        .map(|problem| {
-            let DockerfileProblem { file, span, message, help, .. } = problem;
-            Diagnostic::of_text(&sources, file, span.clone(), "dockerfile", message, help.clone())
-                .render(&sources, false)
-        })
-        .collect();
-    Failure::diagnostics(report.join("\n"), problems.len())
 }

@@ -24,6 +24,10 @@ fn a_dockerfile_comes_up_and_one_with_a_mistake_is_refused_at_its_line_while_the
     assert!(found.out.contains("sha256:"), "{}", found.out);
 
     machine.write("web/Dockerfile", DOCKERFILE.replace("COPY --from=files", "COPY --form=files"));
+    // Whoever only checks is told the same.
+    let checked = machine.kiln(&["check"]);
+    assert_eq!(checked.code, 4, "{}", checked.err);
+    assert!(checked.err.contains("--> web/Dockerfile:7:6"), "{}", checked.err);
     let said = machine.kiln(&["up"]).fails_with("the stack has an error").err;
     assert!(said.contains("error[dockerfile]: COPY has no flag `--form`"), "{said}");
     assert!(said.contains("--> web/Dockerfile:7:6"), "{said}");

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Value, json};
 
 use super::folder::{self, Listing, ScanError};
-use super::{lockfile, secrets};
+use super::{dockerfiles, lockfile, secrets};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
 
@@ -87,7 +87,13 @@ pub(crate) fn find(folder: &Path, env: &EnvName, vars: &[(String, String)]) -> R
     // A lock that can't be read is an error of its own where it is needed; here it would hide the stack's.
     let lock = lockfile::read(folder).ok().flatten();
     let files = FolderFiles(folder.to_owned());
-    Ok(resolve(sources.into_iter().collect(), &files, env, variables(vars), lock.as_ref()))
+    let mut found = resolve(sources.into_iter().collect(), &files, env, variables(vars), lock.as_ref());
+    let wrong = found.stack.as_ref().map(|stack| dockerfiles::check(stack, folder)).unwrap_or_default();
+    if !wrong.0.is_empty() {
+        found.diagnostics.extend(wrong.0);
+        found.texts = found.sources.iter().cloned().chain(wrong.1).collect();
+    }
+    Ok(found)
 }
 
 /// The variables from outside: flags, and the environment's `KILN_VAR_NAME`.

@@ -5,6 +5,7 @@
 
 pub(crate) mod bakery;
 pub(crate) mod checks;
+pub(crate) mod dockerfiles;
 pub(crate) mod folder;
 pub(crate) mod inspections;
 pub(crate) mod integrity;
