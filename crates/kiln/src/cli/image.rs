@@ -139,6 +139,14 @@ enum Verb {
         #[command(flatten)]
         options: transfer::Options,
     },
+    /// Forget a name of an image
+    ///
+    /// The image goes by itself once no other name, no retained revision and no instance needs it.
+    #[command(after_help = "Example:\n  kiln image forget localhost:5000/shop/web:v1")]
+    Forget {
+        /// The name, as `kiln image list` shows it
+        name: String,
+    },
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
@@ -163,6 +171,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             transfer::push_image(&store, (digest, image), to, options, context)
         }
         Verb::Pull { from, options } => transfer::pull_image(&store, from, options, context),
+        Verb::Forget { name } => forget(&store, name, context),
     }
 }
 
@@ -267,6 +276,21 @@ fn kind(said: &Said) -> &str {
         ATTESTATIONS_TYPE => "attestations",
         other => other,
     }
+}
+
+fn forget(store: &Store, name: &str, context: &mut Context<'_>) -> Outcome {
+    let removed = store.images.remove_name(name);
+    if !removed.map_err(|error| Failure::external("the name can't be removed").cause(error))? {
+        return Err(
+            Failure::refused(format!("no image is called `{name}`")).hint("`kiln image list` shows them")
+        );
+    }
+    if context.screen.json() {
+        context.screen.answer(&json!({ "forgotten": name }));
+    } else {
+        context.screen.line(&format!("{name} is forgotten"));
+    }
+    Ok(Exit::Done)
 }
 
 fn find(images: &[(Digest, Vec<String>)], which: &str) -> Result<(Digest, Vec<String>), Failure> {

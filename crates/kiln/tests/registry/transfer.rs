@@ -262,6 +262,32 @@ fn dockers_credentials_open_a_registry_over_tls() {
 }
 
 #[test]
+fn a_name_that_is_forgotten_keeps_no_image_any_more() {
+    let place = Place::new();
+    layout(&place.path("layout"));
+    let digest = place.kiln(&["image", "pull", "oci:layout"]).ok()["digest"].clone();
+    place.kiln(&["image", "pull", "oci:layout:v1"]).ok();
+    place.kiln(&["image", "forget", "oci:layout"]).ok();
+    let images = place.images();
+    assert_eq!(
+        (images.len(), &images[0]["digest"], &images[0]["names"]),
+        (1, &digest, &json!(["oci:layout:v1"]))
+    );
+    place.kiln(&["image", "forget", "oci:layout"]).failed(3, &["no image is called `oci:layout`"]);
+    place.kiln(&["image", "forget", "oci:layout:v1"]).ok();
+    // A collection, as the controller runs it, asks for what the names point at.
+    let store = kiln_store::Store::open(place.state()).unwrap();
+    let collection = store.leases.begin_collection().unwrap();
+    let mut needed = kiln_store::Needed::default();
+    let named = store.images.names().unwrap().into_iter().map(|(_, manifest)| manifest);
+    store.need(&collection, &mut needed, named).unwrap();
+    assert_eq!(store.collect(&collection, &needed).unwrap().images, 1);
+    drop(collection);
+    assert!(place.images().is_empty());
+    assert_eq!(store.objects.list().unwrap().len() + store.blobs.list().unwrap().len(), 0);
+}
+
+#[test]
 fn what_fails_says_what_and_why() {
     let (registry, place) = (Registry::start(), Place::new());
     layout(&place.path("layout"));
