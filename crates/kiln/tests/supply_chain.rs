@@ -255,6 +255,21 @@ fn a_planted_difference_is_named_to_the_file_and_the_step() {
 }
 
 #[test]
+fn a_step_is_done_again_without_the_cache_and_not_with_it() {
+    let world = World::planted(&["random"]);
+    let digest = |words: &[&str]| {
+        world.kiln(words).ok();
+        let shown = world.kiln(&["image", "show", "demo/web", "--json"]).ok();
+        serde_json::from_str::<Value>(&shown.out).unwrap()["digest"].as_str().unwrap().to_owned()
+    };
+    let first = digest(&["bake"]);
+    assert_eq!(digest(&["bake"]), first);
+    let second = digest(&["bake", "--no-cache"]);
+    assert_ne!(second, first);
+    assert_eq!(digest(&["bake"]), second, "what was made last is what the cache holds");
+}
+
+#[test]
 fn two_images_differ_in_what_was_changed_and_in_nothing_else() {
     let world = World::new();
     world.kiln(&["bake"]).ok();

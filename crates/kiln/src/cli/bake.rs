@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// all is proven.
     #[arg(long)]
     prove: bool,
+    /// Do every step again; packages that were fetched, and what cache mounts hold, stay
+    #[arg(long)]
+    no_cache: bool,
 }
 
 /// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
@@ -59,7 +62,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
     let interrupt = Interrupt::listen(|| {});
-    let cache = if args.prove { Cache::Unused } else { Cache::Used };
+    let cache = if args.prove || args.no_cache { Cache::Unused } else { Cache::Used };
     let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
     if args.prove {
         return prove::run(&baked, &interrupt, context);
