@@ -132,6 +132,18 @@ struct Command<'a> {
     network: bool,
 }
 
+/// One step that is to be done or found.
+struct Step<'a> {
+    place: &'a Place,
+    began: Instant,
+    /// What the image's history says.
+    line: &'a str,
+    /// All that decides what comes of it, beside what it is done to.
+    text: String,
+    /// What files are taken from.
+    taken: Vec<StepKey>,
+}
+
 /// One step's place, for progress and errors.
 struct Place {
     subject: String,
@@ -251,13 +263,13 @@ impl<'a> Bake<'a> {
             RecipeStep::Copy(copy) => {
                 let pick = Pick::new(copy, self.files()).map_err(|error| place.failed(error.into()))?;
                 let text = copy_text(copy, &pick, from.time);
-                self.perform(made, (place, began), &place.what, &text, |tree| {
-                    self.copy(copy, &pick, &from, tree)
-                })
+                let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
+                self.perform(made, step, |tree| self.copy(copy, &pick, &from, tree))
             }
             RecipeStep::Run(run) => {
                 let text = run_text(run, &from);
-                self.perform(made, (place, began), &place.what, &text, |tree| self.run(run, &from, tree))?;
+                let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
+                self.perform(made, step, |tree| self.run(run, &from, tree))?;
                 if run.network {
                     made.unproven.push(format!("`{}` could reach the network", place.what));
                 }
@@ -272,27 +284,34 @@ impl<'a> Bake<'a> {
         Instant::now()
     }
 
-    /// Makes what `text` describes wholly, or finds it; `line` is what the image's history says.
+    /// Makes what a step describes, or finds it.
     fn perform(
         &self,
         made: &mut Made,
-        (place, began): (&Place, Instant),
-        line: &str,
-        text: &str,
+        step: Step<'_>,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
     ) -> Result<(), BakeError> {
-        let key = StepKey::new(made.key, text);
+        let Step { place, began, line, text, taken } = step;
+        let key = StepKey::new(made.key, &text);
         // Whoever makes the same comes to an end before, and then it is found.
         let _claim = self.found(key).is_none().then(|| self.claims.claim(key));
-        let cached = self.found(key);
-        let (record, tree) = match cached {
-            Some(record) => (record, Arc::default()),
-            None => self.made_of(made, key, change).map_err(|error| place.failed(error))?,
+        let found = self.found(key);
+        let cached = found.is_some();
+        let (record, tree) = match found {
+            Some(mut record) => {
+                // The same files may come from elsewhere by now, and it is that which is to be kept.
+                if record.taken != taken {
+                    record.taken = taken;
+                    self.baker.steps.set_step(key, &record);
+                }
+                (record, Arc::default())
+            }
+            None => self.made_of(made, key, taken, change).map_err(|error| place.failed(error))?,
         };
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
         made.history.push(HistoryLine { what: line.to_owned(), layer: record.layer });
-        let state = StepState::Finished { cached: cached.is_some(), elapsed: began.elapsed() };
+        let state = StepState::Finished { cached, elapsed: began.elapsed() };
         (self.report)(place.progress(state));
         Ok(())
     }
@@ -310,6 +329,7 @@ impl<'a> Bake<'a> {
         &self,
         made: &Made,
         key: StepKey,
+        taken: Vec<StepKey>,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
     ) -> Result<(StepRecord, Arc<OnceLock<Tree>>), StepError> {
         let store = &self.baker.store;
@@ -320,7 +340,7 @@ impl<'a> Bake<'a> {
         let mut new = old.clone();
         change(&mut new)?;
         let layer = layer::store(&store.blobs, &store.objects, old, &new)?;
-        let record = StepRecord { tree: store.trees.put(&new)?, layer, after: made.key };
+        let record = StepRecord { tree: store.trees.put(&new)?, layer, after: made.key, taken };
         self.baker.steps.set_step(key, &record);
         Ok((record, Arc::new(OnceLock::from(new))))
     }
@@ -446,7 +466,7 @@ impl<'a> Bake<'a> {
         let nothing = Made::nothing(locked.locked_at);
         let place = step(4, "store the image's layer".into());
         self.timed(&place, || {
-            self.made_of(&nothing, key, |empty| {
+            self.made_of(&nothing, key, Vec::new(), |empty| {
                 *empty = tree;
                 Ok(())
             })

@@ -22,8 +22,8 @@ const BAKE_VERSION: &str = "kiln bake 2";
 /// The folder of records in that of the caches.
 pub(crate) const STEPS: &str = "steps";
 
-/// A record is a few lines.
-const RECORD_BYTES_MAX: u64 = 4096;
+/// A record is a few lines, and one for each stage that a step of a Dockerfile takes files from.
+const RECORD_BYTES_MAX: u64 = 64 << 10;
 
 /// What a step is made from, all of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ impl Drop for Claim<'_> {
 }
 
 /// What a step came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StepRecord {
     /// The tree after it.
     pub(crate) tree: Digest,
@@ -76,6 +76,8 @@ pub(crate) struct StepRecord {
     pub(crate) layer: Option<Layer>,
     /// What it was done to; none for the first of all.
     pub(crate) after: Option<StepKey>,
+    /// What files were taken from beside: the last steps of stages and images.
+    pub(crate) taken: Vec<StepKey>,
 }
 
 /// The records of a machine.
@@ -121,6 +123,9 @@ impl std::fmt::Display for StepRecord {
         if let Some(StepKey(after)) = self.after {
             writeln!(f, "after {after}")?;
         }
+        for StepKey(taken) in &self.taken {
+            writeln!(f, "taken {taken}")?;
+        }
         if let Some(Layer { digest, size, diff_id }) = self.layer {
             writeln!(f, "layer {digest} {size} {diff_id}")?;
         }
@@ -132,10 +137,11 @@ impl StepRecord {
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().map(|line| line.split(' ').collect::<Vec<_>>());
         let ["tree", tree] = lines.next()?[..] else { return None };
-        let mut record = Self { tree: tree.parse().ok()?, layer: None, after: None };
+        let mut record = Self { tree: tree.parse().ok()?, layer: None, after: None, taken: Vec::new() };
         for line in lines {
             match line[..] {
                 ["after", key] => record.after = Some(StepKey(key.parse().ok()?)),
+                ["taken", key] => record.taken.push(StepKey(key.parse().ok()?)),
                 ["layer", digest, size, diff_id] => {
                     let (digest, diff_id) = (digest.parse().ok()?, diff_id.parse().ok()?);
                     record.layer = Some(Layer { digest, size: size.parse().ok()?, diff_id });
@@ -168,8 +174,9 @@ impl CachedSteps {
     }
 
     /// Returns the trees between the steps of what is kept, so that its next bake does again only what changed: those whose
-    /// layers, and those of all steps before them, are.
-    pub fn trees(&self, is_kept: impl Fn(&Digest) -> bool) -> BTreeSet<Digest> {
+    /// layers, and those of all steps before them, are. What such a step took files from is kept with its layers, which are no
+    /// image's.
+    pub fn needed(&self, is_kept: impl Fn(&Digest) -> bool) -> BTreeSet<Digest> {
         let is_whole = |key: &StepKey| {
             let mut next = Some(*key);
             // A key is a digest over its parent, so there is no way round in a circle.
@@ -182,7 +189,18 @@ impl CachedSteps {
             }
             true
         };
-        self.records.iter().filter(|(key, _)| is_whole(key)).map(|(_, record)| record.tree).collect()
+        let whole: Vec<StepKey> = self.records.keys().filter(|key| is_whole(key)).copied().collect();
+        let mut needed: BTreeSet<Digest> = whole.iter().map(|key| self.records[key].tree).collect();
+        let mut ahead: Vec<StepKey> =
+            whole.iter().flat_map(|key| &self.records[key].taken).copied().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(key) = ahead.pop() {
+            let Some(record) = self.records.get(&key).filter(|_| seen.insert(key)) else { continue };
+            needed.insert(record.tree);
+            needed.extend(record.layer.map(|layer| layer.digest));
+            ahead.extend(record.after.iter().chain(&record.taken));
+        }
+        needed
     }
 
     /// Forgets the records whose trees are gone.
@@ -213,7 +231,8 @@ mod tests {
         let (digest, after) = (sha256(b""), Some(StepKey::new(None, "a")));
         let layer = Some(Layer { digest, size: 7, diff_id: digest });
         for (layer, after) in [(layer, after), (layer, None), (None, after), (None, None)] {
-            let record = StepRecord { tree: digest, layer, after };
+            let taken = after.into_iter().collect();
+            let record = StepRecord { tree: digest, layer, after, taken };
             let text = record.to_string();
             assert_eq!(StepRecord::parse(&text), Some(record));
             assert_eq!(StepRecord::parse(&text[..text.len() - 5]), None);
@@ -229,7 +248,10 @@ mod tests {
         let tree = |text: &str| sha256(format!("tree {text}").as_bytes());
         let step = |text: &str, after, of: Option<&str>| {
             let key = StepKey::new(after, text);
-            cache.set_step(key, &StepRecord { tree: tree(text), layer: of.map(layer), after });
+            cache.set_step(
+                key,
+                &StepRecord { tree: tree(text), layer: of.map(layer), after, taken: Vec::new() },
+            );
             Some(key)
         };
         for base in ["old base", "new base"] {
@@ -238,12 +260,34 @@ mod tests {
         }
         step("left over", None, Some("left over"));
         let kept = [layer("new base").digest, layer("copy").digest];
-        let found = CachedSteps::read(&store).trees(|digest| kept.contains(digest));
+        let found = CachedSteps::read(&store).needed(|digest| kept.contains(digest));
         // The layer of the copy is the same on both bases; the trees are not.
         assert_eq!(found, ["new base", "copy on new base", "nothing on new base"].map(tree).into());
         assert_eq!(CachedSteps::read(&store).records.len(), 7);
         CachedSteps::read(&store).forget_missing(&store);
         assert_eq!(CachedSteps::read(&store).records.len(), 0, "none of the trees is there");
+    }
+
+    #[test]
+    fn what_a_kept_step_took_files_from_is_kept_with_all_that_it_was_made_from() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let cache = StepCache::open(cache_of(&store).join(STEPS)).unwrap();
+        let digest = |text: &str| sha256(text.as_bytes());
+        let step = |text: &str, after, taken: &[StepKey]| {
+            let key = StepKey::new(after, text);
+            let layer = Layer { digest: digest(&format!("layer {text}")), size: 1, diff_id: digest("") };
+            let (tree, taken) = (digest(&format!("tree {text}")), taken.to_vec());
+            cache.set_step(key, &StepRecord { tree, layer: Some(layer), after, taken });
+            key
+        };
+        let tools = step("tools", None, &[]);
+        let (built, stale) = (step("build", Some(tools), &[]), step("stale", Some(tools), &[]));
+        step("copy", None, &[built]);
+        step("copy of what is gone", None, &[stale]);
+        let needed = CachedSteps::read(&store).needed(|kept| *kept == digest("layer copy"));
+        let expected = ["tree copy", "tree build", "layer build", "tree tools", "layer tools"];
+        assert_eq!(needed, expected.map(digest).into());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use kiln_model::stack::Stack;
 use kiln_store::tree::ResolveError;
 use kiln_store::{Entry, Meta, Tree, TreePath};
 
-use super::{Bake, Command, Made, Part, Place, UNDATED, make_workdir, parts};
+use super::{Bake, Command, Made, Part, Place, Step, UNDATED, make_workdir, parts};
 use crate::accounts::{AccountError, Accounts};
 use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
@@ -22,6 +22,7 @@ use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
 use crate::source::SourceFiles;
 use crate::stage::{CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, tmpfs};
+use crate::steps::StepKey;
 use crate::workbench::assemble;
 
 /// What of an instruction is shown while it runs: a script of many lines would fill the screen.
@@ -115,6 +116,13 @@ impl Making<'_> {
     }
 }
 
+impl Making<'_> {
+    /// Returns the last step of what an origin means.
+    fn key(&self, origin: Option<&Origin>) -> Option<StepKey> {
+        self.from[&parts::of_origin(self.image, origin?)?].key
+    }
+}
+
 impl Bake<'_> {
     /// Makes a stage.
     pub(super) fn stage(
@@ -196,7 +204,8 @@ impl Bake<'_> {
             Task::Folder(path) => {
                 let (user, time, began) = (made.config.run.user.clone(), made.time, self.begin(place));
                 let text = format!("dockerfile folder {path:?} user {user:?} time {time}");
-                self.perform(made, (place, began), line, &text, |tree| {
+                let step = Step { place, began, line, text, taken: Vec::new() };
+                self.perform(made, step, |tree| {
                     let owner = Accounts::read(tree, &self.baker.store.objects)?.resolve(&user)?;
                     make_workdir(tree, path, &owner, time)
                 })
@@ -237,7 +246,9 @@ impl Bake<'_> {
         let text =
             format!("dockerfile copy {} owner {owner:?} time {time}\n{}", describe(task), pick.describe());
         let objects = &self.baker.store.objects;
-        self.perform(made, (place, began), line, &text, |tree| {
+        let taken = making.key(task.from.as_ref()).into_iter().collect();
+        let step = Step { place, began, line, text, taken };
+        self.perform(made, step, |tree| {
             let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
             let batch = objects.batch();
             let laying =
@@ -288,7 +299,12 @@ impl Bake<'_> {
             mounts.push((mount, seen));
         }
         let time = made.time;
-        self.perform(made, (place, began), line, &text, |tree| self.run_over(task, &mounts, time, tree))
+        let from = task.mounts.iter().filter_map(|mount| match &mount.what {
+            Mounted::Bind { from, .. } => making.key(from.as_ref()),
+            _ => None,
+        });
+        let step = Step { place, began, line, text, taken: from.collect() };
+        self.perform(made, step, |tree| self.run_over(task, &mounts, time, tree))
     }
 
     /// Runs the command of a RUN over a tree.

@@ -179,7 +179,7 @@ impl Collector {
             self.store.need(&begun, needed, roots).map_err(CollectError::from)
         };
         need(&mut roots.into_iter(), &mut needed)?;
-        let between = steps.trees(|digest| needed.contains(digest));
+        let between = steps.needed(|digest| needed.contains(digest));
         need(&mut between.into_iter(), &mut needed)?;
         let removed = Removed {
             store: self.store.collect(&begun, &needed).map_err(CollectError::from)?,
