@@ -33,6 +33,10 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "these are help texts, whose brackets hold what may be left out"
+)]
 enum Verb {
     /// List the images in the store
     #[command(after_help = "Example:\n  kiln image list --json")]
