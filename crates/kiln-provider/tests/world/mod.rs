@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "it is a part of the tests")]
 
 use std::collections::BTreeMap;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -35,19 +36,26 @@ fn scratch_root() -> PathBuf {
     root
 }
 
-/// Compiles the program once per test process.
+/// Returns the program that tests run inside. It is compiled once for all of them: each is a process of its own.
 pub fn program() -> &'static Path {
-    static PROGRAM: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = PROGRAM.get_or_init(|| {
-        let folder = tempfile::tempdir_in(scratch_root()).unwrap();
-        let path = folder.path().join("app");
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/program.c");
-        let built =
-            Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&path).arg(source).status().unwrap();
-        assert!(built.success());
-        (folder, path)
-    });
-    path
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let mut hasher = std::hash::DefaultHasher::new();
+        include_str!("program.c").hash(&mut hasher);
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        fs::create_dir_all(folder).unwrap();
+        let path = folder.join(format!("program-{:016x}", hasher.finish()));
+        if !path.exists() {
+            let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/world/program.c");
+            // Another process may be at it: whoever is done last puts the same file into place.
+            let new = path.with_extension(std::process::id().to_string());
+            let built =
+                Command::new("gcc").args(["-static", "-O1", "-w", "-o"]).arg(&new).arg(source).status();
+            assert!(built.unwrap().success());
+            fs::rename(new, &path).unwrap();
+        }
+        path
+    })
 }
 
 fn make_image(images: &Path) {
