@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_bake::{BakeError, Baker, BakerOptions, Lock, Progress, Source, StepState};
+use kiln_bake::{BakeError, Baker, BakerOptions, Lock, Progress, Source, StepState, export_layout};
 use kiln_model::image::Image;
 use kiln_model::recipe::{CopyStep, DockerfileSource, ImageSource, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
@@ -147,6 +147,15 @@ impl Kitchen {
         let dish = images
             .map(|mut images| Dish::new(self.folder.clone(), store, images.remove(&image("web")).unwrap()));
         (dish, steps.into_inner().unwrap())
+    }
+
+    /// Bakes one image of a stack, and writes it into a folder in OCI's layout.
+    pub(crate) fn export(&self, stack: &Stack, name: &str, folder: &Path) {
+        let store = Store::open(self.folder.path().join("state")).unwrap();
+        let baker = Baker::new(store.clone(), BakerOptions::default()).unwrap();
+        let source = Source::Folder(self.folder.path().join("stack"));
+        let images = baker.bake(stack, &Lock::default(), &source, &names(&[name]), &|_| {}).unwrap();
+        export_layout(&store, &images[&image(name)].manifest, folder).unwrap();
     }
 
     pub(crate) fn try_bake(&self, source: DockerfileSource) -> Result<Dish, BakeError> {

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
 mod archives;
+mod buildah;
 mod commands;
 mod copying;
 #[path = "../fixture/mod.rs"]

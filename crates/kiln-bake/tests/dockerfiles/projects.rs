@@ -6,9 +6,10 @@
 
 use std::fmt::Write;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use kiln_model::recipe::{CopyStep, DockerfileSource, ImageSource, RecipeStep, RunStep};
+use kiln_model::stack::Stack;
 use kiln_store::{Entry, Kind, TreePath};
 
 use crate::fixture::{causes, image, recipe};
@@ -20,12 +21,9 @@ const TOOLS: &str = "go cargo rustc npm yarn pnpm node pip pip3 poetry uv python
 
 #[test]
 fn dockerfiles_of_real_projects_bake_to_what_is_expected() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dockerfiles/projects");
-    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    names.sort();
+    let names = projects();
     assert!(names.len() >= 60, "there are {}", names.len());
-    let kitchen = Kitchen::new();
-    kitchen.put("toolchain.sh", include_bytes!("toolchain.sh"), 0o755);
+    let kitchen = with_toolchain();
     let mut wrong = String::new();
     for path in names {
         let text = fs::read_to_string(&path).unwrap();
@@ -41,8 +39,30 @@ fn dockerfiles_of_real_projects_bake_to_what_is_expected() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
+/// The files of the projects, in the order of their names.
+pub(crate) fn projects() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dockerfiles/projects");
+    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    names
+}
+
+pub(crate) fn with_toolchain() -> Kitchen {
+    let kitchen = Kitchen::new();
+    kitchen.put("toolchain.sh", include_bytes!("toolchain.sh"), 0o755);
+    kitchen
+}
+
 /// Bakes one file, and describes what came of it.
 fn outcome(kitchen: &Kitchen, head: &str) -> String {
+    match bake(kitchen, prepare(kitchen, head)) {
+        Ok(dish) => describe(&dish),
+        Err(said) => format!("{said}\n"),
+    }
+}
+
+/// Writes a project's Dockerfile and files into the folder `web`.
+pub(crate) fn prepare(kitchen: &Kitchen, head: &str) -> DockerfileSource {
     fs::remove_dir_all(kitchen.path("web")).unwrap_or_default();
     let mut source = dockerfile("web");
     let mut text = String::new();
@@ -66,13 +86,16 @@ fn outcome(kitchen: &Kitchen, head: &str) -> String {
         }
     }
     kitchen.write("web/Dockerfile", &text);
-    match bake(kitchen, source) {
-        Ok(dish) => describe(&dish),
-        Err(said) => format!("{said}\n"),
-    }
+    source
 }
 
-fn bake(kitchen: &Kitchen, source: DockerfileSource) -> Result<Dish, String> {
+pub(crate) fn bake(kitchen: &Kitchen, source: DockerfileSource) -> Result<Dish, String> {
+    let stack = with_tools(source);
+    kitchen.bake_stack(&stack).0.map_err(|error| format!("{}\n{}", causes(&error), error.log()))
+}
+
+/// A stack in which the image `tools` has every toolchain.
+pub(crate) fn with_tools(source: DockerfileSource) -> Stack {
     let mut stack = Kitchen::stack(source);
     let copy = CopyStep {
         from: "toolchain.sh".into(),
@@ -91,7 +114,7 @@ fn bake(kitchen: &Kitchen, source: DockerfileSource) -> Result<Dish, String> {
     };
     let tools = recipe(ImageSource::Image(image("os")), vec![RecipeStep::Copy(copy), RecipeStep::Run(run)]);
     stack.images.insert(image("tools"), tools);
-    kitchen.bake_stack(&stack).0.map_err(|error| format!("{}\n{}", causes(&error), error.log()))
+    stack
 }
 
 /// The config and the tree, without what every image here begins with.
