@@ -94,6 +94,54 @@ fn a_bill_of_materials_is_the_same_bytes_in_two_stores_and_names_what_it_leaves_
     assert_eq!(world.kiln(&["image", "sbom", "demo/none"]).code, 3);
 }
 
+#[test]
+fn a_scan_finds_what_a_database_knows_and_does_not_make_the_image_anew() {
+    let world = World::new();
+    let packages = "Package: libssl3\nStatus: install ok installed\nSource: openssl\nArchitecture: amd64\nVersion: 3.0.1-1\n";
+    world.write("files/var/lib/dpkg/status", packages);
+    world.write("files/etc/os-release", "ID=debian\nVERSION_ID=\"12\"\n");
+    let entry = |id: &str, ecosystem: &str, name: &str, fixed: &str, score: &str| {
+        format!(
+            r#"{{"id":"{id}","modified":"2026-05-0{}T00:00:00Z","aliases":["CVE-2026-{id}"],"severity":[{{"type":"CVSS_V3","score":"{score}"}}],
+            "affected":[{{"package":{{"ecosystem":"{ecosystem}","name":"{name}"}},"ranges":[{{"type":"ECOSYSTEM","events":[{{"introduced":"0"}},{{"fixed":"{fixed}"}}]}}]}}]}}"#,
+            id.len()
+        )
+    };
+    let (high, low) =
+        ("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N", "CVSS:3.1/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N");
+    let database = world.folder.path().join("osv");
+    fs::create_dir(&database).unwrap();
+    let add = |name: &str, text: String| fs::write(database.join(name), text).unwrap();
+    add("a.json", entry("DSA-1", "Debian:12", "openssl", "3.0.2-1", high));
+    add("b.json", entry("DSA-2", "Debian:11", "openssl", "3.0.2-1", high));
+    add("c.json", entry("GHSA-3", "npm", "left-pad", "1.3.1", low));
+    add("d.json", entry("PYSEC-4", "PyPI", "six", "1.16.0", high));
+    world.kiln(&["bake"]).ok();
+    let path = database.to_str().unwrap();
+    let scan =
+        |more: &[&str]| world.kiln(&[&["image", "scan", "demo/web", "--database", path][..], more].concat());
+    let found = scan(&[]);
+    assert_eq!(found.code, 1, "{}{}", found.out, found.err);
+    let rows: Vec<Vec<&str>> = found.out.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["high", "CVE-2026-DSA-1", "libssl3", "3.0.1-1", "3.0.2-1"]);
+    assert_eq!(rows[2], ["low", "CVE-2026-GHSA-3", "left-pad", "1.3.0", "1.3.1"]);
+    let last = "1 vulnerability of severity high or more, by a database of 4 entries (2026-05-07T00:00:00Z)";
+    assert_eq!(found.out.lines().last(), Some(last));
+    let critical = scan(&["--severity", "critical", "--json"]).ok();
+    let answer: Value = serde_json::from_str(&critical.out).unwrap();
+    assert_eq!(answer["findings"].as_array().unwrap().len(), 2);
+    assert_eq!(answer["findings"][0]["aliases"][0], "DSA-1");
+    assert_eq!(answer["findings"][0]["counts"], false);
+    let shown = world.kiln(&["--json", "image", "show", "demo/web"]).ok();
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
+    assert_eq!(answer["image"], shown["digest"]);
+
+    add("e.json", "{".into());
+    let broken = scan(&[]);
+    assert_eq!(broken.code, 5, "{}", broken.out);
+    assert!(broken.err.contains("e.json is no vulnerability entry"), "{}", broken.err);
+}
+
 /// What `kiln image show` says of an image: the kinds of what refers to it, with their digests.
 fn referrers(world: &World, name: &str) -> Vec<(String, String)> {
     let shown = world.kiln(&["--json", "image", "show", name]).ok();

@@ -11,7 +11,7 @@ mod relation;
 mod release;
 pub(crate) mod resolve;
 pub(crate) mod unpack;
-mod version;
+pub(crate) mod version;
 
 pub use archive::ArchiveError;
 pub use database::DatabaseError;

@@ -22,7 +22,7 @@ const ZIP64: u32 = u32::MAX;
 
 /// A zip archive that can't be read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ArchiveError {
+pub(crate) enum ArchiveError {
     /// It is broken, or of a kind that is not read.
     #[error("{0}")]
     Refused(&'static str),
@@ -33,15 +33,15 @@ pub(super) enum ArchiveError {
 
 /// One member.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Member {
-    pub(super) name: Vec<u8>,
+pub(crate) struct Member {
+    pub(crate) name: Vec<u8>,
     method: u16,
     packed: u32,
     at: u64,
 }
 
 /// Lists the members of an archive.
-pub(super) fn members(archive: &(impl Bytes + ?Sized)) -> Result<Vec<Member>, ArchiveError> {
+pub(crate) fn members(archive: &(impl Bytes + ?Sized)) -> Result<Vec<Member>, ArchiveError> {
     let length = archive.len()?;
     let tail_bytes = length.min(END_BYTES_MAX as u64);
     let tail_at = length - tail_bytes;
@@ -89,7 +89,7 @@ fn member(bytes: &[u8], start: u64) -> Option<(Member, &[u8])> {
 }
 
 /// Reads a member of `limit` bytes at most; what the list says of its size is not believed.
-pub(super) fn read(
+pub(crate) fn read(
     archive: &(impl Bytes + ?Sized),
     member: &Member,
     limit: u64,
@@ -128,7 +128,7 @@ fn long(bytes: &[u8], at: usize) -> u32 {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::io::Write;
 
     use proptest::prelude::*;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 /// Bytes that are read in pieces.
-pub(super) trait Bytes {
+pub(crate) trait Bytes {
     /// How many there are.
     fn len(&self) -> io::Result<u64>;
 

@@ -4,7 +4,7 @@
 //! depth, and what it can't read is named beside the rest instead of ending the search. The outcome follows from the image
 //! alone, so its documents have the same digest wherever they are made.
 
-mod archive;
+pub(crate) mod archive;
 mod bytes;
 mod cargo;
 mod cyclonedx;

@@ -3,6 +3,7 @@
 mod diff;
 mod document;
 mod sbom;
+mod scan;
 mod signing;
 mod transfer;
 
@@ -114,6 +115,21 @@ enum Verb {
         #[arg(long, value_enum, default_value_t = sbom::Format::Spdx)]
         format: sbom::Format,
     },
+    /// Look for known vulnerabilities in an image's software
+    ///
+    /// Matches its bill of materials with a database that is on this machine: nothing is fetched. Exits with 1 where one is as bad as
+    /// --severity, or worse.
+    #[command(after_help = "Example:\n  kiln image scan shop/web --database ./osv --severity critical")]
+    Scan {
+        /// A name, a digest, or the beginning of one
+        image: String,
+        /// A folder of JSON files in the OSV schema, one such file, or a zip archive of them
+        #[arg(long, value_name = "PATH")]
+        database: PathBuf,
+        /// How bad a vulnerability must be to count
+        #[arg(long, value_enum, default_value_t = scan::Level::High)]
+        severity: scan::Level,
+    },
     /// Give an image to a registry, or write it into a folder or a file
     ///
     /// REF is HOST/NAME:TAG, oci:DIR[:TAG], or docker-archive:FILE[:NAME:TAG]. What the registry has already is not sent again. Users and passwords come from
@@ -170,6 +186,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
         Verb::Diff { old, new } => diff::run(&store, old, new, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),
+        Verb::Scan { image, database, severity } => scan::run(&store, image, database, *severity, context),
         Verb::Push { image, to, options } => {
             let (digest, _) = find(&images(&store)?, image)?;
             transfer::push_image(&store, (digest, image), to, options, context)
