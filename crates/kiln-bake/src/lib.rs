@@ -72,7 +72,7 @@ pub use lock::{LOCK_BYTES_MAX, LOCK_FILE, Lock, LockedArchive, LockedBase, Locke
 pub use lock::{ParseLockError, StaleLock};
 pub use locking::{LockError, LockOptions};
 pub use normalise::{NORMALISERS, NormaliseError, Normaliser, Treatment};
-pub use osv::{DatabaseError, DatabaseInfo, Finding, Severity, Vulnerabilities, vulnerabilities};
+pub use osv::{DatabaseError, DatabaseInfo, Finding, Vulnerabilities, vulnerabilities};
 pub use progress::{Progress, Report, StepState};
 pub use proof::{CERTIFICATE_TYPE, CompareError, Difference, FileDifference, Proof, ProofError, Verdict};
 pub use proof::{ELSEWHERE_COMMAND, ElsewhereError, run_elsewhere};

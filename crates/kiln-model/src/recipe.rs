@@ -49,6 +49,8 @@ pub struct ImageRecipe {
     pub config: ImageConfig,
     /// What must hold before it can be released.
     pub tests: Vec<ImageTest>,
+    /// Which known vulnerabilities it may not have when it is released; none if nobody looks.
+    pub scan: Option<Scan>,
 }
 
 /// What an image starts from.
@@ -130,6 +132,59 @@ pub struct RunStep {
     pub user: String,
     /// Whether it may reach the network: what it fetches makes the image unproven.
     pub network: bool,
+}
+
+/// Which known vulnerabilities keep an image from being released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// Where the database is: relative to the stack folder, or an absolute path on the machine. It is no part of the image.
+    pub database: String,
+    /// From which severity on they count.
+    pub severity: Severity,
+    /// What is known and accepted for a while.
+    pub ignores: Vec<ScanIgnore>,
+}
+
+/// A vulnerability that is known and accepted for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScanIgnore {
+    /// One of its names.
+    pub id: String,
+    /// Why it is accepted.
+    pub reason: String,
+    /// The first day, in UTC, on which it counts again, such as `2027-01-31`.
+    pub expires: String,
+}
+
+/// How bad a vulnerability is, by the names of CVSS 3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// A score of 0, or unimportant by Debian's word.
+    Negligible,
+    /// Up to 3.9.
+    Low,
+    /// Up to 6.9.
+    Medium,
+    /// Up to 8.9.
+    High,
+    /// From 9.0.
+    Critical,
+}
+
+impl Severity {
+    /// All of them, the least first.
+    pub const ALL: [Self; 5] = [Self::Negligible, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// Returns its name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Negligible => "negligible",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
 }
 
 /// What must hold of an image before it can be released.

@@ -4,11 +4,12 @@
 
 use std::cmp::Ordering;
 
+use kiln_model::recipe::Severity;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::order::compare;
-use super::severity::Severity;
+use super::severity::{of_vector, of_word};
 use crate::inventory::Ecosystem;
 
 /// An entry. What is not needed to match it is not read.
@@ -99,9 +100,9 @@ impl Entry {
     pub(super) fn severity(&self, affected: &Affected) -> Option<Severity> {
         let of_kind = |wanted: &str| {
             let scored = affected.severity.iter().chain(&self.severity);
-            scored.filter(|scored| scored.kind == wanted).filter_map(|s| Severity::of_vector(&s.score)).max()
+            scored.filter(|scored| scored.kind == wanted).filter_map(|s| of_vector(&s.score)).max()
         };
-        let word = |value: &Value, key: &str| Severity::of_word(value.get(key)?.as_str()?);
+        let word = |value: &Value, key: &str| of_word(value.get(key)?.as_str()?);
         of_kind("CVSS_V3")
             .or_else(|| word(&affected.database_specific, "severity"))
             .or_else(|| word(&self.database_specific, "severity"))

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use database::{DatabaseError, DatabaseInfo};
-pub use severity::Severity;
+
+use kiln_model::recipe::Severity;
 
 use crate::inventory::{Ecosystem, Inventory, Package};
 use entry::{Entry, canonical};

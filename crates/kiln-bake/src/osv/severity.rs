@@ -4,62 +4,35 @@
 
 use std::collections::BTreeMap;
 
-/// How bad a vulnerability is, by the names of CVSS 3.1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// A score of 0, or unimportant by Debian's word.
-    Negligible,
-    /// Up to 3.9.
-    Low,
-    /// Up to 6.9.
-    Medium,
-    /// Up to 8.9.
-    High,
-    /// From 9.0.
-    Critical,
+use kiln_model::recipe::Severity;
+
+/// Reads a word of a database: GitHub's, or the urgency that Debian gives.
+pub(super) fn of_word(word: &str) -> Option<Severity> {
+    match word.to_ascii_lowercase().trim_end_matches('*') {
+        "unimportant" | "negligible" | "none" => Some(Severity::Negligible),
+        "low" => Some(Severity::Low),
+        "moderate" | "medium" => Some(Severity::Medium),
+        "high" => Some(Severity::High),
+        "critical" => Some(Severity::Critical),
+        _ => None,
+    }
 }
 
-impl Severity {
-    /// Returns its name.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Negligible => "negligible",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// Reads a word of a database: GitHub's, or the urgency that Debian gives.
-    pub(super) fn of_word(word: &str) -> Option<Self> {
-        match word.to_ascii_lowercase().trim_end_matches('*') {
-            "unimportant" | "negligible" | "none" => Some(Self::Negligible),
-            "low" => Some(Self::Low),
-            "moderate" | "medium" => Some(Self::Medium),
-            "high" => Some(Self::High),
-            "critical" => Some(Self::Critical),
-            _ => None,
-        }
-    }
-
-    /// Reads a vector of CVSS 3 or 2.
-    pub(super) fn of_vector(vector: &str) -> Option<Self> {
-        let metrics: BTreeMap<&str, &str> =
-            vector.split('/').filter_map(|part| part.split_once(':')).collect();
-        let score = match metrics.get("CVSS") {
-            Some(version) if version.starts_with("3.") => version_3(&metrics)?,
-            Some(_) => return None,
-            None => version_2(&metrics)?,
-        };
-        Some(match score {
-            ..0.1 => Self::Negligible,
-            ..4.0 => Self::Low,
-            ..7.0 => Self::Medium,
-            ..9.0 => Self::High,
-            _ => Self::Critical,
-        })
-    }
+/// Reads a vector of CVSS 3 or 2.
+pub(super) fn of_vector(vector: &str) -> Option<Severity> {
+    let metrics: BTreeMap<&str, &str> = vector.split('/').filter_map(|part| part.split_once(':')).collect();
+    let score = match metrics.get("CVSS") {
+        Some(version) if version.starts_with("3.") => version_3(&metrics)?,
+        Some(_) => return None,
+        None => version_2(&metrics)?,
+    };
+    Some(match score {
+        ..0.1 => Severity::Negligible,
+        ..4.0 => Severity::Low,
+        ..7.0 => Severity::Medium,
+        ..9.0 => Severity::High,
+        _ => Severity::Critical,
+    })
 }
 
 /// Returns the weight of a metric's value.
@@ -145,9 +118,9 @@ mod tests {
         for vector in
             ["", "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H", "CVSS:3.1/AV:N", "CVSS:3.1/S:X", "7.5"]
         {
-            assert_eq!(Severity::of_vector(vector), None, "{vector}");
+            assert_eq!(of_vector(vector), None, "{vector}");
         }
-        assert_eq!(Severity::of_word("MODERATE"), Some(Severity::Medium));
-        assert_eq!(Severity::of_word("not yet assigned"), None);
+        assert_eq!(of_word("MODERATE"), Some(Severity::Medium));
+        assert_eq!(of_word("not yet assigned"), None);
     }
 }

@@ -10,6 +10,7 @@ use kiln_model::recipe::{
 };
 use kiln_model::{BaseName, ImageName};
 
+use super::image_scan::scan;
 use super::image_test::test;
 use super::instances;
 use crate::diagnostic::Problem;
@@ -187,6 +188,7 @@ fn recipe(
     };
     let mut steps = Vec::new();
     let mut tests = Vec::new();
+    let mut scanned = None;
     for block in reader.all_blocks() {
         let inner = reader.within(block);
         match &*block.kind {
@@ -200,10 +202,11 @@ fn recipe(
                 }
                 tests.push(probed.0);
             }
+            "scan" => scanned = scan(inner),
             _ => {}
         }
     }
-    Some(ImageRecipe { from: from?, steps, config, tests })
+    Some(ImageRecipe { from: from?, steps, config, tests, scan: scanned })
 }
 
 /// What belongs to a Dockerfile alone.

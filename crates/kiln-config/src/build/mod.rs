@@ -1,6 +1,7 @@
 //! Blocks to the model.
 
 mod image;
+mod image_scan;
 mod image_test;
 mod route;
 mod service;

@@ -95,6 +95,7 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
         NestedBlock { schema: &COPY, many: true },
         NestedBlock { schema: &RUN, many: true },
         NestedBlock { schema: &TEST, many: true },
+        NestedBlock { schema: &SCAN, many: false },
     ],
     any_attribute: None,
     example: "image \"web\" {\n  from    = base.debian.slim\n  command = [\"python3\", \"/app/server.py\"]\n  user    = \"www-data\"\n\n  copy {\n    from = \"./web\"\n    to   = \"/app\"\n  }\n}",
@@ -171,6 +172,42 @@ static TEST: BlockSchema = BlockSchema {
     ],
     any_attribute: None,
     example: "test \"starts\" {\n  no_root = true\n\n  http {\n    path   = \"/healthz\"\n    status = 200\n    within = \"5s\"\n  }\n}",
+};
+
+static SCAN: BlockSchema = BlockSchema {
+    name: "scan",
+    labels: &[],
+    summary: "Which known vulnerabilities keep the image from being released, by a database in the OSV schema. See [supply-chain.md](supply-chain.md).",
+    attributes: &[
+        attribute(
+            "database",
+            "path",
+            "",
+            "A folder of JSON files, a JSON file, or a zip archive: below the stack folder, or an absolute path on the machine.",
+        ),
+        attribute(
+            "severity",
+            "`\"negligible\"`, `\"low\"`, `\"medium\"`, `\"high\"` or `\"critical\"`",
+            "\"high\"",
+            "From which on they count. What nobody scored counts as medium.",
+        ),
+    ],
+    blocks: &[NestedBlock { schema: &IGNORE, many: true }],
+    any_attribute: None,
+    example: "scan {\n  database = \"./osv\"\n  severity = \"high\"\n\n  ignore \"CVE-2024-1234\" {\n    reason  = \"the module is not loaded\"\n    expires = \"2027-01-31\"\n  }\n}",
+};
+
+static IGNORE: BlockSchema = BlockSchema {
+    name: "ignore",
+    labels: &["id"],
+    summary: "A vulnerability that is known and accepted for a while, by any of its names.",
+    attributes: &[
+        attribute("reason", "string", "", "Why it is accepted."),
+        attribute("expires", "day", "", "The first day, in UTC, on which it counts again: `\"2027-01-31\"`."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "ignore \"CVE-2024-1234\" {\n  reason  = \"the module is not loaded\"\n  expires = \"2027-01-31\"\n}",
 };
 
 const TEST_PORT: AttributeSchema = attribute(

@@ -19,5 +19,5 @@ image "web" {
 #: expect
 # stack s in dev
 # base slim: Debian(DebianBase { suite: "bookworm", mirror: None, components: ["main"], packages: [], variant: Essential })
-# image tools: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: [], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
-# image web: ImageRecipe { from: Dockerfile(DockerfileSource { path: "web", context: Some(""), target: Some("release"), args: {"N": "3", "VERSION": "1.2"}, contexts: {"debian:bookworm": Base("slim"), "empty": Scratch, "tools": Image("tools")}, network: true }), steps: [], config: ImageConfig { env: {}, entrypoint: [], command: [], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
+# image tools: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: [], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
+# image web: ImageRecipe { from: Dockerfile(DockerfileSource { path: "web", context: Some(""), target: Some("release"), args: {"N": "3", "VERSION": "1.2"}, contexts: {"debian:bookworm": Base("slim"), "empty": Scratch, "tools": Image("tools")}, network: true }), steps: [], config: ImageConfig { env: {}, entrypoint: [], command: [], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }

@@ -32,7 +32,7 @@ environment "prod" {
 }
 #: expect
 # stack shop in prod
-# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
+# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
 # service web: ServiceDefinition { kind: Service, image: "web", entrypoint: None, command: None, env: {"HOST": "Shop.Example"}, workdir: None, user: None, secrets: {}, volumes: {}, scratch: {}, ports: {"http": 8080}, health: None, limits: Limits { memory: None, cpu: None, pids: 512 }, security: Security { add_capabilities: {}, drop_capabilities: {} }, stop_signal: None, stop_grace: Millis(10000), uses: {}, after: {}, replicas: 1, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000) } }
 # route public: 0.0.0.0:80 Some("shop.example") / -> PortRef { service: "web", port: "http" }
 # hole host: string = "Shop.Example"

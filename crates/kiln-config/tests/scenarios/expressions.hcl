@@ -45,5 +45,5 @@ service "web" {
 }
 #: expect
 # stack shop in dev
-# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
+# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
 # service web: ServiceDefinition { kind: Service, image: "web", entrypoint: None, command: None, env: {"CONF": "listen 80\nlisten 443\n", "IF": "many", "MAP": "{\"p1\":443}", "MOTD": "Hello\n", "RAW": "  kept\n    as it is ${x}\n", "SUM": "523", "TEXT": "ports:\n  - 80\n  - 443\ndone\n", "TRY": "none", "WHEN": "2026-01-02T03:04:05Z"}, workdir: None, user: None, secrets: {}, volumes: {}, scratch: {}, ports: {"http": 8080}, health: None, limits: Limits { memory: None, cpu: None, pids: 512 }, security: Security { add_capabilities: {}, drop_capabilities: {} }, stop_signal: None, stop_grace: Millis(10000), uses: {}, after: {}, replicas: 1, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000) } }

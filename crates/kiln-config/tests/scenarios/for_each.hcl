@@ -52,8 +52,8 @@ route "public" {
 }
 #: expect
 # stack shop in dev
-# image web-eu: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web", "eu"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
-# image web-us: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web", "us"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
+# image web-eu: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web", "eu"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
+# image web-us: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web", "us"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
 # volume data-eu
 # volume data-us
 # service api: ServiceDefinition { kind: Service, image: "web-eu", entrypoint: None, command: None, env: {"EU": "http://web-eu.shop.kiln"}, workdir: None, user: None, secrets: {}, volumes: {}, scratch: {}, ports: {"http": 80}, health: None, limits: Limits { memory: None, cpu: None, pids: 512 }, security: Security { add_capabilities: {}, drop_capabilities: {} }, stop_signal: None, stop_grace: Millis(10000), uses: {"web-eu"}, after: {"web-eu", "web-us"}, replicas: 1, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000) } }

@@ -36,6 +36,6 @@ service "web" {
 volume "data" {}
 #: expect
 # stack shop in dev
-# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "" }, tests: [] }
+# image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
 # volume data
 # service web: ServiceDefinition { kind: Service, image: "web", entrypoint: None, command: None, env: {}, workdir: Some("/app"), user: Some("1000"), secrets: {}, volumes: {"/data": VolumeMount { volume: "data", read_only: false }, "/static": VolumeMount { volume: "data", read_only: true }}, scratch: {"/cache": ByteSize(67108864)}, ports: {"http": 8080}, health: None, limits: Limits { memory: Some(ByteSize(1610612736)), cpu: Some(MilliCpu(2000)), pids: 64 }, security: Security { add_capabilities: {"NET_BIND_SERVICE"}, drop_capabilities: {"ALL"} }, stop_signal: Some("SIGINT"), stop_grace: Millis(60000), uses: {}, after: {}, replicas: 1, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000) } }

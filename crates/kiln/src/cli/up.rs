@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         (&client, &baked.store),
         &state,
         &key,
-        &declared.stack,
+        (&declared.stack, &declared.folder),
         &baked.images,
         context.screen,
         &interrupt,

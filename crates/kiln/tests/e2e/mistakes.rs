@@ -179,3 +179,64 @@ fn an_image_that_does_not_hold_what_its_tests_ask_is_not_released_and_one_that_d
     let verdicts = machine.kiln(&["events", "--all"]).ok().out.matches("test lean of image").count();
     assert_eq!(verdicts, 2, "one for each image");
 }
+
+#[test]
+fn an_image_with_a_known_vulnerability_is_not_released_unless_it_is_ignored_and_for_so_long() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
+    machine.write("files/var/lib/dpkg/status", "Package: zlib1g\nStatus: install ok installed\nSource: zlib\nArchitecture: amd64\nVersion: 1:1.2-1\n");
+    machine.write("files/etc/os-release", "ID=debian\nVERSION_ID=12\n");
+    machine.write(
+        "files/app/package-lock.json",
+        r#"{"packages":{"node_modules/left-pad":{"version":"1.3.0"}}}"#,
+    );
+    let entry = |id: &str, more: &str, package: &str, fixed: &str| {
+        let events = format!(r#"[{{"introduced":"0"}},{{"fixed":"{fixed}"}}]"#);
+        format!(
+            r#"{{"id":"{id}","modified":"2026-05-01T00:00:00Z",{more}"affected":[{{"package":{package},"ranges":[{{"type":"ECOSYSTEM","events":{events}}}]}}]}}"#
+        )
+    };
+    let zlib = r#"{"ecosystem":"Debian:12","name":"zlib"}"#;
+    let score = r#""severity":[{"type":"CVSS_V3","score":"CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:H/A:H"}],"#;
+    let upstream = format!(r#""upstream":["CVE-2026-1"],{score}"#);
+    machine.write("osv/debian.json", entry("DEBIAN-CVE-2026-1", &upstream, zlib, "1:1.2-2"));
+    let words = r#""aliases":["CVE-2026-2"],"database_specific":{"severity":"HIGH"},"#;
+    machine
+        .write("osv/npm.json", entry("GHSA-2", words, r#"{"ecosystem":"npm","name":"left-pad"}"#, "1.3.1"));
+    let write = |ignores: &str| {
+        let scan = format!(
+            "command = [\"/tiny\"]\n\n  copy {{\n    from = \"./files\"\n    to   = \"/\"\n  }}\n\n  scan {{\n    database = \"./osv\"\n{ignores}  }}"
+        );
+        machine.write("stack.hcl", stack.replacen("command = [\"/tiny\"]", &scan, 1));
+    };
+    let ignore = |id: &str, expires: &str| {
+        format!(
+            "    ignore \"{id}\" {{\n      reason  = \"not reached\"\n      expires = \"{expires}\"\n    }}\n"
+        )
+    };
+    write("");
+    let up = machine.kiln(&["up"]).fails_with("it has known vulnerabilities");
+    let worst = "CVE-2026-1 (critical) in zlib1g 1:1.2-1, fixed in 1:1.2-2; CVE-2026-2 (high) in left-pad 1.3.0, fixed in 1.3.1; by the database of 2026-05-01T00:00:00Z";
+    assert!(up.err.contains(worst), "{}", up.err);
+    assert!(machine.get("/page").is_err(), "nothing was released");
+    let digest = || machine.kiln(&["image", "list"]).ok().out;
+    let image = digest();
+
+    write(&(ignore("DEBIAN-CVE-2026-1", "2999-01-01") + &ignore("CVE-2026-2", "2020-01-01")));
+    let up = machine.kiln(&["up"]).fails_with("it has known vulnerabilities");
+    assert!(!up.err.contains("CVE-2026-1 (critical)"), "{}", up.err);
+    assert!(up.err.contains("fixed in 1.3.1, its ignore expired on 2020-01-01"), "{}", up.err);
+
+    write(&(ignore("DEBIAN-CVE-2026-1", "2999-01-01") + &ignore("CVE-2026-2", "2999-01-01")));
+    let up = machine.kiln(&["up"]).ok();
+    assert!(up.err.contains("scan tiny passed, by a database of 2026-05-01T00:00:00Z"), "{}", up.err);
+    machine.wait_page("v1");
+
+    // What becomes known later keeps the same image from the next release, and touches nothing that runs.
+    machine.write("osv/later.json", entry("CVE-2026-3", score, zlib, "1:1.2-3"));
+    let up = machine.kiln(&["up"]).fails_with("it has known vulnerabilities");
+    assert!(up.err.contains("CVE-2026-3 (critical) in zlib1g"), "{}", up.err);
+    assert_eq!(digest(), image, "a database is no part of an image");
+    machine.wait_page("v1");
+}

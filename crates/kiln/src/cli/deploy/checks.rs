@@ -1,6 +1,7 @@
-//! Image tests: the image holds what is asked, boots as an unrouted instance and answers, before anything refers to it.
+//! Image tests and scans: the image holds what is asked, boots as an unrouted instance and answers, before anything refers to it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use kiln_model::{Digest, EnvKey, ImageName, InstanceSpec, Millis};
 use kiln_store::Store;
 use kiln_store::canonical::spec_digest;
 
-use super::inspections;
+use super::{inspections, scans};
 use crate::api::client::Client;
 use crate::api::wire;
 use crate::cli::failure::{Failure, Kind};
@@ -52,11 +53,12 @@ pub(crate) fn run(
     (client, store): (&Client, &Store),
     state: &StateDir,
     env: &EnvKey,
-    stack: &Stack,
+    (stack, folder): (&Stack, &Path),
     images: &BTreeMap<ImageName, Image>,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<(), Failure> {
+    scan((client, store), env, (stack, folder), images, screen)?;
     let (mut pending, mut failed) = (Vec::new(), Vec::new());
     for (name, image) in images {
         let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
@@ -92,6 +94,31 @@ pub(crate) fn run(
         failure = failure.hint(advice);
     }
     Err(failure.hint("what runs was not touched; change the image or its test, then run the command again"))
+}
+
+/// Scans every image that is to be scanned: before the tests, for what may not be released need not boot.
+fn scan(
+    (client, store): (&Client, &Store),
+    env: &EnvKey,
+    (stack, folder): (&Stack, &Path),
+    images: &BTreeMap<ImageName, Image>,
+    screen: &mut Screen,
+) -> Result<(), Failure> {
+    let mut failed = Vec::new();
+    for (name, image) in images {
+        let Some(scan) = stack.images.get(name).and_then(|recipe| recipe.scan.as_ref()) else { continue };
+        if let Some(reason) = scans::run((client, store), env, folder, (name.as_str(), image), scan, screen)?
+        {
+            failed.push(format!("{name}: {reason}"));
+        }
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::failed("the image can't be released: it has known vulnerabilities");
+    Err(failed.into_iter().fold(failure, Failure::cause).hint(
+        "what runs was not touched; take a version with the fix, or say in `ignore` why it is accepted and until when",
+    ))
 }
 
 fn start(

@@ -10,7 +10,7 @@ use kiln_model::stack::{ServiceDefinition, Stack};
 use kiln_model::{Digest, ImageName, SecretName, ServiceName};
 use kiln_store::canonical::spec_digest;
 
-use super::inspections;
+use super::{inspections, scans};
 use crate::cli::failure::{Failure, Kind};
 
 /// A release and its binding with what runs.
@@ -82,13 +82,15 @@ pub(crate) fn service(
     })
 }
 
-/// Every test of every image, each digest and name once.
+/// Every test and the scan of every image, each digest and name once.
 fn required(stack: &Stack, images: &BTreeMap<ImageName, Image>) -> Vec<RequiredCheck> {
     let checks: BTreeSet<RequiredCheck> = images
         .iter()
         .flat_map(|(name, image)| {
-            let tests = stack.images.get(name).map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
-            let names = tests.iter().flat_map(inspections::names);
+            let recipe = stack.images.get(name);
+            let tests = recipe.map(|recipe| recipe.tests.as_slice()).unwrap_or_default();
+            let scan = recipe.and_then(|recipe| recipe.scan.as_ref()).map(|_| scans::NAME.to_owned());
+            let names = tests.iter().flat_map(inspections::names).chain(scan);
             names.map(|test| RequiredCheck { image: image.manifest, test })
         })
         .collect();

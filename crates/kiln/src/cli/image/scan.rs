@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use kiln_bake::{Finding, Inventory, Severity, Vulnerabilities, vulnerabilities};
+use kiln_bake::{Finding, Inventory, Vulnerabilities, vulnerabilities};
+use kiln_model::recipe::Severity;
 use kiln_store::Store;
 use serde_json::{Value, json};
 

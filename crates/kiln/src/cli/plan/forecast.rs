@@ -265,8 +265,8 @@ impl Inputs<'_> {
 }
 
 fn recipe_reasons(name: &ImageName, old: &ImageRecipe, new: &ImageRecipe, why: &mut Vec<String>) {
-    // Tests are about the image, not in it.
-    let ImageRecipe { from, steps, config, tests: _ } = new;
+    // Tests and the scan are about the image, not in it.
+    let ImageRecipe { from, steps, config, tests: _, scan: _ } = new;
     let parts =
         [(old.from != *from, "source"), (old.steps != *steps, "steps"), (old.config != *config, "settings")];
     let changed: Vec<&str> =
