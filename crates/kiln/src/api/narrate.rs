@@ -214,12 +214,18 @@ fn check(id: CheckId, event: &CheckEvent) -> (&'static str, String) {
         CheckEvent::Passed => ("check.passed", format!("{id} passed")),
         CheckEvent::Failed { reason } => ("check.failed", format!("{id} failed{}", because(reason))),
         CheckEvent::Inspected { image, test, failure: None, .. } => {
-            ("check.inspected", format!("test {test} of image {} passed", image.short()))
+            ("check.inspected", format!("{} of image {} passed", inspection(test), image.short()))
         }
         CheckEvent::Inspected { image, test, failure: Some(reason), .. } => {
-            ("check.inspected", format!("test {test} of image {} failed{}", image.short(), because(reason)))
+            let text = format!("{} of image {} failed{}", inspection(test), image.short(), because(reason));
+            ("check.inspected", text)
         }
     }
+}
+
+/// A name that begins with a colon is no test's, such as that of the scan.
+fn inspection(test: &str) -> String {
+    test.strip_prefix(':').map_or_else(|| format!("test {test}"), str::to_owned)
 }
 
 fn share((id, weight): &(InstanceId, Weight)) -> String {

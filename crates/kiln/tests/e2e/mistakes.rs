@@ -222,6 +222,8 @@ fn an_image_with_a_known_vulnerability_is_not_released_unless_it_is_ignored_and_
     assert!(machine.get("/page").is_err(), "nothing was released");
     let digest = || machine.kiln(&["image", "list"]).ok().out;
     let image = digest();
+    let events = machine.kiln(&["events", "--all"]).ok();
+    assert!(events.out.contains(" scan of image"), "{}", events.out);
 
     write(&(ignore("DEBIAN-CVE-2026-1", "2999-01-01") + &ignore("CVE-2026-2", "2020-01-01")));
     let up = machine.kiln(&["up"]).fails_with("it has known vulnerabilities");
