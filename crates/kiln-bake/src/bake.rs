@@ -1,5 +1,6 @@
 //! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
 
+mod outside;
 mod parts;
 mod stages;
 
@@ -15,7 +16,8 @@ use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
 use self::stages::Dockerfile;
-pub use self::stages::check_dockerfiles;
+pub(crate) use self::stages::outside_of;
+pub use self::stages::{check_dockerfiles, images_of_registries};
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
@@ -68,6 +70,8 @@ pub(crate) struct Bake<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Base(BaseName),
+    /// An image of a registry.
+    Registry(String),
     /// A stage of the Dockerfile of an image.
     Stage(ImageName, usize),
     Image(ImageName),
@@ -191,11 +195,12 @@ impl<'a> Bake<'a> {
             None => BTreeMap::new(),
         };
         let parts = parts::parts(stack, names, &dockerfiles)?;
-        let bases = parts.keys().filter_map(|part| match part {
+        let outside = parts.keys().filter_map(|part| match part {
             Part::Base(base) => lock.stale_base(base, &stack.bases[base]),
+            Part::Registry(name) => lock.stale_image(name),
             Part::Stage(..) | Part::Image(_) => None,
         });
-        let stale: Vec<_> = bases.collect();
+        let stale: Vec<_> = outside.collect();
         if !stale.is_empty() {
             return Err(BakeError::Stale { stale });
         }
@@ -224,13 +229,14 @@ impl<'a> Bake<'a> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make = |part: &Part, from: BTreeMap<Part, Made>| match part {
             Part::Base(name) => self.base(name),
+            Part::Registry(name) => self.of_registry(name),
             Part::Stage(image, index) => self.stage(image, *index, &from),
             Part::Image(name) => self.image(name, from),
         };
         let made = graph::grow(&self.parts, cores, || self.cancel.set(), make)?;
         let images = made.into_iter().filter_map(|(part, made)| match part {
             Part::Image(name) => Some((name, made.image?)),
-            Part::Base(_) | Part::Stage(..) => None,
+            Part::Base(_) | Part::Registry(_) | Part::Stage(..) => None,
         });
         Ok(images.collect())
     }

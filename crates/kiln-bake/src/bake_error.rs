@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use kiln_model::{BaseName, ImageName};
+use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::lease::LeaseError;
 use kiln_store::tree::{PathError, ResolveError, TreeError};
 use kiln_store::trees::{AssembleError, PutTreeError};
@@ -19,6 +19,7 @@ use crate::fetch::FetchError;
 use crate::layer::LayerError;
 use crate::lock::StaleLock;
 use crate::normalise::NormaliseError;
+use crate::outside::RegistriesError;
 use crate::sandbox::SandboxError;
 use crate::source::SourceError;
 use crate::stage::{ArchiveError, MountError};
@@ -165,6 +166,28 @@ pub enum StepError {
     /// Something stored can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// An image of a registry did not come.
+    #[error(transparent)]
+    Registries(#[from] RegistriesError),
+    /// What came is not what was locked.
+    #[error("`{name}` is locked to {locked}, and what came is {found}")]
+    OtherImage {
+        /// Its name.
+        name: String,
+        /// What was locked.
+        locked: Digest,
+        /// What came.
+        found: Digest,
+    },
+    /// What is left of an image can't be removed.
+    #[error("what is left of the image {manifest} can't be removed")]
+    Forget {
+        /// Which.
+        manifest: Digest,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// It was called off.
     #[error("called off")]
     Cancelled,
@@ -199,6 +222,7 @@ impl BakeError {
         match self {
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Fetch { source, .. } => source.is_permanent(),
+                StepError::Registries(error) => error.is_permanent,
                 other => !other.is_full(),
             },
             Self::Cancelled | Self::Lease(_) => false,
@@ -213,6 +237,8 @@ impl StepError {
             return Some("free some space on the disk of the state folder, then bake again".into());
         }
         let hint = match self {
+            Self::Registries(error) => return error.hint.clone(),
+            Self::OtherImage { .. } => "run `kiln lock --upgrade`, and look at the difference".into(),
             Self::NoMirror(_) => "set `mirror` in the base".into(),
             Self::Fetch { source: FetchError::Missing { .. }, .. } => {
                 "mirrors drop what is superseded: run `kiln lock --upgrade`, or set `mirror` to one that keeps it".into()

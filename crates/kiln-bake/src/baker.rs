@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_model::ImageName;
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
+use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
 use crate::bake::Bake;
@@ -16,7 +17,8 @@ use crate::cancel::Cancel;
 use crate::debian::{APT_PATH, KEYRING_PATH};
 use crate::fetch::Fetcher;
 use crate::lock::Lock;
-use crate::locking::{LockError, LockOptions, Locker};
+use crate::locking::{self, LockError, LockOptions, Locker};
+use crate::outside::{NoRegistries, Registries};
 use crate::progress::Report;
 use crate::sandbox::StepLimits;
 use crate::source::Source;
@@ -43,6 +45,8 @@ pub struct BakerOptions {
     pub step_timeout: Duration,
     /// What all steps may use together.
     pub limits: StepLimits,
+    /// Where images of registries come from; by default there are none.
+    pub registries: Arc<dyn Registries>,
     /// Calls it off.
     pub cancel: Cancel,
 }
@@ -56,6 +60,7 @@ impl Default for BakerOptions {
             no_cache: false,
             step_timeout: STEP_TIMEOUT,
             limits: StepLimits::default(),
+            registries: Arc::new(NoRegistries),
             cancel: Cancel::default(),
         }
     }
@@ -96,7 +101,7 @@ impl Baker {
         })
     }
 
-    /// Pins what a stack's bases are made from. Entries of `existing` that still fit stay as they are, unless an upgrade is
+    /// Pins what a stack's bases are made from, and no images. Entries of `existing` that still fit stay as they are, unless an upgrade is
     /// asked for.
     ///
     /// # Errors
@@ -116,6 +121,28 @@ impl Baker {
             options,
         };
         locker.lock(stack, existing, report)
+    }
+
+    /// Pins images of registries to what their names mean today, for this machine. Those of `existing` stay as they are, unless
+    /// an upgrade is asked for.
+    ///
+    /// # Errors
+    /// See [`LockError`]; nothing was changed.
+    pub fn lock_images(
+        &self,
+        names: &BTreeSet<String>,
+        existing: Option<&Lock>,
+        options: LockOptions,
+        report: Report<'_>,
+    ) -> Result<BTreeMap<String, Digest>, LockError> {
+        locking::lock_images(
+            &*self.options.registries,
+            &self.options.cancel,
+            names,
+            existing,
+            options,
+            report,
+        )
     }
 
     /// Bakes images with all that they are made from, side by side where none is made from another; what has not changed is found

@@ -16,8 +16,33 @@ use crate::hashing::{COPY_BYTES, Hashing};
 /// zstd's own default: a layer is made once and read often, and level 3 keeps up with the disk.
 const LEVEL: i32 = 3;
 
-/// The media type of what is made here.
-pub(crate) const MEDIA_TYPE: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+/// How a layer's tar is compressed. What is made here is `Zstd`; images of registries have all three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// Returns the media type of a layer.
+    pub(crate) const fn media_type(self) -> &'static str {
+        match self {
+            Self::None => "application/vnd.oci.image.layer.v1.tar",
+            Self::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
+            Self::Zstd => "application/vnd.oci.image.layer.v1.tar+zstd",
+        }
+    }
+
+    /// Reads a layer's media type, as the OCI and Docker write it.
+    pub(crate) fn of(media_type: &str) -> Self {
+        match media_type {
+            it if it.ends_with("gzip") => Self::Gzip,
+            it if it.ends_with("zstd") => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
 
 /// The largest number that 11 octal digits hold.
 const OCTAL_11_MAX: u64 = 0o77_777_777_777;
@@ -34,6 +59,8 @@ pub(crate) struct Layer {
     pub(crate) size: u64,
     /// The digest of the tar before it was compressed.
     pub(crate) diff_id: Digest,
+    /// How it was compressed.
+    pub(crate) compression: Compression,
 }
 
 /// Why a layer can't be made.
@@ -69,7 +96,8 @@ pub(crate) fn store(
     let (buffered, diff_id) = writer.sink.finish();
     let encoder = buffered.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
     let stored = encoder.finish().map_err(LayerError::Write)?.finish()?;
-    Ok(Some(Layer { digest: stored.digest, size: stored.size, diff_id }))
+    let compression = Compression::Zstd;
+    Ok(Some(Layer { digest: stored.digest, size: stored.size, diff_id, compression }))
 }
 
 struct LayerWriter<'a, W: Write> {

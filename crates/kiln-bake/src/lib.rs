@@ -37,6 +37,7 @@ mod nearest;
 mod normalise;
 mod oci;
 mod osv;
+mod outside;
 mod progress;
 mod proof;
 mod sandbox;
@@ -51,7 +52,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::check_dockerfiles;
+pub use bake::{check_dockerfiles, images_of_registries};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cancel::Cancel;
@@ -73,6 +74,7 @@ pub use lock::{ParseLockError, StaleLock};
 pub use locking::{LockError, LockOptions};
 pub use normalise::{NORMALISERS, NormaliseError, Normaliser, Treatment};
 pub use osv::{DatabaseError, DatabaseInfo, Finding, Vulnerabilities, vulnerabilities};
+pub use outside::{Registries, RegistriesError};
 pub use progress::{Progress, Report, StepState};
 pub use proof::{CERTIFICATE_TYPE, CompareError, Difference, FileDifference, Proof, ProofError, Verdict};
 pub use proof::{ELSEWHERE_COMMAND, ElsewhereError, run_elsewhere};

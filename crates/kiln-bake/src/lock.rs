@@ -1,9 +1,9 @@
-//! `kiln.lock`: the outside inputs of a stack's bases, pinned.
+//! `kiln.lock`: the outside inputs of a stack's bases and images, pinned.
 //!
 //! Lines of words, one per package, in the order of names: a change of one package is a change of one line. A base's time is
 //! when its packages were last found to be different; every time in its images is that or earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use kiln_model::recipe::{BaseRecipe, DebianBase, DebianVariant};
@@ -16,8 +16,11 @@ use crate::debian::ARCH;
 /// The name of the file in the stack folder.
 pub const LOCK_FILE: &str = "kiln.lock";
 
-/// The version of the format.
+/// The version of a lock of bases alone, as every Kiln reads it.
 const VERSION: &str = "1";
+
+/// The version of a lock with images of registries.
+const VERSION_WITH_IMAGES: &str = "2";
 
 /// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
 pub const LOCK_BYTES_MAX: u64 = 64 << 20;
@@ -27,6 +30,8 @@ pub const LOCK_BYTES_MAX: u64 = 64 << 20;
 pub struct Lock {
     /// By base.
     pub bases: BTreeMap<BaseName, LockedBase>,
+    /// The manifests of images of registries, by the names that the stack and its Dockerfiles have for them.
+    pub images: BTreeMap<String, Digest>,
 }
 
 /// What one base is made from.
@@ -101,6 +106,9 @@ pub enum StaleLock {
         /// What differs.
         what: &'static str,
     },
+    /// An image of a registry has no entry.
+    #[error("the image `{0}` of a registry is not locked")]
+    Image(String),
 }
 
 /// A lock that can't be read.
@@ -151,9 +159,15 @@ impl LockedBase {
 }
 
 impl Lock {
-    /// Lists what does not fit the stack's bases. Nothing of it may be baked before `kiln lock` has run.
-    pub fn stale(&self, stack: &Stack) -> Vec<StaleLock> {
-        stack.bases.iter().filter_map(|(name, recipe)| self.stale_base(name, recipe)).collect()
+    /// Lists what does not fit a stack's bases and the images of registries that it needs. Nothing of it may be baked before
+    /// `kiln lock` has run.
+    pub fn stale(&self, stack: &Stack, images: &BTreeSet<String>) -> Vec<StaleLock> {
+        let bases = stack.bases.iter().filter_map(|(name, recipe)| self.stale_base(name, recipe));
+        bases.chain(images.iter().filter_map(|name| self.stale_image(name))).collect()
+    }
+
+    pub(crate) fn stale_image(&self, name: &str) -> Option<StaleLock> {
+        (!self.images.contains_key(name)).then(|| StaleLock::Image(name.into()))
     }
 
     pub(crate) fn stale_base(&self, name: &BaseName, recipe: &BaseRecipe) -> Option<StaleLock> {
@@ -172,7 +186,7 @@ impl Lock {
         let mut lines = text.lines().enumerate();
         let fail = |line: usize, reason: &str| ParseLockError { line: line + 1, reason: reason.into() };
         match lines.next().map(|(_, line)| line.split_whitespace().collect::<Vec<_>>()) {
-            Some(words) if words == ["kiln.lock", VERSION] => {}
+            Some(words) if matches!(words[..], ["kiln.lock", VERSION | VERSION_WITH_IMAGES]) => {}
             Some(words) if words.first() == Some(&"kiln.lock") => {
                 return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
             }
@@ -191,6 +205,14 @@ impl Lock {
                     lock.close(open.take()).map_err(|reason| fail(number, reason))?;
                     let name = BaseName::new(*name).map_err(|error| fail(number, &error.to_string()))?;
                     open = Some((name, Draft::default()));
+                }
+                ["image", name, digest] => {
+                    lock.close(open.take()).map_err(|reason| fail(number, reason))?;
+                    let digest =
+                        digest.parse().map_err(|_| fail(number, "the image has no usable digest"))?;
+                    if lock.images.insert((*name).to_owned(), digest).is_some() {
+                        return Err(fail(number, "this image comes twice"));
+                    }
                 }
                 words => {
                     let (_, draft) = open.as_mut().ok_or_else(|| fail(number, "this belongs to no base"))?;
@@ -286,8 +308,15 @@ fn variant_name(variant: DebianVariant) -> &'static str {
 impl fmt::Display for Lock {
     /// Writes the text of a `kiln.lock`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "kiln.lock {VERSION}")?;
+        let version = if self.images.is_empty() { VERSION } else { VERSION_WITH_IMAGES };
+        writeln!(f, "kiln.lock {version}")?;
         writeln!(f, "# Made by `kiln lock`: commit it, don't edit it.")?;
+        if !self.images.is_empty() {
+            writeln!(f)?;
+        }
+        for (name, digest) in &self.images {
+            writeln!(f, "image {name} {digest}")?;
+        }
         for (name, base) in &self.bases {
             let recipe = &base.recipe;
             writeln!(f, "\nbase {name}")?;
@@ -356,7 +385,7 @@ mod tests {
                 path: "pool/main/a/adduser/adduser_3.134_all.deb".into(),
             }],
         };
-        Lock { bases: [(BaseName::new("slim").unwrap(), base)].into() }
+        Lock { bases: [(BaseName::new("slim").unwrap(), base)].into(), images: BTreeMap::new() }
     }
 
     #[test]
@@ -366,10 +395,25 @@ mod tests {
     }
 
     #[test]
+    fn images_of_registries_are_lines_before_the_bases_and_make_a_newer_version() {
+        let mut lock = lock();
+        lock.images = [("localhost:5000/os:v1".to_owned(), empty())].into();
+        let line = format!("image localhost:5000/os:v1 {}\n", empty());
+        let text = GOLDEN.replace("lock 1", "lock 2").replace("\n\nbase", &format!("\n\n{line}\nbase"));
+        assert_eq!(lock.to_string(), text);
+        assert_eq!(Lock::parse(&text), Ok(lock));
+        for (damaged, number) in
+            [(text.replace(&line, &line.repeat(2)), 5), (text.replace("v1 sha256:", "v1 sha256:x"), 4)]
+        {
+            assert_eq!(Lock::parse(&damaged).unwrap_err().line, number, "{damaged}");
+        }
+    }
+
+    #[test]
     fn a_damaged_lock_names_the_line() {
         for (text, line) in [
             ("", 1),
-            ("kiln.lock 2\n", 1),
+            ("kiln.lock 3\n", 1),
             ("kiln.lock 1\nlocked-at 2026-11-21T10:00:00Z\n", 2),
             (&GOLDEN.replace("deb adduser", "deb"), 10),
             (&GOLDEN.replace("pool/main", "pool/../../etc"), 10),

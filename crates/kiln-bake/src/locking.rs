@@ -1,12 +1,12 @@
 //! Making a lock: what the signed indexes offer today, pinned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use kiln_model::recipe::{BaseRecipe, DebianBase};
 use kiln_model::stack::Stack;
-use kiln_model::{BaseName, Timestamp};
+use kiln_model::{BaseName, Digest, Timestamp};
 
 use crate::cancel::Cancel;
 use crate::debian::archive::{self, Opened};
@@ -16,6 +16,7 @@ use crate::debian::resolve::resolve;
 use crate::debian::{ArchiveError, Keyring, KeyringError, NoMirror, ResolveError};
 use crate::fetch::{FetchError, Fetcher};
 use crate::lock::{Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe, safe_path};
+use crate::outside::{Registries, RegistriesError};
 use crate::progress::{Progress, Report, StepState};
 
 /// How a lock is made.
@@ -80,6 +81,9 @@ pub enum LockError {
         /// The field.
         field: &'static str,
     },
+    /// An image of a registry can't be found.
+    #[error("cannot lock an image")]
+    Image(#[source] RegistriesError),
     /// It was called off.
     #[error("called off")]
     Cancelled,
@@ -108,6 +112,7 @@ impl LockError {
                 ResolveError::Conflict(_) => "leave out one of the two".into(),
             },
             Self::BadPackage { .. } => "report it to the archive's owner".into(),
+            Self::Image(error) => return error.hint.clone(),
             Self::Cancelled => return None,
         };
         Some(hint)
@@ -120,6 +125,7 @@ impl LockError {
                 ArchiveError::Fetch { source, .. } => source.is_permanent(),
                 _ => true,
             },
+            Self::Image(error) => error.is_permanent,
             Self::Older { .. } | Self::Cancelled => false,
             _ => true,
         }
@@ -145,6 +151,38 @@ fn archive_hint(error: &ArchiveError) -> Option<String> {
         ArchiveError::Malformed { .. } => "set `mirror` to another",
     };
     Some(hint.into())
+}
+
+/// Pins images of registries; see [`crate::Baker::lock_images`].
+pub(crate) fn lock_images(
+    registries: &dyn Registries,
+    cancel: &Cancel,
+    names: &BTreeSet<String>,
+    existing: Option<&Lock>,
+    options: LockOptions,
+    report: Report<'_>,
+) -> Result<BTreeMap<String, Digest>, LockError> {
+    let mut locked = BTreeMap::new();
+    for (index, name) in names.iter().enumerate() {
+        if cancel.is_set() {
+            return Err(LockError::Cancelled);
+        }
+        let old = existing.and_then(|lock| lock.images.get(name));
+        if let (Some(old), false) = (old, options.upgrade) {
+            locked.insert(name.clone(), *old);
+            continue;
+        }
+        let tell = |state| {
+            let (step, steps, what) = (index + 1, names.len(), format!("find {name}"));
+            report(Progress { subject: "lock images".into(), step, steps, what, state });
+        };
+        tell(StepState::Started);
+        let began = Instant::now();
+        let found = registries.resolve(name).map_err(LockError::Image)?;
+        tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
+        locked.insert(name.clone(), found);
+    }
+    Ok(locked)
 }
 
 /// What making a lock needs of the machine.

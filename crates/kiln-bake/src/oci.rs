@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::calendar;
 use crate::debian::ARCH;
-use crate::layer::{Layer, MEDIA_TYPE};
+use crate::layer::Layer;
 use crate::settings::Settings;
 
 /// The media type of a manifest.
@@ -54,7 +54,8 @@ pub(crate) fn config(settings: &Settings, history: &[HistoryLine], created: u64)
 pub(crate) fn manifest(config: &Digest, config_size: usize, history: &[HistoryLine]) -> Vec<u8> {
     let layers: Vec<Value> = layers(history)
         .map(|layer| {
-            json!({ "digest": layer.digest.to_string(), "mediaType": MEDIA_TYPE, "size": layer.size })
+            let media_type = layer.compression.media_type();
+            json!({ "digest": layer.digest.to_string(), "mediaType": media_type, "size": layer.size })
         })
         .collect();
     let value = json!({
@@ -114,10 +115,14 @@ pub(crate) fn created(blobs: &Blobs, manifest: &Digest) -> Result<Option<String>
     let config = json(manifest)?["config"]["digest"].as_str().and_then(|digest| digest.parse().ok());
     let Some(config) = config else { return Ok(None) };
     let Value::Object(config) = json(&config)? else { return Ok(None) };
-    // An image of a registry need not say, and may say it to the nanosecond.
-    let said = config.get("created").and_then(Value::as_str).unwrap_or_default();
+    Ok(Some(calendar::iso(time(&config).unwrap_or(0))))
+}
+
+/// When a config says that its image was made. One of a registry need not say, and may say it to the nanosecond.
+pub(crate) fn time(config: &Map<String, Value>) -> Option<u64> {
+    let said = config.get("created").and_then(Value::as_str)?;
     let whole = said.split('.').next().unwrap_or_default().trim_end_matches('Z');
-    Ok(Some(calendar::iso(calendar::parse_iso(&format!("{whole}Z")).unwrap_or(0))))
+    calendar::parse_iso(&format!("{whole}Z"))
 }
 
 /// Docker's own; the specification knows of no health.
@@ -180,11 +185,12 @@ mod tests {
 
     use super::*;
     use crate::hashing::sha256;
+    use crate::layer::Compression;
 
     #[test]
     fn manifest_and_config_are_golden() {
         let digest = sha256(b"");
-        let layer = Layer { digest, size: 5, diff_id: digest };
+        let layer = Layer { digest, size: 5, diff_id: digest, compression: Compression::Zstd };
         let history = [
             HistoryLine { what: "base slim".into(), layer: Some(layer) },
             HistoryLine { what: "run true".into(), layer: None },

@@ -14,7 +14,7 @@ use kiln_model::Digest;
 use kiln_store::Store;
 
 use crate::hashing::sha256;
-use crate::layer::Layer;
+use crate::layer::{Compression, Layer};
 
 /// Raised when the same inputs come to give another outcome: normalisers, layers, the way scripts are run.
 const BAKE_VERSION: &str = "kiln bake 2";
@@ -126,7 +126,7 @@ impl std::fmt::Display for StepRecord {
         for StepKey(taken) in &self.taken {
             writeln!(f, "taken {taken}")?;
         }
-        if let Some(Layer { digest, size, diff_id }) = self.layer {
+        if let Some(Layer { digest, size, diff_id, .. }) = self.layer {
             writeln!(f, "layer {digest} {size} {diff_id}")?;
         }
         writeln!(f, "end")
@@ -144,7 +144,8 @@ impl StepRecord {
                 ["taken", key] => record.taken.push(StepKey(key.parse().ok()?)),
                 ["layer", digest, size, diff_id] => {
                     let (digest, diff_id) = (digest.parse().ok()?, diff_id.parse().ok()?);
-                    record.layer = Some(Layer { digest, size: size.parse().ok()?, diff_id });
+                    let (size, compression) = (size.parse().ok()?, Compression::Zstd);
+                    record.layer = Some(Layer { digest, size, diff_id, compression });
                 }
                 ["end"] => return Some(record),
                 _ => return None,
@@ -229,7 +230,7 @@ mod tests {
     #[test]
     fn a_record_reads_back_what_it_prints_and_a_torn_one_is_none() {
         let (digest, after) = (sha256(b""), Some(StepKey::new(None, "a")));
-        let layer = Some(Layer { digest, size: 7, diff_id: digest });
+        let layer = Some(Layer { digest, size: 7, diff_id: digest, compression: Compression::Zstd });
         for (layer, after) in [(layer, after), (layer, None), (None, after), (None, None)] {
             let taken = after.into_iter().collect();
             let record = StepRecord { tree: digest, layer, after, taken };
@@ -244,7 +245,13 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
         let cache = StepCache::open(cache_of(&store).join(STEPS)).unwrap();
-        let layer = |text: &str| Layer { digest: sha256(text.as_bytes()), size: 1, diff_id: sha256(b"") };
+        let compression = Compression::Zstd;
+        let layer = |text: &str| Layer {
+            digest: sha256(text.as_bytes()),
+            size: 1,
+            diff_id: sha256(b""),
+            compression,
+        };
         let tree = |text: &str| sha256(format!("tree {text}").as_bytes());
         let step = |text: &str, after, of: Option<&str>| {
             let key = StepKey::new(after, text);
@@ -276,7 +283,8 @@ mod tests {
         let digest = |text: &str| sha256(text.as_bytes());
         let step = |text: &str, after, taken: &[StepKey]| {
             let key = StepKey::new(after, text);
-            let layer = Layer { digest: digest(&format!("layer {text}")), size: 1, diff_id: digest("") };
+            let (digest_of, compression) = (digest(&format!("layer {text}")), Compression::Zstd);
+            let layer = Layer { digest: digest_of, size: 1, diff_id: digest(""), compression };
             let (tree, taken) = (digest(&format!("tree {text}")), taken.to_vec());
             cache.set_step(key, &StepRecord { tree, layer: Some(layer), after, taken });
             key

@@ -62,6 +62,8 @@ pub enum ImageSource {
     Base(BaseName),
     /// Another image of the same stack.
     Image(ImageName),
+    /// An image of a registry, by the name that the stack or a Dockerfile has for it, such as `docker.io/library/debian:12`.
+    Registry(String),
     /// A Dockerfile of the stack folder.
     Dockerfile(Box<DockerfileSource>),
 }
@@ -84,7 +86,7 @@ pub struct DockerfileSource {
 }
 
 impl ImageSource {
-    /// Iterates over all that is made before: itself where it is a base or an image, and what a Dockerfile names.
+    /// Iterates over all that is made before: itself where it has no Dockerfile, and what a Dockerfile names.
     pub fn parents(&self) -> impl Iterator<Item = &ImageSource> {
         let contexts = match self {
             Self::Dockerfile(source) => Some(source.contexts.values()),

@@ -12,6 +12,7 @@ use kiln_store::{PutError, ReadError, Store};
 
 pub use artifact::{Said, Statement, said_about};
 
+use crate::bake_error::BakeError;
 use crate::copy::CopyError;
 use crate::inventory::{BomFormat, Inventory, InventoryError};
 use crate::lock::Lock;
@@ -43,6 +44,9 @@ pub enum AttestError {
     /// What it was made from can't be read any more.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// A Dockerfile can't be read any more.
+    #[error(transparent)]
+    Bake(#[from] Box<BakeError>),
     /// What was copied into it can't be found any more.
     #[error(transparent)]
     Copy(#[from] CopyError),

@@ -14,6 +14,7 @@ use kiln_store::Store;
 use serde_json::{Value, json};
 
 use super::{AttestError, PROVENANCE};
+use crate::bake::outside_of;
 use crate::calendar;
 use crate::copy::{Input, Pick};
 use crate::hashing::sha256;
@@ -47,6 +48,11 @@ pub(super) fn statement(
     let locked: Vec<_> = bases.iter().filter_map(|base| Some((base, lock.bases.get(base)?))).collect();
     for (base, locked) in &locked {
         dependencies.extend(of_base(base.as_str(), locked));
+    }
+    let outside = outside_of(stack, &[name.clone()].into(), || SourceFiles::open(source, &store.snapshots));
+    for image in outside.map_err(Box::new)? {
+        let locked = lock.images.get(&image);
+        dependencies.extend(locked.map(|it| json!({ "digest": { "sha256": it.hex() }, "name": image })));
     }
     dependencies.extend(of_files(store, source, &recipes)?);
     // A Dockerfile may have a RUN: what would be normalised after one is listed.
@@ -115,7 +121,7 @@ fn chain<'a>(
             match source {
                 ImageSource::Base(from) => drop(bases.insert(from.clone())),
                 ImageSource::Image(parent) => next.push(parent),
-                ImageSource::Scratch | ImageSource::Dockerfile(_) => {}
+                ImageSource::Scratch | ImageSource::Registry(_) | ImageSource::Dockerfile(_) => {}
             }
         }
     }
@@ -215,6 +221,7 @@ fn of_source(source: &ImageSource) -> Value {
         ImageSource::Scratch => json!("scratch"),
         ImageSource::Base(base) => json!(format!("base {base}")),
         ImageSource::Image(image) => json!(format!("image {image}")),
+        ImageSource::Registry(name) => json!(format!("registry image {name}")),
         ImageSource::Dockerfile(source) => {
             let DockerfileSource { path, context, target, args, contexts, network } = source.as_ref();
             let contexts: BTreeMap<&String, Value> =

@@ -45,6 +45,11 @@ pub(super) fn reached(stack: &Stack, names: &BTreeSet<ImageName>) -> Result<BTre
     Ok(reached)
 }
 
+/// Whether an image is made by a Dockerfile.
+pub(super) fn has_dockerfile(stack: &Stack, name: &ImageName) -> bool {
+    stack.images.get(name).is_some_and(|recipe| matches!(recipe.from, ImageSource::Dockerfile(_)))
+}
+
 /// Whether an image is made of files of the stack folder.
 pub(super) fn reads_files(stack: &Stack, name: &ImageName) -> bool {
     let Some(recipe) = stack.images.get(name) else { return false };
@@ -67,6 +72,7 @@ pub(super) fn parts(
         let from: BTreeSet<Part> = match &part {
             Part::Base(base) if stack.bases.contains_key(base) => BTreeSet::new(),
             Part::Base(base) => return Err(BakeError::UnknownBase(base.clone())),
+            Part::Registry(_) => BTreeSet::new(),
             Part::Image(name) => {
                 of_source(name, &recipe(stack, name)?.from, dockerfiles).into_iter().collect()
             }
@@ -106,6 +112,7 @@ fn outside(source: &ImageSource) -> Option<Part> {
     match source {
         ImageSource::Base(base) => Some(Part::Base(base.clone())),
         ImageSource::Image(image) => Some(Part::Image(image.clone())),
+        ImageSource::Registry(name) => Some(Part::Registry(name.clone())),
         // A Dockerfile is never what a name means: only an image has one.
         ImageSource::Scratch | ImageSource::Dockerfile(_) => None,
     }

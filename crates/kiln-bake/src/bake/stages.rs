@@ -20,7 +20,7 @@ use crate::dockerfile::{
 };
 use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
-use crate::source::SourceFiles;
+use crate::source::{SourceError, SourceFiles};
 use crate::stage::{CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, tmpfs};
 use crate::steps::StepKey;
 use crate::workbench::assemble;
@@ -44,13 +44,43 @@ pub(super) struct Dockerfile {
 /// # Errors
 /// `Dockerfile`: all that is wrong with any of them. `NoDockerfile`: one is missing. Else the folder can't be read.
 pub fn check_dockerfiles(stack: &Stack, folder: &Path) -> Result<(), BakeError> {
-    let is_one = |name: &&ImageName| matches!(stack.images[*name].from, ImageSource::Dockerfile(_));
+    let is_one = |name: &&ImageName| parts::has_dockerfile(stack, name);
     let images: BTreeSet<ImageName> = stack.images.keys().filter(is_one).cloned().collect();
     if images.is_empty() {
         return Ok(());
     }
     let files = Arc::new(SourceFiles::of_folder(folder)?);
     Dockerfile::all(stack, &images, &files).map(drop)
+}
+
+/// Finds the images of registries that images are made from, by the names that the stack and its Dockerfiles have for them.
+///
+/// # Errors
+/// As [`check_dockerfiles`].
+pub fn images_of_registries(
+    stack: &Stack,
+    folder: &Path,
+    names: &BTreeSet<ImageName>,
+) -> Result<BTreeSet<String>, BakeError> {
+    outside_of(stack, names, || SourceFiles::of_folder(folder))
+}
+
+/// See [`images_of_registries`].
+pub(crate) fn outside_of(
+    stack: &Stack,
+    names: &BTreeSet<ImageName>,
+    open: impl FnOnce() -> Result<SourceFiles, SourceError>,
+) -> Result<BTreeSet<String>, BakeError> {
+    let reached = parts::reached(stack, names)?;
+    let dockerfiles = match reached.iter().any(|name| parts::has_dockerfile(stack, name)) {
+        true => Dockerfile::all(stack, &reached, &Arc::new(open()?))?,
+        false => BTreeMap::new(),
+    };
+    let of_registry = |part| match part {
+        Part::Registry(name) => Some(name),
+        _ => None,
+    };
+    Ok(parts::parts(stack, names, &dockerfiles)?.into_keys().filter_map(of_registry).collect())
 }
 
 impl Dockerfile {

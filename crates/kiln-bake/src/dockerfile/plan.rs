@@ -317,12 +317,16 @@ impl Drafts<'_> {
         }
         let names = self.stages.iter().filter_map(|(from, _)| Some(from.name.as_ref()?.text.as_str()));
         let names = names.chain(self.source.contexts.keys().map(String::as_str));
-        let message = format!(
-            "`{}` is neither a stage nor a context: images of registries are not supported by this version",
-            reference.escape_debug()
-        );
-        let help = format!("set `contexts = {{ \"{reference}\" = base.debian.NAME }}` in the image");
-        Err(Problem::new(span, message).help(help).meant(nearest(reference, names)))
+        // A bare word that is nearly the name of a stage is a slip of the pen, and no image that anybody should fetch.
+        let is_bare = !reference.contains(['/', ':', '@']);
+        let meant = nearest(reference, names).filter(|_| is_bare);
+        let is_name = reference.bytes().all(|byte| byte.is_ascii_graphic());
+        if meant.is_none() && is_name {
+            return Ok(Origin::Outside(ImageSource::Registry(reference.to_owned())));
+        }
+        let message = format!("`{}` is neither a stage nor a context", reference.escape_debug());
+        let help = "an image of a registry has a tag or a path, as in `debian:12`";
+        Err(Problem::new(span, message).help(help).meant(meant))
     }
 
     fn given(&self, reference: &str) -> Option<&ImageSource> {

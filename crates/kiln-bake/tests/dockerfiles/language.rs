@@ -181,8 +181,8 @@ const MISTAKES: &[(&str, &str)] = &[
         "web/Dockerfile:1:12: `1st` can't be the name of a stage (it begins with a letter; letters, digits, `-`, `_` and `.` follow)",
     ),
     (
-        "FROM golang:1.22\n",
-        "web/Dockerfile:1:6: `golang:1.22` is neither a stage nor a context: images of registries are not supported by this version (set `contexts = { \"golang:1.22\" = base.debian.NAME }` in the image)",
+        "FROM os AS build\nFROM biuld\n",
+        "web/Dockerfile:2:6: `biuld` is neither a stage nor a context (did you mean `build`?)",
     ),
     (
         "FROM $NOTHING\n",

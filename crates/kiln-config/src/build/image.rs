@@ -235,15 +235,19 @@ fn source(reader: Reader<'_>) -> Option<ImageSource> {
     part(reader, "from", &value, expr.span)
 }
 
-/// A base, an image, or nothing.
+/// A base, an image, one of a registry, or nothing.
 fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<ImageSource> {
     match &value.kind {
         Kind::String(text) if &**text == "scratch" => Some(ImageSource::Scratch),
         Kind::String(text) => {
-            let message = format!("images from a registry (\"{text}\") are not supported by this version");
-            let help = "start from `base.debian.NAME`, `image.NAME` or \"scratch\"";
-            reader.report(Problem::new("not-supported", span, message).help(help));
-            None
+            if let Err(reason) = of_registry(text) {
+                let message = format!("`{name}` of {}: {reason}", reader.owner);
+                let help = "start from `base.debian.NAME`, `image.NAME`, \"scratch\", or an image of a registry, as \
+                            \"docker.io/library/debian:12\"";
+                reader.report(Problem::new("wrong-value", span, message).help(help));
+                return None;
+            }
+            Some(ImageSource::Registry(text.to_string()))
         }
         _ => {
             let kinds = ["base", "image"];
@@ -255,6 +259,20 @@ fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<Ima
             }
         }
     }
+}
+
+/// The longest name that clients take, with a tag and a digest.
+const REGISTRY_NAME_CHARS_MAX: usize = 512;
+
+/// Checks that a name says its registry: without it a slip of the pen would be fetched from whoever has that name. The rest
+/// is for the client of registries to understand.
+fn of_registry(text: &str) -> Result<(), String> {
+    let host = text.split_once('/').map(|(host, _)| host);
+    if !host.is_some_and(|host| host.contains(['.', ':']) || host == "localhost") {
+        return Err(format!("\"{text}\" does not say which registry has it"));
+    }
+    let good = text.bytes().all(|b| b.is_ascii_graphic()) && text.len() <= REGISTRY_NAME_CHARS_MAX;
+    if good { Ok(()) } else { Err(format!("\"{text}\" names no image in a registry")) }
 }
 
 fn dockerfile(reader: Reader<'_>) -> Option<DockerfileSource> {

@@ -30,9 +30,9 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
     attributes: &[
         attribute(
             "from",
-            "base, image or `\"scratch\"`",
+            "base, image, name in a registry or `\"scratch\"`",
             "`dockerfile`",
-            "What it starts from: `base.KIND.NAME`, `image.NAME`, or `\"scratch\"` for nothing.",
+            "What it starts from: `base.KIND.NAME`, `image.NAME`, an image of a registry such as `\"docker.io/library/debian:12\"`, which `kiln lock` pins, or `\"scratch\"` for nothing.",
         ),
         attribute(
             "dockerfile",
@@ -55,7 +55,7 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
         attribute("args", "map of strings", "{}", "With `dockerfile`: values of its ARGs."),
         attribute(
             "contexts",
-            "map of bases, images and `\"scratch\"`",
+            "map of what `from` takes",
             "{}",
             "With `dockerfile`: what a name means that it uses in `FROM`, `COPY --from` or a mount.",
         ),

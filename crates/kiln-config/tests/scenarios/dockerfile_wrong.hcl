@@ -54,12 +54,12 @@ image "other" {
 # 18 |   dockerfile = "../web"
 #    |                ^^^^^^^^
 #
-# error[not-supported]: images from a registry ("debian:bookworm") are not supported by this version
+# error[wrong-value]: `contexts.debian` of image "outside": "debian:bookworm" does not say which registry has it
 #   --> stack.hcl:19:27
 #    |
 # 19 |   contexts   = { debian = "debian:bookworm" }
 #    |                           ^^^^^^^^^^^^^^^^^
-#    = help: start from `base.debian.NAME`, `image.NAME` or "scratch"
+#    = help: start from `base.debian.NAME`, `image.NAME`, "scratch", or an image of a registry, as "docker.io/library/debian:12"
 #
 # error[cycle]: image.circle starts from itself: image.circle -> image.other -> image.circle
 #   --> stack.hcl:22:1

@@ -21,7 +21,7 @@ use kiln_store::trees::PutTreeError;
 use kiln_store::{PutError, ReadError, Store, Tree};
 
 use crate::client::{Client, ClientError, Pushed};
-use crate::digest::ContentDigest;
+use crate::digest::{Algorithm, ContentDigest};
 use crate::manifest::{Manifest, ManifestError, Target};
 use crate::name::Reference;
 use config::{ARCHITECTURE, Config};
@@ -155,6 +155,15 @@ pub fn bring_in(
     };
     store.images.put(&image)?;
     Ok(image)
+}
+
+/// Finds the digest of the manifest that a reference means for this machine, through lists, and brings nothing in.
+///
+/// # Errors
+/// See [`ImageError`].
+pub fn resolve(origin: &dyn Origin, reference: &Reference) -> Result<Digest, ImageError> {
+    let (bytes, _) = find(origin, reference)?;
+    sha256(&ContentDigest::of(Algorithm::Sha256, &bytes))
 }
 
 /// Finds the manifest of an image for this machine, through lists.

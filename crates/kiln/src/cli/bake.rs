@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use kiln_bake::{
     BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError, attest,
@@ -13,6 +14,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::deploy::load::Declared;
+use super::deploy::registries::AnyRegistry;
 use super::deploy::{bakery, dockerfiles, integrity, load, lockfile, snapshot};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
@@ -116,7 +118,8 @@ impl Oven {
         };
         let store = Store::open(state.path()).map_err(|error| failed(&error))?;
         let cancel = Cancel::default();
-        let options = BakerOptions { cancel: cancel.clone(), ..BakerOptions::default() };
+        let registries = Arc::new(AnyRegistry);
+        let options = BakerOptions { cancel: cancel.clone(), registries, ..BakerOptions::default() };
         let baker = Baker::new(store.clone(), options).map_err(|error| failed(&error))?;
         Ok(Self { store, baker, cancel })
     }
@@ -124,7 +127,9 @@ impl Oven {
     /// The same one, which does every step again.
     fn without_cache(&self) -> Result<Self, Failure> {
         let (store, cancel) = (self.store.clone(), self.cancel.clone());
-        let options = BakerOptions { cancel: cancel.clone(), no_cache: true, ..BakerOptions::default() };
+        let registries = Arc::new(AnyRegistry);
+        let options =
+            BakerOptions { cancel: cancel.clone(), no_cache: true, registries, ..BakerOptions::default() };
         let baker = Baker::new(store.clone(), options)
             .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
         Ok(Self { store, baker, cancel })
@@ -256,12 +261,14 @@ fn locked(
     interrupt: &Interrupt,
 ) -> Result<Lock, Failure> {
     if let Some(lock) = lockfile::read(&declared.folder)? {
-        lockfile::require_fresh(&lock, &declared.stack)?;
+        lockfile::require_fresh(&lock, declared)?;
         return Ok(lock);
     }
-    let lock = super::lock::make(oven, &declared.stack, None, false, screen, interrupt)?;
+    let lock = super::lock::make(oven, declared, None, false, screen, interrupt)?;
     if super::lock::save(&declared.folder, &lock, false)? {
-        screen.note("wrote kiln.lock: commit it, so that the next bake starts from the same packages");
+        screen.note(
+            "wrote kiln.lock: commit it, so that the next bake starts from the same packages and images",
+        );
         declared.rescan()?;
     }
     Ok(lock)

@@ -3,26 +3,26 @@
 use std::path::Path;
 
 use kiln_bake::{Lock, LockError, LockOptions};
-use kiln_model::stack::Stack;
 use serde_json::json;
 
 use super::bake::Oven;
 use super::context::Context;
-use super::deploy::{bakery, load, lockfile};
+use super::deploy::load::Declared;
+use super::deploy::{bakery, dockerfiles, load, lockfile};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::screen::Screen;
 use super::table::{count, now};
 
-/// Pin the outside inputs of the stack's bases in kiln.lock
+/// Pin the outside inputs of the stack's bases and images in kiln.lock
 ///
-/// Reads the archives' signed indexes. What is locked and still fits the stack stays as it is; with --upgrade, everything
-/// moves to what the archives have today.
+/// Reads the archives' signed indexes, and asks registries what their tags point at. What is locked and still fits the stack
+/// stays as it is; with --upgrade, everything moves to what archives and registries have today.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln lock --upgrade && git diff kiln.lock")]
 pub(super) struct Args {
-    /// Move everything to what the archives have today
+    /// Move everything to what archives and registries have today
     #[arg(long)]
     upgrade: bool,
 }
@@ -35,17 +35,21 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let oven = Oven::open(&context.state())?;
     let interrupt = Interrupt::listen(|| {});
     let old = lockfile::read(&folder)?;
-    let lock = make(&oven, &declared.stack, old.as_ref(), args.upgrade, context.screen, &interrupt)?;
+    let lock = make(&oven, &declared, old.as_ref(), args.upgrade, context.screen, &interrupt)?;
     let changed = save(&folder, &lock, old.is_some())?;
     let packages: usize = lock.bases.values().map(|base| base.packages.len()).sum();
     if context.screen.json() {
-        context
-            .screen
-            .answer(&json!({ "changed": changed, "bases": lock.bases.len(), "packages": packages }));
+        context.screen.answer(&json!({
+            "changed": changed, "bases": lock.bases.len(), "packages": packages, "images": lock.images.len(),
+        }));
     } else {
         let verb = if changed { "Wrote" } else { "Nothing changed in" };
         let (bases, packages) = (count(lock.bases.len(), "base"), count(packages, "package"));
-        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}."));
+        let images = match lock.images.len() {
+            0 => String::new(),
+            images => format!(", {}", count(images, "image")),
+        };
+        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}{images}."));
     }
     Ok(Exit::Done)
 }
@@ -53,22 +57,25 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
 /// Makes a lock with its progress on the screen.
 pub(super) fn make(
     oven: &Oven,
-    stack: &Stack,
+    declared: &Declared,
     old: Option<&Lock>,
     upgrade: bool,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Lock, Failure> {
     let options = LockOptions { upgrade, now: now() };
+    let stack = &declared.stack;
+    let images = dockerfiles::images_of_registries(stack, &declared.folder)?;
     bakery::with_progress(screen, interrupt, &oven.cancel, |report| {
-        oven.baker.lock(stack, old, options, report)
+        let images = oven.baker.lock_images(&images, old, options, report)?;
+        Ok(Lock { images, ..oven.baker.lock(stack, old, options, report)? })
     })
-    .map_err(|error| failure(&error))
+    .map_err(|error: LockError| failure(&error))
 }
 
 /// Writes a lock, unless there is nothing to be locked and no file to be emptied.
 pub(super) fn save(folder: &Path, lock: &Lock, exists: bool) -> Result<bool, Failure> {
-    if lock.bases.is_empty() && !exists {
+    if *lock == Lock::default() && !exists {
         return Ok(false);
     }
     lockfile::write(folder, lock)

@@ -266,10 +266,16 @@ mod tests {
         }
 
         fn up(&self, image: Digest, version: &str, bound: &str) -> Command {
-            let file = (TreePath::parse("stack.hcl").unwrap(), 0o644, SourceContent::File(&b"stack"[..]));
+            self.up_with_lock(image, version, bound, "kiln.lock 1\n")
+        }
+
+        fn up_with_lock(&self, image: Digest, version: &str, bound: &str, lock: &str) -> Command {
+            let files = [("kiln.lock", lock), ("stack.hcl", "stack")].map(|(name, text)| {
+                (TreePath::parse(name).unwrap(), 0o644, SourceContent::File(text.as_bytes()))
+            });
             let release = Release {
                 stack: stack(),
-                source: self.store.snapshots.capture([file]).unwrap(),
+                source: self.store.snapshots.capture(files).unwrap(),
                 images: BTreeMap::from([(ImageName::new("web").unwrap(), image)]),
                 holes: BTreeMap::new(),
                 checks: Vec::new(),
@@ -345,6 +351,22 @@ mod tests {
         let release = world.store.releases.release(&revision.release).unwrap();
         assert!(world.store.snapshots.load(&release.source).is_ok());
         assert!(!collector.is_due());
+        world.end();
+    }
+
+    #[test]
+    fn the_images_of_registries_that_a_retained_revision_is_locked_to_stay() {
+        let world = World::new();
+        let [made, base, other] = ["made", "base", "other"].map(|content| world.image(content));
+        let version = world.secret("value");
+        let lock = format!("kiln.lock 2\nimage registry.test/os:v1 {base}\n");
+        let up = world.up_with_lock(made, &version, &version, &lock);
+        world.handle.command(up, Actor::Controller).unwrap();
+        world.collector().collect().unwrap();
+        let images = [made, base, other].map(|image| world.store.images.contains(&image));
+        assert_eq!(images, [true, true, false]);
+        let tree = world.store.images.get(&base).unwrap().tree;
+        assert!(world.store.trees.contains(&tree) && world.store.blobs.contains(&base));
         world.end();
     }
 

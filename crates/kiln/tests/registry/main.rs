@@ -6,6 +6,7 @@
 // Which client is not installed is told.
 #![allow(clippy::print_stdout)]
 
+mod bases;
 mod blobs;
 mod clients;
 mod hostile;

@@ -11,12 +11,12 @@ use crate::clients::{is_installed, layout, run};
 use crate::server::{INDEX, MANIFEST, Registry, descriptor, sha256};
 
 /// A state folder, and what else a command finds around it; gone with the value.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
     has_disk: bool,
 }
 
-struct Said {
+pub(crate) struct Said {
     code: i32,
     out: String,
     err: String,
@@ -24,14 +24,14 @@ struct Said {
 
 impl Said {
     #[track_caller]
-    fn ok(self) -> Value {
+    pub(crate) fn ok(self) -> Value {
         assert_eq!(self.code, 0, "{}\n{}", self.out, self.err);
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {}", self.out))
     }
 
     /// Asserts a failure by its exit code and by what it says.
     #[track_caller]
-    fn failed(self, code: i32, texts: &[&str]) {
+    pub(crate) fn failed(self, code: i32, texts: &[&str]) {
         assert_eq!(self.code, code, "{}\n{}", self.out, self.err);
         for text in texts {
             assert!(self.err.contains(text), "`{text}` is not in {}", self.err);
@@ -40,7 +40,7 @@ impl Said {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("kiln-transfer-").tempdir_in("/var/tmp").unwrap();
         Self { folder, has_disk: false }
     }
@@ -55,7 +55,7 @@ impl Place {
         place
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
@@ -70,14 +70,14 @@ impl Place {
         command
     }
 
-    fn kiln(&self, words: &[&str]) -> Said {
+    pub(crate) fn kiln(&self, words: &[&str]) -> Said {
         let output = self.command(words).output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
     }
 
     /// Images that the store lists.
-    fn images(&self) -> Vec<Value> {
+    pub(crate) fn images(&self) -> Vec<Value> {
         self.kiln(&["image", "list"]).ok()["images"].as_array().unwrap().clone()
     }
 }
@@ -90,7 +90,7 @@ impl Drop for Place {
     }
 }
 
-fn at(registry: &Registry, name: &str) -> String {
+pub(crate) fn at(registry: &Registry, name: &str) -> String {
     format!("{}/{name}", registry.client.address)
 }
 

@@ -1,13 +1,13 @@
 //! What is wrong with Dockerfiles, shown as what is wrong with the stack is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use kiln_bake::{BakeError, DockerfileProblem, check_dockerfiles};
 use kiln_config::{Diagnostic, SourceSet};
 use kiln_model::stack::Stack;
 
-use crate::cli::failure::Failure;
+use crate::cli::failure::{Failure, Kind};
 
 /// How a mistake in a Dockerfile is called in answers.
 const CODE: &str = "dockerfile";
@@ -26,6 +26,28 @@ pub(crate) fn check(stack: &Stack, folder: &Path) -> (Vec<Diagnostic>, Vec<(Stri
         }
         _ => (Vec::new(), Vec::new()),
     }
+}
+
+/// Returns the images of registries that a stack's images are made from.
+///
+/// # Errors
+/// A Dockerfile is wrong or missing, or the folder can't be read.
+pub(crate) fn images_of_registries(stack: &Stack, folder: &Path) -> Result<BTreeSet<String>, Failure> {
+    let all = stack.images.keys().cloned().collect();
+    kiln_bake::images_of_registries(stack, folder, &all).map_err(|error| match &error {
+        BakeError::Dockerfile { problems } => failure(problems),
+        error => {
+            let kind = match error {
+                BakeError::NoDockerfile { .. } => Kind::Config,
+                _ => Kind::External,
+            };
+            let failure = Failure::new(kind, "what the images are made from can't be read").caused_by(error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        }
+    })
 }
 
 /// What a bake found wrong.

@@ -5,8 +5,9 @@ use std::io::{self, Read as _, Write as _};
 use std::path::Path;
 
 use kiln_bake::{LOCK_BYTES_MAX, LOCK_FILE, Lock};
-use kiln_model::stack::Stack;
 
+use super::dockerfiles;
+use super::load::Declared;
 use crate::cli::failure::{Failure, Kind};
 
 /// Reads the lock of a folder; none if there is none.
@@ -65,8 +66,9 @@ fn tempfile_beside(folder: &Path) -> io::Result<(std::path::PathBuf, fs::File)> 
 ///
 /// # Errors
 /// All that does not fit, at once.
-pub(crate) fn require_fresh(lock: &Lock, stack: &Stack) -> Result<(), Failure> {
-    let stale = lock.stale(stack);
+pub(crate) fn require_fresh(lock: &Lock, declared: &Declared) -> Result<(), Failure> {
+    let images = dockerfiles::images_of_registries(&declared.stack, &declared.folder)?;
+    let stale = lock.stale(&declared.stack, &images);
     if stale.is_empty() {
         return Ok(());
     }

@@ -12,6 +12,7 @@ pub(crate) mod integrity;
 pub(crate) mod load;
 pub(crate) mod lockfile;
 pub(crate) mod origin;
+pub(crate) mod registries;
 mod scans;
 pub(crate) mod seal;
 pub(crate) mod secrets;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_bake::{Ignore, LOCK_FILE, Lock};
+use kiln_bake::{Ignore, LOCK_FILE, Lock, images_of_registries};
 use kiln_config::{MemoryFiles, glob_pattern};
 use kiln_model::image::{Image, ImageConfig};
 use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep};
@@ -207,14 +207,32 @@ impl Inputs<'_> {
         for source in recipe.from.parents() {
             self.reasons_of(source, seen, why);
         }
+        if let ImageSource::Dockerfile(_) = &recipe.from {
+            let Declared { stack, folder, .. } = self.declared;
+            // A mistake in it is told by the bake.
+            let outside = images_of_registries(stack, folder, &[name.clone()].into()).unwrap_or_default();
+            outside.iter().for_each(|name| self.registry_reasons(name, why));
+        }
+    }
+
+    /// Notes that an image of a registry is locked to another one than it was.
+    fn registry_reasons(&self, name: &str, why: &mut Vec<String>) {
+        let of = |lock: &Lock| lock.images.get(name).copied();
+        let reason = format!("{name} is locked to another image");
+        let old = self.last.and_then(|last| last.lock.as_ref()).and_then(of);
+        if old != self.lock.and_then(of) && !why.contains(&reason) {
+            why.push(reason);
+        }
     }
 
     /// Collects why what an image starts from would come out differently.
     fn reasons_of(&self, source: &ImageSource, seen: &mut BTreeSet<ImageName>, why: &mut Vec<String>) {
         let old = self.last.and_then(|last| last.stack.as_ref());
         match source {
-            // A Dockerfile's files are those of the image itself.
-            ImageSource::Scratch | ImageSource::Dockerfile(_) => {}
+            ImageSource::Scratch => {}
+            ImageSource::Registry(name) => self.registry_reasons(name, why),
+            // What it says itself is looked at with the image.
+            ImageSource::Dockerfile(_) => {}
             ImageSource::Image(from) => {
                 if let Some(recipe) = self.declared.stack.images.get(from) {
                     self.reasons(from, recipe, seen, why);
