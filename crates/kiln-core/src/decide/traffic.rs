@@ -20,6 +20,28 @@ pub(super) fn balance(view: View<'_>) -> Vec<Deed> {
     vec![Deed::Log(Event::Traffic(TrafficEvent::Shifted { weights }))]
 }
 
+/// Serves the routes of the current revision again, after a way back that got stuck with those of another: once each of its
+/// services has somebody who answers, so that nothing is lost by it.
+pub(super) fn return_routes(view: View<'_>) -> Vec<Deed> {
+    let env = view.env;
+    if env.rollout.is_some() || env.ending || env.routes == env.current {
+        return Vec::new();
+    }
+    let Some(spec) = env.spec(env.current) else { return Vec::new() };
+    let serves = |instance: &Instance, service: &Service| {
+        instance.is_routed() && instance.is_routable() && instance.spec_digest == service.spec_digest
+    };
+    let is_served = |(name, service): (&ServiceName, &Service)| {
+        let own = |instance: &&Instance| instance.slot().is_some_and(|(other, _)| other == name);
+        !is_routed(service)
+            || view.state.instances_of(env).filter(own).any(|instance| serves(instance, service))
+    };
+    if !spec.services.iter().all(is_served) {
+        return Vec::new();
+    }
+    vec![Deed::Log(Event::Traffic(TrafficEvent::RoutesServed { revision: env.current }))]
+}
+
 fn balance_service(
     view: View<'_>,
     name: &ServiceName,
@@ -34,8 +56,8 @@ fn balance_service(
         let has_successor =
             instances.iter().any(|other| other.is_routable() && roles.share_of(other) > Weight::ZERO);
         for instance in instances.iter().copied() {
-            let planned = if is_surplus(view, slot, &roles, instance) {
-                surplus.push(instance);
+            let planned = if is_surplus(&roles, instance) {
+                surplus.push((instance, replicas_beside(view, name, slot)));
                 continue;
             } else if instances.iter().any(|other| stands_before(other, instance)) {
                 Weight::ZERO
@@ -54,8 +76,7 @@ fn balance_service(
         }
     }
     // A service that was scaled down lets go of what is too much only as far as those that stay are healthy.
-    let wanted = view.env.replicas(view.env.current, name);
-    for instance in surplus {
+    for (instance, wanted) in surplus {
         if healthy < wanted {
             healthy += 1;
         } else {
@@ -73,11 +94,17 @@ fn balance_service(
     }
 }
 
-/// Whether requests are sent to an instance of a slot that was wanted once, and that no rollout has moved since.
-fn is_surplus(view: View<'_>, slot: &Slot, roles: &Roles<'_>, instance: &Instance) -> bool {
-    let is_moved = view.env.rollout.as_ref().is_some_and(|rollout| slot.duty == rollout.target());
-    let has_work = is_moved || roles.duty.is_some() || roles.share_of(instance) > Weight::ZERO;
+/// Whether requests are sent to an instance of a slot that was wanted once.
+fn is_surplus(roles: &Roles<'_>, instance: &Instance) -> bool {
+    let has_work = roles.duty.is_some() || roles.share_of(instance) > Weight::ZERO;
     !has_work && instance.is_routable() && instance.is_routed()
+}
+
+/// How many replicas the service of a slot is to have without it: as a rollout's target says where that has moved the slot.
+fn replicas_beside(view: View<'_>, name: &ServiceName, slot: &Slot) -> u32 {
+    let target = view.env.rollout.as_ref().map(|rollout| rollout.target());
+    let revision = target.filter(|target| slot.duty == *target).unwrap_or(view.env.current);
+    view.env.replicas(revision, name)
 }
 
 /// Whether another instance of a slot does the same work already: one that failed and its successor may both be healthy, and

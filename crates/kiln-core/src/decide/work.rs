@@ -90,8 +90,15 @@ impl<'a> View<'a> {
 type Rule = fn(View<'_>) -> Vec<Deed>;
 
 /// In this order, each sees what the ones before it wrote.
-const RULES: [Rule; 6] =
-    [retire::advance, maintain::settle, traffic::balance, rollout::advance, maintain::fill, retain::release];
+const RULES: [Rule; 7] = [
+    retire::advance,
+    maintain::settle,
+    traffic::balance,
+    rollout::advance,
+    traffic::return_routes,
+    maintain::fill,
+    retain::release,
+];
 
 pub(super) struct Work<'a> {
     state: State,

@@ -238,6 +238,30 @@ fn a_slot_that_is_left_twice_over_is_kept_warm_once() {
     ]);
 }
 
+#[test]
+fn a_rollback_of_what_was_scaled_down_beside_a_dead_instance_keeps_the_one_that_serves() {
+    use Deed::*;
+    check(&[Up(0, 0), Wait(20), Kill(6_538_237_978_709_542_597), Up(1, 0), Scale(1, 1), Rollback(None)]);
+}
+
+#[test]
+fn routes_come_back_after_a_way_back_that_got_stuck_while_the_provider_was_away() {
+    use Deed::*;
+    check(&[
+        Restart,
+        Up(2, 1),
+        Wait(1001),
+        Wait(19),
+        Rollback(None),
+        Up(5, 1),
+        Wait(10),
+        Sick(4_379_008_157_019_939_495),
+        Provider(true),
+        Wait(95_888),
+        Wait(144_112),
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
