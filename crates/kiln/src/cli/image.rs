@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use document::Document;
 use kiln_bake::{
-    ATTESTATIONS_TYPE, CERTIFICATE_TYPE, CYCLONEDX_TYPE, PROVENANCE, SIGNATURES_TYPE, SPDX_TYPE, Said,
-    said_about,
+    ATTESTATIONS_TYPE, CERTIFICATE_TYPE, CYCLONEDX_TYPE, Inventory, PROVENANCE, SIGNATURES_TYPE, SPDX_TYPE,
+    Said, said_about,
 };
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest};
@@ -211,6 +211,16 @@ fn load(store: &Store, digest: Digest) -> Result<Image, Failure> {
             .caused_by(&error)
             .hint("`kiln bake` makes it again from the same inputs")
     })
+}
+
+fn inventory(store: &Store, image: &Image) -> Result<Inventory, Failure> {
+    Inventory::of(store, image).map_err(|error| unreadable(image, &error))
+}
+
+fn unreadable(image: &Image, error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::external(format!("the files of image {} can't be read", image.manifest.short()))
+        .caused_by(error)
+        .hint("`kiln bake` makes it again from the same inputs")
 }
 
 fn list(store: &Store, context: &mut Context<'_>) -> Outcome {

@@ -11,7 +11,7 @@ use kiln_store::tree::{Aspect, Difference};
 use kiln_store::{Entry, Kind, Store, Tree, TreePath};
 use serde_json::{Value, json};
 
-use super::{find, images, load};
+use super::{find, images, inventory, load, unreadable};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
@@ -66,18 +66,8 @@ pub(super) fn run(store: &Store, old: &str, new: &str, context: &mut Context<'_>
     Ok(Exit::Done)
 }
 
-fn unreadable(image: &Image, error: &(dyn std::error::Error + 'static)) -> Failure {
-    Failure::external(format!("the files of image {} can't be read", image.manifest.short()))
-        .caused_by(error)
-        .hint("`kiln bake` makes it again from the same inputs")
-}
-
 fn tree(store: &Store, image: &Image) -> Result<Tree, Failure> {
     store.trees.load(&image.tree).map_err(|error| unreadable(image, &error))
-}
-
-fn inventory(store: &Store, image: &Image) -> Result<Inventory, Failure> {
-    Inventory::of(store, image).map_err(|error| unreadable(image, &error))
 }
 
 /// The destructuring is exhaustive on purpose: a field that is added to the config can't be forgotten here.

@@ -1,9 +1,9 @@
 //! `kiln image sbom`
 
-use kiln_bake::{BomFormat, Inventory};
+use kiln_bake::BomFormat;
 use kiln_store::Store;
 
-use super::{find, images, load};
+use super::{find, images, inventory, load};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
@@ -34,11 +34,7 @@ pub(super) fn run(store: &Store, which: &str, format: Format, context: &mut Cont
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let (digest, _) = find(&images(store)?, which)?;
     let image = load(store, digest)?;
-    let inventory = Inventory::of(store, &image).map_err(|error| {
-        Failure::external(format!("the files of image {} can't be read", digest.short()))
-            .caused_by(&error)
-            .hint("`kiln bake` makes it again from the same inputs")
-    })?;
+    let inventory = inventory(store, &image)?;
     for omission in &inventory.omissions {
         context.screen.note(&format!("{} is left out: {}", omission.path, omission.reason));
     }

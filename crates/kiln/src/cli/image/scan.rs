@@ -7,7 +7,7 @@ use kiln_model::recipe::Severity;
 use kiln_store::Store;
 use serde_json::{Value, json};
 
-use super::{find, images, load};
+use super::{find, images, inventory, load};
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
@@ -54,11 +54,7 @@ pub(super) fn run(
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let (digest, _) = find(&images(store)?, which)?;
     let image = load(store, digest)?;
-    let inventory = Inventory::of(store, &image).map_err(|error| {
-        Failure::external(format!("the files of image {} can't be read", digest.short()))
-            .caused_by(&error)
-            .hint("`kiln bake` makes it again from the same inputs")
-    })?;
+    let inventory = inventory(store, &image)?;
     let found = vulnerabilities(&inventory, database).map_err(|error| {
         Failure::external("the vulnerability database can't be used")
             .caused_by(&error)
