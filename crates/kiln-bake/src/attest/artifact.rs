@@ -58,6 +58,15 @@ impl Said {
     }
 }
 
+/// What a manifest says that it is about.
+pub(crate) fn descriptor_of(store: &Store, subject: &Digest) -> Value {
+    json!({
+        "digest": subject.to_string(),
+        "mediaType": MANIFEST_TYPE,
+        "size": store.blobs.size(subject).unwrap_or_default(),
+    })
+}
+
 /// Stores a statement about an image, and returns its manifest's digest.
 pub(crate) fn attach(store: &Store, subject: &Digest, statement: &Statement) -> Result<Digest, PutError> {
     let Statement { artifact_type, media_type, payload, annotations } = statement;
@@ -69,11 +78,7 @@ pub(crate) fn attach(store: &Store, subject: &Digest, statement: &Statement) -> 
         "layers": [{ "digest": layer.to_string(), "mediaType": media_type, "size": payload.len() }],
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
-        "subject": {
-            "digest": subject.to_string(),
-            "mediaType": MANIFEST_TYPE,
-            "size": store.blobs.size(subject).unwrap_or_default(),
-        },
+        "subject": descriptor_of(store, subject),
     });
     if !annotations.is_empty() {
         manifest["annotations"] = json!(annotations);

@@ -17,8 +17,8 @@ use crate::copy::CopyError;
 use crate::inventory::{BomFormat, Inventory, InventoryError};
 use crate::lock::Lock;
 use crate::source::{Source, SourceError};
-pub(crate) use artifact::attach;
 use artifact::discard_damaged;
+pub(crate) use artifact::{attach, descriptor_of};
 
 /// The media type of a bill of materials in SPDX.
 pub const SPDX_TYPE: &str = "application/spdx+json";

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 pub use key::{KeyError, KeyKind, PublicKey, SigningKey, generate};
 
-use crate::attest::{CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, said_about};
+use crate::attest::{CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, descriptor_of, said_about};
 use crate::oci::{MANIFEST_TYPE, canonical};
 
 /// The type of the manifest of an image's signatures.
@@ -177,11 +177,7 @@ fn add(store: &Store, subject: &Digest, kind: &str, layers: Vec<Layer>) -> Resul
         "layers": descriptors,
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
-        "subject": {
-            "digest": subject.to_string(),
-            "mediaType": MANIFEST_TYPE,
-            "size": store.blobs.size(subject).unwrap_or_default(),
-        },
+        "subject": descriptor_of(store, subject),
     }));
     let manifest = store.blobs.put_bytes(&manifest)?;
     store.referrers.put(subject, &manifest)?;
