@@ -145,7 +145,15 @@ impl Client {
     /// # Errors
     /// See [`RequestError`]; so for all requests. Reading may be tried again.
     pub fn environments(&self) -> Result<Vec<wire::Environment>, RequestError> {
-        Ok(self.get::<wire::Environments>("/v1/environments")?.environments)
+        Ok(self.everything()?.environments)
+    }
+
+    /// Every environment, and how much there is beside them.
+    ///
+    /// # Errors
+    /// As [`Client::environments`].
+    pub fn everything(&self) -> Result<wire::Environments, RequestError> {
+        self.get("/v1/environments")
     }
 
     /// One environment.

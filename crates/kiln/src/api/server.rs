@@ -198,6 +198,7 @@ async fn environments(Shared(api): Context) -> Json<wire::Environments> {
     let now = now(&state);
     Json(wire::Environments {
         environments: state.environments().map(|env| view::environment(&state, env, now)).collect(),
+        checks: state.checks().count(),
     })
 }
 

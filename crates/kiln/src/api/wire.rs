@@ -45,6 +45,9 @@ pub struct Health {
 pub struct Environments {
     /// In the order of their names.
     pub environments: Vec<Environment>,
+    /// How many tests of images are not over, the removal of their instances included: they belong to no environment.
+    #[serde(default)]
+    pub checks: usize,
 }
 
 /// One environment as it is at one position of the log.

@@ -120,6 +120,16 @@ fn a_test_that_fails_shows_what_its_instance_printed() {
 }
 
 #[test]
+fn a_test_whose_instance_is_slow_to_end_is_waited_for_by_a_stop() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let test = "command = [\"/tiny\"]\n\n  test \"boots\" {\n    env = { MODE = \"deaf\" }\n\n    tcp {\n      port   = 9\n      within = \"1s\"\n    }\n  }";
+    machine.edit_stack("command = [\"/tiny\"]", test);
+    machine.kiln(&["up"]).fails_with("test tiny.boots failed");
+    // The machine's own end stops Kiln by force at once, and looks for what is left behind.
+}
+
+#[test]
 fn an_image_that_does_not_hold_what_its_tests_ask_is_not_released_and_one_that_does_is() {
     let machine = Machine::new();
     machine.write_tiny("v1", 1, "");
