@@ -33,6 +33,8 @@ const NOT_OF_OCI: [&str; 3] = ["Healthcheck", "OnBuild", "Shell"];
 #[test]
 fn buildah_makes_the_same_of_the_projects_that_it_can_bake() {
     let Some(buildah) = Buildah::find() else {
+        let required = std::env::var("KILN_PEERS").is_ok_and(|peers| peers == "required");
+        assert!(!required, "buildah is not installed");
         eprintln!("skipped: buildah is not installed");
         return;
     };

@@ -113,7 +113,7 @@ pub(crate) fn certificate(folder: &Path) -> Option<(String, String)> {
         .output()
         .is_ok_and(|output| output.status.success());
     if !made {
-        println!("skipped: openssl is not installed");
+        crate::clients::skipped("openssl");
         return None;
     }
     Some((cert.to_str().unwrap().to_owned(), key.to_str().unwrap().to_owned()))
@@ -133,7 +133,7 @@ fn it_speaks_tls_with_the_certificate_that_it_is_given() {
             .output()
     };
     let Ok(answer) = curl(&["--cacert", &cert]) else {
-        println!("skipped: curl is not installed");
+        crate::clients::skipped("curl");
         return;
     };
     assert_eq!(String::from_utf8_lossy(&answer.stdout), "{}", "{answer:?}");
