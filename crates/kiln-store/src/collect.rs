@@ -145,16 +145,39 @@ impl Store {
     /// # Errors
     /// The file system refused. What is left is whole, and a later attempt goes on.
     pub fn collect(&self, _begun: &Collection, needed: &Needed) -> io::Result<Collected> {
-        let mut collected = Collected::default();
         for (name, manifest) in self.images.names()? {
             if !needed.digests.contains(&manifest) {
                 self.images.remove_name(&name)?;
             }
         }
-        for manifest in self.images.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
-            collected.images += u64::from(self.images.remove(&manifest)?);
-        }
+        let mut collected = self.sweep_images(needed, Sweep::Remove)?;
         self.referrers.retain(|it| needed.digests.contains(it), |it| needed.said.contains(it))?;
+        self.sweep_trees(needed, Sweep::Remove, &mut collected)?;
+        self.trees.forget_variants_of_missing()?;
+        self.sweep_bytes(needed, Sweep::Remove, &mut collected)?;
+        Ok(collected)
+    }
+
+    /// Returns what [`Store::collect`] would remove, and removes nothing.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn collectable(&self, _begun: &Collection, needed: &Needed) -> io::Result<Collected> {
+        let mut collected = self.sweep_images(needed, Sweep::Look)?;
+        self.sweep_trees(needed, Sweep::Look, &mut collected)?;
+        self.sweep_bytes(needed, Sweep::Look, &mut collected)?;
+        Ok(collected)
+    }
+
+    fn sweep_images(&self, needed: &Needed, sweep: Sweep) -> io::Result<Collected> {
+        let mut collected = Collected::default();
+        for manifest in self.images.list()?.into_iter().filter(|it| !needed.digests.contains(it)) {
+            collected.images += u64::from(sweep.takes(|| self.images.remove(&manifest))?);
+        }
+        Ok(collected)
+    }
+
+    fn sweep_trees(&self, needed: &Needed, sweep: Sweep, collected: &mut Collected) -> io::Result<()> {
         let trees = self.trees.list()?;
         // Only now: a variant is noted before it is stored, so each that was listed is noted by now.
         let variants: BTreeSet<Digest> = self
@@ -167,19 +190,41 @@ impl Store {
         let is_needed = |tree: &Digest| needed.trees.contains(tree) || variants.contains(tree);
         for tree in trees.into_iter().filter(|it| !is_needed(it)) {
             collected.bytes += self.trees.size(&tree).unwrap_or(0);
-            collected.trees += u64::from(self.trees.remove(&tree)?);
+            collected.trees += u64::from(sweep.takes(|| self.trees.remove(&tree))?);
         }
-        self.trees.forget_variants_of_missing()?;
+        Ok(())
+    }
+
+    fn sweep_bytes(&self, needed: &Needed, sweep: Sweep, collected: &mut Collected) -> io::Result<()> {
         for object in self.objects.list()?.into_iter().filter(|it| !needed.objects.contains(it)) {
             collected.bytes += self.objects.size(&object).unwrap_or(0);
-            collected.objects += u64::from(self.objects.remove(&object)?);
+            collected.objects += u64::from(sweep.takes(|| self.objects.remove(&object))?);
         }
         let is_needed = |blob: &Digest| needed.digests.contains(blob) || needed.said.contains(blob);
         for blob in self.blobs.list()?.into_iter().filter(|it| !is_needed(it)) {
             collected.bytes += self.blobs.size(&blob).unwrap_or(0);
-            collected.blobs += u64::from(self.blobs.remove(&blob)?);
+            collected.blobs += u64::from(sweep.takes(|| self.blobs.remove(&blob))?);
         }
-        Ok(collected)
+        Ok(())
+    }
+}
+
+/// What is done with what nothing refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sweep {
+    /// It is counted.
+    Look,
+    /// It is removed.
+    Remove,
+}
+
+impl Sweep {
+    /// Removes something unless it is only looked at; whether it is to be counted.
+    fn takes(self, remove: impl FnOnce() -> io::Result<bool>) -> io::Result<bool> {
+        match self {
+            Self::Look => Ok(true),
+            Self::Remove => remove(),
+        }
     }
 }
 
@@ -232,6 +277,14 @@ mod tests {
         Ok(store.collect(&begun, &needed)?)
     }
 
+    /// What collecting everything but these would remove.
+    fn look(store: &Store, roots: &[Digest]) -> Collected {
+        let begun = store.leases.begin_collection().unwrap();
+        let mut needed = Needed::default();
+        store.need(&begun, &mut needed, roots.iter().copied()).unwrap();
+        store.collectable(&begun, &needed).unwrap()
+    }
+
     fn release(store: &Store, manifest: Digest) -> Digest {
         let files = [(TreePath::parse("stack.hcl").unwrap(), 0o644, SourceContent::File(&b"stack"[..]))];
         let release = Release {
@@ -250,7 +303,13 @@ mod tests {
         let store = Store::open(state.path()).unwrap();
         let (kept, lost) = (image(&store, "kept"), image(&store, "lost"));
         let release = release(&store, kept);
+        let looked = look(&store, &[release]);
+        assert!(
+            store.images.contains(&lost) && store.images.by_name("lost").is_some(),
+            "looking removes nothing"
+        );
         let collected = collect(&store, &[release]).unwrap();
+        assert_eq!(looked, collected, "what was said to go is what went");
         assert_eq!((collected.images, collected.trees, collected.objects, collected.blobs), (1, 2, 1, 2));
         assert!(collected.bytes > 0);
         let image = store.images.get(&kept).unwrap();

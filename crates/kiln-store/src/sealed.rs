@@ -294,7 +294,7 @@ impl Sealed {
 /// See [`SealedError`]. What is left is whole, and a later attempt goes on.
 pub fn erase_all_but(
     state: impl AsRef<Path>,
-    _begun: &Collection,
+    begun: &Collection,
     kept: &BTreeSet<String>,
 ) -> Result<u64, SealedError> {
     let root = state.as_ref().join("sealed");
@@ -302,6 +302,36 @@ pub fn erase_all_but(
         return Ok(0);
     }
     let _lock = lock(&root)?;
+    let mut erased = 0;
+    for version in &all_but(&root, begun, kept)? {
+        erased += u64::from(erase_in(&root, version)?);
+    }
+    Ok(erased)
+}
+
+/// Returns how many values [`erase_all_but`] would erase.
+///
+/// # Errors
+/// See [`SealedError`].
+pub fn erasable(
+    state: impl AsRef<Path>,
+    begun: &Collection,
+    kept: &BTreeSet<String>,
+) -> Result<u64, SealedError> {
+    let root = state.as_ref().join("sealed");
+    if !root.is_dir() {
+        return Ok(0);
+    }
+    let _lock = lock(&root)?;
+    let gone = all_but(&root, begun, kept)?;
+    Ok(gone.iter().filter(|version| root.join("keys").join(version).is_file()).count() as u64)
+}
+
+fn all_but(
+    root: &Path,
+    _begun: &Collection,
+    kept: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, SealedError> {
     let mut gone = BTreeSet::new();
     // In both: an erasure that was cut short leaves a value without a key.
     for folder in ["keys", "values"] {
@@ -314,11 +344,7 @@ pub fn erase_all_but(
             );
         }
     }
-    let mut erased = 0;
-    for version in &gone {
-        erased += u64::from(erase_in(&root, version)?);
-    }
-    Ok(erased)
+    Ok(gone)
 }
 
 /// Whether a version was captured in a state folder and is not erased; needs no key.

@@ -19,6 +19,8 @@ use super::wire;
 
 /// A controller that folds, appends and syncs on a slow disk answers late, but it answers; beyond this it hangs.
 const REQUEST_WITHIN: Duration = Duration::from_secs(60);
+/// A collection reads every kept document and removes file by file: minutes in a large store on a slow disk.
+const COLLECT_WITHIN: Duration = Duration::from_secs(3600);
 /// A controller that was killed is started again within a second or two, and every command is safe to repeat.
 const RETRY_WITHIN: Duration = Duration::from_secs(30);
 /// Between two attempts to reach a controller that is being started again.
@@ -66,8 +68,8 @@ pub enum RequestError {
     #[error("the connection to the controller broke")]
     Broken(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// It took too long.
-    #[error("the controller did not answer within {} seconds", REQUEST_WITHIN.as_secs())]
-    TooSlow,
+    #[error("the controller did not answer within {} seconds", .0.as_secs())]
+    TooSlow(Duration),
     /// It is not JSON of the expected shape.
     #[error("the controller's answer makes no sense")]
     Nonsense(#[source] serde_json::Error),
@@ -254,6 +256,16 @@ impl Client {
         self.post(&path(env, "/inspected"), found)
     }
 
+    /// Asks to collect what nothing needs, or to look what that would be.
+    ///
+    /// # Errors
+    /// As [`Client::up`]; a problem of kind `refused` and code `storing` while somebody stores.
+    pub fn collect(&self, collect: &wire::Collect) -> Result<wire::Collection, RequestError> {
+        let body =
+            serde_json::to_vec(collect).expect("wire structs always serialise: their keys are strings");
+        self.answer_within(COLLECT_WITHIN, Method::POST, "/v1/collect", body)
+    }
+
     /// Follows a rollout until it ends.
     ///
     /// # Errors
@@ -285,6 +297,16 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<T, RequestError> {
+        self.answer_within(REQUEST_WITHIN, method, path, body)
+    }
+
+    fn answer_within<T: DeserializeOwned>(
+        &self,
+        within: Duration,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<T, RequestError> {
         let exchange = async {
             let response = self.persist(method, path, body).await?;
             let (ok, bytes) = whole(response).await?;
@@ -294,8 +316,8 @@ impl Client {
                 Err(problem(&bytes))
             }
         };
-        let bounded = async { tokio::time::timeout(REQUEST_WITHIN, exchange).await };
-        self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow)?
+        let bounded = async { tokio::time::timeout(within, exchange).await };
+        self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow(within))?
     }
 
     fn stream<T>(&self, path: &str) -> Result<Stream<'_, T>, RequestError> {
@@ -308,7 +330,7 @@ impl Client {
             Err(problem(&bytes))
         };
         let bounded = async { tokio::time::timeout(REQUEST_WITHIN, exchange).await };
-        let body = self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow)??;
+        let body = self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow(REQUEST_WITHIN))??;
         Ok(Stream { client: self, body, buffer: Vec::new(), ended: false, item: std::marker::PhantomData })
     }
 

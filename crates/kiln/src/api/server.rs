@@ -51,6 +51,11 @@ pub trait Backend: Send + Sync + 'static {
     fn release(&self, digest: &Digest) -> Result<Release, String>;
     /// Whether a binding is stored.
     fn has_binding(&self, digest: &Digest) -> bool;
+    /// Collects what nothing needs, or only looks.
+    ///
+    /// # Errors
+    /// Nothing, or not everything, was collected; what is left is whole.
+    fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, Problem>;
 }
 
 struct Api {
@@ -93,6 +98,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/inspected"), post(inspected))
         .route("/v1/verdict", get(verdict))
         .route("/v1/events", get(events))
+        .route("/v1/collect", post(collect))
         .fallback(async || Refused::invalid("unknown_path", "the API has no such path"))
         .layer(middleware::from_fn(admit))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -375,6 +381,14 @@ async fn inspected(
         failure: found.failure,
     };
     ask(&api, command, actor).await
+}
+
+async fn collect(Shared(api): Context, bytes: Bytes) -> Result<Json<wire::Collection>, Refused> {
+    let request: wire::Collect = body(&bytes)?;
+    let backend = Arc::clone(&api.backend);
+    let answer = tokio::task::spawn_blocking(move || backend.collect(&request));
+    let answer = answer.await.map_err(|error| Refused::new("internal", "bug", error.to_string()))?;
+    Ok(Json(answer.map_err(Refused)?))
 }
 
 #[derive(serde::Deserialize)]

@@ -65,6 +65,13 @@ impl Backend for Fake {
     fn has_binding(&self, _: &Digest) -> bool {
         true
     }
+
+    fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, wire::Problem> {
+        if request.dry_run {
+            return Ok(wire::Collection { dry_run: true, bytes: 7, ..Default::default() });
+        }
+        Err(wire::Problem { kind: "refused".into(), code: "storing".into(), message: "a bake".into() })
+    }
 }
 
 fn entry(position: u64) -> Entry {
@@ -148,6 +155,15 @@ fn a_refusal_comes_back_with_its_code() {
     );
     let error = served.client().environment(&env()).unwrap_err();
     assert_eq!(refused(&error).code, "unknown_environment");
+}
+
+#[test]
+fn a_collection_is_asked_for_and_answered() {
+    let served = Served::new();
+    let client = served.client();
+    assert_eq!(client.collect(&wire::Collect { dry_run: true }).unwrap().bytes, 7);
+    let error = client.collect(&wire::Collect::default()).unwrap_err();
+    assert_eq!(refused(&error).code, "storing");
 }
 
 #[test]
@@ -278,6 +294,25 @@ fn every_shape_is_as_in_its_golden_file() {
                 trouble: String::new(),
             }],
             routes: vec![route.clone()],
+        },
+    );
+    let image = |reasons: Vec<String>| wire::CollectedImage {
+        digest: Digest::new([2; 32]).to_string(),
+        names: vec!["shop/web".into()],
+        size_bytes: 1_000,
+        reasons,
+    };
+    golden(
+        "collection.json",
+        &wire::Collection {
+            dry_run: true,
+            gone: vec![image(Vec::new())],
+            kept: vec![image(vec!["it is called shop/web".into()])],
+            trees: 1,
+            files: 2,
+            blobs: 3,
+            secrets: 4,
+            bytes: 5_000,
         },
     );
     golden("environment.json", &environment(rollout, route));

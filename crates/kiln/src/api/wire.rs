@@ -356,6 +356,50 @@ pub struct Inspected {
     pub failure: Option<String>,
 }
 
+/// Asks to collect what nothing needs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Collect {
+    /// Whether to look only.
+    pub dry_run: bool,
+}
+
+/// What a collection removed, or with `dry_run` would remove, and why the rest stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Collection {
+    /// Whether it was only looked.
+    pub dry_run: bool,
+    /// The images that go.
+    pub gone: Vec<CollectedImage>,
+    /// The images that stay.
+    pub kept: Vec<CollectedImage>,
+    /// How many trees go: those of images, between the steps of bakes, and variants with more mount points.
+    pub trees: u64,
+    /// How many files of images go.
+    pub files: u64,
+    /// How many blobs go: manifests, layers, releases, captured folders.
+    pub blobs: u64,
+    /// How many secret values go.
+    pub secrets: u64,
+    /// The bytes of all but the secrets.
+    pub bytes: u64,
+}
+
+/// An image that a collection looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CollectedImage {
+    /// Its manifest.
+    pub digest: String,
+    /// What it is called.
+    pub names: Vec<String>,
+    /// How large it is; other images may share most of it.
+    pub size_bytes: u64,
+    /// Why it stays, for people; empty where it goes.
+    pub reasons: Vec<String>,
+}
+
 /// What became of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

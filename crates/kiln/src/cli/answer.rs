@@ -8,7 +8,7 @@ impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
         match error {
             RequestError::Problem(problem) => told(&problem),
-            RequestError::Broken(_) | RequestError::TooSlow => {
+            RequestError::Broken(_) | RequestError::TooSlow(_) => {
                 Self::external("the controller did not answer")
                     .caused_by(&error)
                     .hint("the command is safe to repeat; `kiln status` shows what is going on")

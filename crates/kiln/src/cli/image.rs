@@ -2,6 +2,7 @@
 
 mod diff;
 mod document;
+mod gc;
 mod sbom;
 mod scan;
 mod signing;
@@ -159,6 +160,16 @@ enum Verb {
         #[command(flatten)]
         options: transfer::Options,
     },
+    /// Remove what nothing needs
+    ///
+    /// Images that no retained revision, instance or name needs, their files and layers, and secret values that no retained revision
+    /// needs. It happens by itself as well, some seconds after a revision is released.
+    #[command(after_help = "Example:\n  kiln image gc --dry-run\n  kiln image gc")]
+    Gc {
+        /// Only say what would go, and why the rest stays
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Forget a name of an image
     ///
     /// The image goes by itself once no other name, no retained revision and no instance needs it.
@@ -174,13 +185,16 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         return signing::keygen(name, *kind, context);
     }
     context.require_root("image")?;
+    if let Verb::Gc { dry_run } = &args.verb {
+        return gc::run(*dry_run, context);
+    }
     let store = Store::open(context.state().path())
         .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
     match &args.verb {
         Verb::List => list(&store, context),
         Verb::Show { image } => show(&store, image, context),
         Verb::Provenance { image } => document::run(Document::Provenance, &store, image, context),
-        Verb::Keygen { .. } => unreachable!("it needs no store, and was carried out above"),
+        Verb::Keygen { .. } | Verb::Gc { .. } => unreachable!("carried out above: the store is not theirs"),
         Verb::Sign { image, key } => signing::run_sign(&store, image, key, context),
         Verb::Verify { image, key } => signing::run_verify(&store, image, key, context),
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),

@@ -4,18 +4,24 @@
 //! needs by the log, and what a name points at. It is looked up only once no lease is held, and none can begin: whoever
 //! stored something has recorded it by then.
 
+mod reasons;
+
 use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use kiln_bake::CachedSteps;
 use kiln_core::State;
 use kiln_model::{Digest, InstanceSpec, Position};
-use kiln_store::lease::LeaseError;
-use kiln_store::sealed::{SealedError, erase_all_but};
+use kiln_store::lease::{Collection, LeaseError};
+use kiln_store::sealed::{SealedError, erasable, erase_all_but};
 use kiln_store::{CollectError, Collected, Needed, Store};
 
+use reasons::Reasons;
+
 use super::paths::StateDir;
+use crate::api::wire;
 use crate::controller::Handle;
 use crate::controller::step::chain;
 
@@ -72,7 +78,7 @@ struct Removed {
 
 /// Why nothing, or not everything, was removed. What is left is whole.
 #[derive(Debug, thiserror::Error)]
-enum CollectorError {
+pub(super) enum CollectorError {
     /// Somebody is storing.
     #[error(transparent)]
     Lease(#[from] LeaseError),
@@ -87,7 +93,7 @@ enum CollectorError {
 
 impl CollectorError {
     /// Whether it passes by itself before long.
-    const fn is_brief(&self) -> bool {
+    pub(super) const fn is_brief(&self) -> bool {
         matches!(self, Self::Lease(LeaseError::Held { .. }) | Self::Doubt)
     }
 }
@@ -102,16 +108,18 @@ struct Collector {
     seen: Position,
 }
 
-/// Collects for as long as the controller lives.
-pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io::Result<()> {
-    let mut collector = Collector::new(handle, store, state);
+/// Whoever asks for a collection, and the thread that does it by itself, take turns.
+#[derive(Clone)]
+pub(super) struct SharedCollector(Arc<Mutex<Collector>>);
+
+/// Collects for as long as the controller lives; what is returned collects when it is asked.
+pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io::Result<SharedCollector> {
+    let shared = SharedCollector(Arc::new(Mutex::new(Collector::new(handle, store, state))));
+    let collector = shared.clone();
     let work = move || {
         loop {
             thread::sleep(LOOK_EVERY);
-            if !collector.is_due() {
-                continue;
-            }
-            match collector.collect() {
+            match collector.collect_if_due() {
                 Ok(Removed { store, secrets }) if store == Collected::default() && secrets == 0 => {}
                 Ok(Removed { store, secrets }) => tracing::info!(
                     images = store.images,
@@ -129,7 +137,24 @@ pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io
             }
         }
     };
-    thread::Builder::new().name("collector".into()).spawn(work).map(drop)
+    thread::Builder::new().name("collector".into()).spawn(work)?;
+    Ok(shared)
+}
+
+impl SharedCollector {
+    /// Collects now, or with `dry_run` only looks what would go, and says why each image that stays does.
+    pub(super) fn ask(&self, dry_run: bool) -> Result<wire::Collection, CollectorError> {
+        self.with(|collector| collector.ask(dry_run))
+    }
+
+    fn collect_if_due(&self) -> Result<Removed, CollectorError> {
+        self.with(|collector| if collector.is_due() { collector.collect() } else { Ok(Removed::default()) })
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Collector) -> T) -> T {
+        // A collection that panicked left a store that is whole, and at worst collects once more.
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Collector {
@@ -160,35 +185,97 @@ impl Collector {
     }
 
     fn collect(&mut self) -> Result<Removed, CollectorError> {
+        let round = self.begin()?;
+        self.remove(round)
+    }
+
+    fn remove(&mut self, round: Round) -> Result<Removed, CollectorError> {
+        let removed = Removed {
+            store: self.store.collect(&round.begun, &round.needed).map_err(CollectError::from)?,
+            secrets: erase_all_but(self.state.path(), &round.begun, &round.secrets)?,
+        };
+        round.steps.forget_missing(&self.store);
+        (self.last, self.seen) = (Some((round.needs, Instant::now())), round.state.position());
+        Ok(removed)
+    }
+
+    fn ask(&mut self, dry_run: bool) -> Result<wire::Collection, CollectorError> {
+        let round = self.begin()?;
+        let mut answer = self.explain(&round)?;
+        let removed = if dry_run {
+            Removed {
+                store: self.store.collectable(&round.begun, &round.needed).map_err(CollectError::from)?,
+                secrets: erasable(self.state.path(), &round.begun, &round.secrets)?,
+            }
+        } else {
+            self.remove(round)?
+        };
+        answer.dry_run = dry_run;
+        answer.secrets = removed.secrets;
+        let Collected { images: _, trees, objects, blobs, bytes } = removed.store;
+        (answer.trees, answer.files, answer.blobs, answer.bytes) = (trees, objects, blobs, bytes);
+        Ok(answer)
+    }
+
+    /// Waits for nobody: begins a collection and looks up what is needed.
+    fn begin(&self) -> Result<Round, CollectorError> {
         let begun = self.store.leases.begin_collection()?;
         let state = self.handle.state();
         if self.handle.is_in_doubt() {
             return Err(CollectorError::Doubt);
         }
-        let mut needs = Needs::of(&state);
-        let now = needs.clone();
+        let needs = Needs::of(&state);
+        let mut secrets = needs.secrets.clone();
         for binding in &needs.bindings {
             let binding = self.store.releases.binding(binding).map_err(CollectError::from)?;
-            needs.secrets.extend(binding.secrets.into_values());
+            secrets.extend(binding.secrets.into_values());
         }
         let steps = CachedSteps::read(&self.store);
         let mut needed = Needed::default();
-        let named = self.store.images.names().map_err(CollectError::from)?;
-        let roots = needs.roots.iter().copied().chain(named.into_iter().map(|(_, manifest)| manifest));
+        let names = self.store.images.names().map_err(CollectError::from)?;
+        let roots = needs.roots.iter().copied().chain(names.iter().map(|(_, manifest)| *manifest));
         let need = |roots: &mut dyn Iterator<Item = Digest>, needed: &mut Needed| {
             self.store.need(&begun, needed, roots).map_err(CollectError::from)
         };
         need(&mut roots.into_iter(), &mut needed)?;
         let between = steps.needed(|digest| needed.contains(digest));
         need(&mut between.into_iter(), &mut needed)?;
-        let removed = Removed {
-            store: self.store.collect(&begun, &needed).map_err(CollectError::from)?,
-            secrets: erase_all_but(self.state.path(), &begun, &needs.secrets)?,
-        };
-        steps.forget_missing(&self.store);
-        (self.last, self.seen) = (Some((now, Instant::now())), state.position());
-        Ok(removed)
+        Ok(Round { begun, state, needs, secrets, steps, names, needed })
     }
+
+    /// Says of each image whether it goes, and why it does not.
+    fn explain(&self, round: &Round) -> Result<wire::Collection, CollectorError> {
+        let mut reasons = Reasons::of(&round.state, &self.store, &round.names);
+        let mut answer = wire::Collection::default();
+        for digest in self.store.images.list().map_err(CollectError::from)? {
+            let named = round.names.iter().filter(|(_, image)| *image == digest);
+            let mut image = wire::CollectedImage {
+                digest: digest.to_string(),
+                names: named.map(|(name, _)| name.clone()).collect(),
+                size_bytes: self.store.images.get(&digest).map_or(0, |image| image.size_bytes),
+                reasons: Vec::new(),
+            };
+            if round.needed.contains(&digest) {
+                image.reasons = reasons.take(&digest);
+                answer.kept.push(image);
+            } else {
+                answer.gone.push(image);
+            }
+        }
+        Ok(answer)
+    }
+}
+
+/// One look at what is needed, while nobody stores.
+struct Round {
+    begun: Collection,
+    state: Arc<State>,
+    needs: Needs,
+    /// The versions that are kept: what the services see, and what the bindings name.
+    secrets: BTreeSet<String>,
+    steps: CachedSteps,
+    names: Vec<(String, Digest)>,
+    needed: Needed,
 }
 
 #[cfg(test)]
@@ -351,6 +438,40 @@ mod tests {
         let release = world.store.releases.release(&revision.release).unwrap();
         assert!(world.store.snapshots.load(&release.source).is_ok());
         assert!(!collector.is_due());
+        world.end();
+    }
+
+    #[test]
+    fn a_look_says_what_would_go_and_why_the_rest_stays_and_then_it_goes() {
+        let world = World::new();
+        let [running, named, base, lost] = ["running", "named", "base", "lost"].map(|it| world.image(it));
+        world.store.images.set_name("shop/web", &named).unwrap();
+        let version = world.secret("value");
+        world.secret("unused");
+        let lock = format!("kiln.lock 2\nimage registry.test/os:v1 {base}\n");
+        world
+            .handle
+            .command(world.up_with_lock(running, &version, &version, &lock), Actor::Controller)
+            .unwrap();
+        let mut collector = world.collector();
+        let looked = collector.ask(true).unwrap();
+        assert!(looked.dry_run && world.store.images.contains(&lost), "nothing is removed");
+        let gone: Vec<&str> = looked.gone.iter().map(|image| image.digest.as_str()).collect();
+        assert_eq!((gone, looked.secrets), (vec![lost.to_string().as_str()], 1));
+        let because = |image: Digest| {
+            let is_it = |it: &&wire::CollectedImage| it.digest == image.to_string();
+            looked.kept.iter().find(is_it).unwrap().reasons.clone()
+        };
+        assert_eq!(because(running), ["shop/prod#1 is being rolled out"]);
+        assert_eq!(because(named), ["it is called shop/web"]);
+        assert_eq!(because(base), ["what is kept is made from it"]);
+
+        let lease = world.store.leases.take("bake").unwrap();
+        assert!(collector.ask(true).unwrap_err().is_brief() && collector.ask(false).unwrap_err().is_brief());
+        drop(lease);
+        let removed = collector.ask(false).unwrap();
+        assert_eq!(wire::Collection { dry_run: true, ..removed }, looked, "what was said to go is what went");
+        assert!(!world.store.images.contains(&lost));
         world.end();
     }
 

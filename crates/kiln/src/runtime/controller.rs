@@ -11,17 +11,19 @@ use kiln_model::instance::SecretRef;
 use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::{Actor, Digest, Entry, Position};
 use kiln_provider::host::Client;
+use kiln_store::lease::{LeaseError, LeaseHolder};
 use kiln_store::log::OpenLogError;
 use kiln_store::{EventLog, Store, sealed};
 
 use super::anchors::{self, Anchors};
-use super::collector;
+use super::collector::{self, CollectorError, SharedCollector};
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
-use crate::api::server;
+use crate::api::{server, wire};
 use crate::controller::event_log::StoredLog;
+use crate::controller::step::chain;
 use crate::controller::{self, CommandError, DueAction, Effects, Handle, SystemClock};
 
 /// How long a controller that is being replaced has to let go of the log. It was killed, so its locks go with it.
@@ -45,8 +47,9 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
         edge: EdgeLink::start(state.edge_socket(), handle.clone())
             .map_err(ProcessError::because("start a thread"))?,
     };
-    collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
-    let api = Api { handle: handle.clone(), store, state: state.clone() };
+    let collector =
+        collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
+    let api = Api { handle: handle.clone(), store, state: state.clone(), collector };
     thread::Builder::new()
         .name("api".into())
         .spawn(move || {
@@ -114,6 +117,7 @@ struct Api {
     handle: Handle,
     store: Store,
     state: StateDir,
+    collector: SharedCollector,
 }
 
 impl Api {
@@ -152,6 +156,16 @@ impl Api {
             }
         }
         None
+    }
+}
+
+/// Names whoever is storing: what they store is wanted, and nothing says so yet.
+fn unfinished(holders: &[LeaseHolder]) -> String {
+    let holders: Vec<String> =
+        holders.iter().map(|holder| format!("{} (process {})", holder.purpose, holder.pid)).collect();
+    match holders.as_slice() {
+        [] => "something is being stored".into(),
+        some => format!("not finished: {}", some.join(", ")),
     }
 }
 
@@ -200,5 +214,21 @@ impl server::Backend for Api {
 
     fn has_binding(&self, digest: &Digest) -> bool {
         self.store.releases.binding(digest).is_ok()
+    }
+
+    fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, wire::Problem> {
+        self.collector.ask(request.dry_run).map_err(|error| {
+            let problem = |kind: &str, code: &str, message: String| wire::Problem {
+                kind: kind.into(),
+                code: code.into(),
+                message,
+            };
+            match &error {
+                CollectorError::Lease(LeaseError::Held { holders }) => {
+                    problem("refused", "storing", unfinished(holders))
+                }
+                error => problem("unavailable", "not_collected", chain(error)),
+            }
+        })
     }
 }

@@ -50,6 +50,12 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
     wait_for("the images of released revisions are gone", || (images(&machine) == kept).then_some(()));
     wait_for("their secrets are gone", || (secrets(&machine) == RETAINED).then_some(()));
 
+    let looked = machine.kiln(&["image", "gc", "--dry-run"]).ok();
+    assert!(looked.out.contains(&format!("tiny/dev#{} is current", RETAINED + BEYOND)), "{}", looked.out);
+    assert!(looked.out.contains(&format!("tiny/dev#{} is retained", BEYOND + 1)), "{}", looked.out);
+    machine.kiln(&["image", "gc"]).ok();
+    assert_eq!(images(&machine), kept);
+
     let refused = machine.kiln(&["rollback", "1"]).fails_with("cannot roll back tiny/dev to #1");
     assert!(
         refused.err.contains("#1 is kept no longer: what only it needed was given up on 20"),

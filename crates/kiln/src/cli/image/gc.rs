@@ -1,0 +1,136 @@
+//! `kiln image gc`
+
+use std::fmt::Write as _;
+
+use kiln_model::ByteSize;
+
+use crate::api::client::RequestError;
+use crate::api::wire;
+use crate::cli::context::Context;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::table::{Table, count};
+
+pub(super) fn run(dry_run: bool, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("image gc")?;
+    let answer = client.collect(&wire::Collect { dry_run }).map_err(|error| match error {
+        RequestError::Problem(problem) if problem.code == "storing" => {
+            Failure::refused("nothing is collected while something is being stored")
+                .cause(problem.message)
+                .hint("run it again when that is done")
+        }
+        RequestError::Problem(problem) if problem.code == "not_collected" => Failure::external(
+            "the store can't be collected",
+        )
+        .cause(problem.message)
+        .hint(
+            "what is there is whole; `kiln bake` makes what is damaged again, and a later collection goes on",
+        ),
+        other => other.into(),
+    })?;
+    if context.screen.json() {
+        let answer = serde_json::to_value(&answer).expect("a wire struct is JSON");
+        context.screen.answer(&answer);
+    } else {
+        context.screen.print(&text(&answer));
+    }
+    Ok(Exit::Done)
+}
+
+fn text(answer: &wire::Collection) -> String {
+    let mut text = String::new();
+    let heading = if answer.dry_run { "WOULD GO" } else { "GONE" };
+    if !answer.gone.is_empty() {
+        let mut table = Table::new(&[heading, "SIZE"]);
+        answer.gone.iter().for_each(|image| table.row([short(image), size(image)]));
+        text.push_str(&table.render(0));
+        text.push('\n');
+    }
+    // What stays is of interest before something goes; afterwards `kiln image list` shows it.
+    if answer.dry_run && !answer.kept.is_empty() {
+        let mut table = Table::new(&["STAYS", "SIZE", "BECAUSE"]);
+        for image in &answer.kept {
+            let mut reasons = image.reasons.iter();
+            table.row([short(image), size(image), reasons.next().cloned().unwrap_or_default()]);
+            reasons.for_each(|reason| table.row(["", "", reason]));
+        }
+        text.push_str(&table.render(0));
+        text.push('\n');
+    }
+    // Writing to a String can't fail.
+    let _ = writeln!(text, "{}", sentence(answer));
+    text
+}
+
+fn sentence(answer: &wire::Collection) -> String {
+    let counts = [
+        (answer.gone.len() as u64, "image"),
+        (answer.trees, "tree"),
+        (answer.files, "file"),
+        (answer.blobs, "blob"),
+        (answer.secrets, "secret value"),
+    ];
+    let parts: Vec<String> = counts
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| count(usize::try_from(number).unwrap_or(usize::MAX), what))
+        .collect();
+    let freed = ByteSize(answer.bytes);
+    match (parts.is_empty(), answer.dry_run) {
+        (true, _) => "Nothing goes: all that is stored is needed.".into(),
+        (false, true) => format!("{freed} would be freed: {}.", parts.join(", ")),
+        (false, false) => format!("{freed} freed: {}.", parts.join(", ")),
+    }
+}
+
+fn short(image: &wire::CollectedImage) -> String {
+    image.digest.trim_start_matches("sha256:").chars().take(12).collect()
+}
+
+fn size(image: &wire::CollectedImage) -> String {
+    ByteSize(image.size_bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(byte: char, reasons: &[&str]) -> wire::CollectedImage {
+        wire::CollectedImage {
+            digest: format!("sha256:{}", byte.to_string().repeat(64)),
+            names: Vec::new(),
+            size_bytes: 3 << 20,
+            reasons: reasons.iter().map(|reason| (*reason).to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn what_would_go_is_told_from_what_stays_with_every_reason() {
+        let mut answer = wire::Collection {
+            dry_run: true,
+            gone: vec![image('a', &[])],
+            kept: vec![image('b', &["web/0 of shop/prod is running", "it is called shop/web"])],
+            trees: 2,
+            files: 1,
+            bytes: 5 << 20,
+            ..Default::default()
+        };
+        let expected = "\
+WOULD GO      SIZE
+aaaaaaaaaaaa  3 MiB
+
+STAYS         SIZE   BECAUSE
+bbbbbbbbbbbb  3 MiB  web/0 of shop/prod is running
+                     it is called shop/web
+
+5 MiB would be freed: 1 image, 2 trees, 1 file.
+";
+        assert_eq!(text(&answer), expected);
+        answer.dry_run = false;
+        assert_eq!(
+            text(&answer),
+            "GONE          SIZE\naaaaaaaaaaaa  3 MiB\n\n5 MiB freed: 1 image, 2 trees, 1 file.\n"
+        );
+        assert_eq!(text(&wire::Collection::default()), "Nothing goes: all that is stored is needed.\n");
+    }
+}
