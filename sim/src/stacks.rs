@@ -254,6 +254,7 @@ pub fn health() -> HealthCheck {
         startup: Millis::from_secs(10),
         healthy_after: 1,
         unhealthy_after: 3,
+        closed_ports: BTreeSet::new(),
     }
 }
 

@@ -145,6 +145,8 @@ pub struct HealthCheck {
     pub healthy_after: u32,
     /// Failures in a row that make it unhealthy.
     pub unhealthy_after: u32,
+    /// Ports that must refuse a connect once the probe holds: before that, every port does.
+    pub closed_ports: BTreeSet<u16>,
 }
 
 /// A health check as Docker has it: times in nanoseconds, zero means Docker's default.
@@ -184,12 +186,13 @@ impl DockerHealth {
         let retries = if self.retries == 0 { 3 } else { self.retries };
         let startup = interval.0.saturating_mul(retries.into()).saturating_add(self.start_period / 1_000_000);
         Some(HealthCheck {
-            probe: Probe::Command { argv },
+            probe: Probe::Command { argv, expected: None },
             interval,
             timeout: or(self.timeout, Millis::from_secs(30)),
             startup: Millis(startup),
             healthy_after: 1,
             unhealthy_after: retries,
+            closed_ports: BTreeSet::new(),
         })
     }
 }
@@ -211,11 +214,26 @@ pub enum Probe {
         /// The port.
         port: u16,
     },
-    /// A command inside the instance must exit with 0.
+    /// A command inside the instance must end well.
     Command {
         /// The program and its arguments.
         argv: Vec<String>,
+        /// What it must come to; none if all that counts is that it exits with 0.
+        expected: Option<ExpectedRun>,
     },
+}
+
+/// What a command must come to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ExpectedRun {
+    /// The code that it exits with.
+    pub exit: u8,
+    /// What it prints on its standard output, newlines at the end aside; none for anything.
+    pub stdout: Option<String>,
+    /// Texts each of which occurs in its standard output or its standard error.
+    pub contains: Vec<String>,
+    /// Regular expressions each of which matches in its standard output or its standard error.
+    pub matches: Vec<String>,
 }
 
 /// How an instance's main process ended.

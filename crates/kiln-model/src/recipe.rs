@@ -1,6 +1,6 @@
 //! How images are made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image::ImageConfig;
 use crate::instance::Probe;
@@ -198,6 +198,8 @@ pub struct ImageTest {
     pub inspection: Inspection,
     /// What its boot, as an unrouted instance, must come to answer; none if it is not booted.
     pub probe: Option<Probe>,
+    /// Ports that must be closed once it answers.
+    pub closed_ports: BTreeSet<u16>,
     /// How long it may take.
     pub within: Millis,
     /// Environment variables for the test alone.

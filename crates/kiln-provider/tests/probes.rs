@@ -5,7 +5,7 @@ mod world;
 
 use std::time::Duration;
 
-use kiln_model::instance::{ExitStatus, HealthCheck, InstanceSpec, Probe};
+use kiln_model::instance::{ExitStatus, ExpectedRun, HealthCheck, InstanceSpec, Probe};
 use kiln_model::{InstanceId, Millis};
 use kiln_provider::Provider;
 use world::{World, eventually, fresh_id, lines, request, spec};
@@ -19,6 +19,7 @@ fn with_probe(argv: &[&str], probe: Probe) -> InstanceSpec {
         startup: Millis(20_000),
         healthy_after: 1,
         unhealthy_after: 2,
+        closed_ports: [].into(),
     });
     spec
 }
@@ -67,14 +68,55 @@ fn a_tcp_probe_needs_somebody_who_listens() {
 fn a_command_probe_runs_inside_the_instance() {
     let world = World::new();
     let argv = ["/app", "access", "/tmp/ready"].map(str::to_owned).to_vec();
-    let id = world.create(with_probe(&["file-when", "300"], Probe::Command { argv }));
+    let id = world.create(with_probe(&["file-when", "300"], Probe::Command { argv, expected: None }));
     world.started(id);
     assert_eq!(world.healthy(id), (true, "the command succeeds".into()));
     let argv = ["/absent"].map(str::to_owned).to_vec();
-    let mut broken = with_probe(&["sleep"], Probe::Command { argv });
+    let mut broken = with_probe(&["sleep"], Probe::Command { argv, expected: None });
     broken.health.as_mut().unwrap().startup = Millis(0);
     let (healthy, detail) = world.healthy(world.create(broken));
     assert!(!healthy && detail.contains("does not exist"), "{detail}");
+}
+
+#[test]
+fn what_a_command_prints_is_looked_at_and_told_where_it_is_not_what_is_expected() {
+    let world = World::new();
+    let spec = |file: &str, stdout: &str| {
+        let argv = ["/app", "cat", file].map(str::to_owned).to_vec();
+        let expected = ExpectedRun { stdout: Some(stdout.into()), ..ExpectedRun::default() };
+        let mut spec = with_probe(&["sleep"], Probe::Command { argv, expected: Some(expected) });
+        let health = spec.health.as_mut().unwrap();
+        // The first answer counts, however long it takes.
+        (health.startup, health.unhealthy_after, health.timeout) = (Millis(0), 1, Millis(60_000));
+        spec
+    };
+    let told = |spec| world.healthy(world.create(spec));
+    assert_eq!(told(spec("/proc/self/comm", "app")), (true, "the command does what is expected".into()));
+    assert_eq!(
+        told(spec("/proc/self/comm", "web")),
+        (false, "the command printed \"app\", expected was \"web\"".into())
+    );
+    // More than a pipe holds: the command must not wait for ever, and what was cut is not compared.
+    let (healthy, detail) = told(spec("/app", ""));
+    assert!(!healthy && detail.contains("more than 64 KiB"), "{detail}");
+}
+
+#[test]
+fn a_port_that_must_be_closed_is_looked_at_once_the_probe_holds() {
+    let world = World::new();
+    let spec = |closed: &[u16]| {
+        let mut spec = with_probe(&["serve", "8080", "100"], Probe::Tcp { port: 8080 });
+        let health = spec.health.as_mut().unwrap();
+        health.closed_ports = closed.iter().copied().collect();
+        health.timeout = Millis(60_000);
+        spec
+    };
+    assert_eq!(world.healthy(world.create(spec(&[22, 8081]))), (true, "port 8081 is closed".into()));
+    let mut open = spec(&[22, 8080]);
+    // Until it listens, the probe fails; then the port is open.
+    open.health.as_mut().unwrap().startup = Millis(2000);
+    let (healthy, detail) = world.healthy(world.create(open));
+    assert!(!healthy && detail == "port 8080 takes connections and must be closed", "{detail}");
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_model::instance::{
-    ExitStatus, HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+    ExitStatus, ExpectedRun, HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy,
+    VolumeMount,
 };
 use kiln_model::{ByteSize, Digest, EnvKey, Fence, InstanceId, MilliCpu, Millis, Position, Term};
 use kiln_provider::wire::{Accepted, Answer, CreateWire, Hello, InstanceWire, PROTOCOL, Problem, Request};
@@ -39,6 +40,7 @@ fn full_request() -> CreateRequest {
             startup: Millis(9000),
             healthy_after: 1,
             unhealthy_after: 3,
+            closed_ports: BTreeSet::new(),
         }),
         limits: Limits { memory: Some(ByteSize(1 << 20)), cpu: Some(MilliCpu(500)), pids: 64 },
         security: Security {
@@ -85,6 +87,20 @@ fn probed(probe: Probe) -> CreateRequest {
     request
 }
 
+fn expecting() -> CreateRequest {
+    let expected = ExpectedRun {
+        exit: 3,
+        stdout: Some("2.1".into()),
+        contains: vec!["ready".into()],
+        matches: vec!["^2".into()],
+    };
+    let mut request = probed(Probe::Command { argv: vec!["/bin/true".into()], expected: Some(expected) });
+    let mut spec = (*request.spec).clone();
+    spec.health = spec.health.map(|check| HealthCheck { closed_ports: BTreeSet::from([22]), ..check });
+    request.spec = Arc::new(spec);
+    request
+}
+
 /// The id that stands in for all.
 fn id() -> String {
     InstanceId::from_seed(1).to_string()
@@ -96,7 +112,8 @@ fn requests() -> Vec<Request> {
         create(&full_request()),
         create(&plain_request()),
         create(&probed(Probe::Tcp { port: 5432 })),
-        create(&probed(Probe::Command { argv: vec!["/bin/true".into()] })),
+        create(&probed(Probe::Command { argv: vec!["/bin/true".into()], expected: None })),
+        create(&expecting()),
         Request::Capabilities,
         Request::Prepare { image: Digest::new([1; 32]).to_string() },
         Request::Destroy { id: id(), term: 3, position: 78, grace_ms: 10_000 },

@@ -306,7 +306,7 @@ fn a_healthcheck_is_how_a_service_is_asked() {
             (health.probe, health.interval.0, health.timeout.0, health.startup.0, health.unhealthy_after)
         })
     };
-    let run = |argv: &[&str]| kiln_model::instance::Probe::Command { argv: strings(argv) };
+    let run = |argv: &[&str]| kiln_model::instance::Probe::Command { argv: strings(argv), expected: None };
     assert_eq!(
         asked("HEALTHCHECK CMD true"),
         Some((run(&["/bin/sh", "-c", "true"]), 30_000, 30_000, 90_000, 3))

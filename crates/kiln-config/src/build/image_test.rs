@@ -1,11 +1,14 @@
 //! What must hold of an image before it can be released.
 
+use std::collections::BTreeSet;
+
 use kiln_model::Millis;
-use kiln_model::instance::Probe;
+use kiln_model::instance::{ExpectedRun, Probe};
 use kiln_model::recipe::{ExpectedFile, ExpectedPackage, ImageTest, Inspection};
 
 use super::image::{octal_mode, request_path, user};
 use crate::diagnostic::Problem;
+use crate::functions::compile_pattern;
 use crate::reader::Reader;
 use crate::source::Span;
 
@@ -48,11 +51,13 @@ pub(super) fn test(
             return None;
         }
     };
+    let closed_ports = closed_ports(reader, &probe);
     let within = found.first().and_then(|kind| reader.block(kind)?.some_millis("within"));
     let test = ImageTest {
         name: name.to_owned(),
         inspection,
         probe,
+        closed_ports,
         within: within.unwrap_or(WITHIN_DEFAULT),
         env: reader.env("env").unwrap_or_default(),
         memory: reader.size("memory"),
@@ -76,9 +81,54 @@ fn probe(reader: Reader<'_>, kind: &str, exposed: &[String]) -> Option<(Probe, b
             status: reader.int("status", 100..=599).map(|n| n as u16),
         },
         "tcp" => Probe::Tcp { port },
-        _ => Probe::Command { argv: reader.argv("command")? },
+        _ => Probe::Command { argv: reader.argv("command")?, expected: Some(expected(reader)) },
     };
     Some((probe, open))
+}
+
+fn expected(reader: Reader<'_>) -> ExpectedRun {
+    let matches = reader.strings("matches").unwrap_or_default();
+    for pattern in &matches {
+        if let Err(reason) = compile_pattern(pattern) {
+            let message = format!("`matches` of {}: {reason}", reader.owner);
+            reader.report(Problem::new("wrong-value", reader.span("matches"), message));
+        }
+    }
+    ExpectedRun {
+        exit: reader.int("exit", 0..=255).unwrap_or(0) as u8,
+        stdout: reader.string("stdout"),
+        contains: reader.strings("contains").unwrap_or_default(),
+        matches,
+    }
+}
+
+/// The ports that must be closed, and that a port which is asked for is not among them.
+fn closed_ports(reader: Reader<'_>, probe: &Option<Probe>) -> BTreeSet<u16> {
+    let wrong = |message: String, help: &str| {
+        let problem = Problem::new("wrong-value", reader.span("closed_ports"), message);
+        reader.report(problem.help(help));
+    };
+    let port = |text: String| match text.parse::<u16>() {
+        Ok(port) if port > 0 => Some(port),
+        _ => {
+            wrong(format!("`closed_ports` of {}: {text} is no port", reader.owner), "a port is 1 to 65535");
+            None
+        }
+    };
+    let texts = reader.strings("closed_ports").unwrap_or_default();
+    let ports: BTreeSet<u16> = texts.into_iter().filter_map(port).collect();
+    match probe {
+        None if !ports.is_empty() => wrong(
+            format!("`closed_ports` of {} says nothing of an image that is not booted", reader.owner),
+            "add `http { … }`, `tcp { … }` or `exec { … }`: the ports are looked at once that holds",
+        ),
+        Some(Probe::Http { port, .. } | Probe::Tcp { port }) if ports.contains(port) => wrong(
+            format!("port {port} of {} must answer and be closed at once", reader.owner),
+            "leave it out of `closed_ports`",
+        ),
+        _ => {}
+    }
+    ports
 }
 
 fn inspection(reader: Reader<'_>) -> Inspection {

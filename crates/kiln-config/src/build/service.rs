@@ -315,7 +315,7 @@ fn health(reader: Reader<'_>, ports: &BTreeMap<PortName, u16>) -> Option<HealthC
         }
     }
     let probe = if asked[2] {
-        Probe::Command { argv: health.argv("command")? }
+        Probe::Command { argv: health.argv("command")?, expected: None }
     } else {
         let port = health_port(health, ports);
         match asked[0] {
@@ -337,6 +337,7 @@ fn health(reader: Reader<'_>, ports: &BTreeMap<PortName, u16>) -> Option<HealthC
         healthy_after: health.int("healthy_after", 1..=100).unwrap_or(1),
         // One lost probe is noise, as Kubernetes has it.
         unhealthy_after: health.int("unhealthy_after", 1..=100).unwrap_or(3),
+        closed_ports: BTreeSet::new(),
     })
 }
 

@@ -12,6 +12,7 @@ mod net;
 mod number;
 mod sets;
 mod text;
+pub(crate) use self::text::compile_pattern;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};

@@ -205,11 +205,15 @@ fn upper(args: &Args<'_>) -> Result<Value, Failure> {
 
 fn pattern(args: &Args<'_>, i: usize, text: &str) -> Result<Regex, Failure> {
     args.spend(100 + text.len())?;
-    let built = RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build();
-    built.map_err(|e| {
+    compile_pattern(text).map_err(|reason| Failure::Argument(i, reason))
+}
+
+/// Compiles a regular expression.
+pub(crate) fn compile_pattern(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build().map_err(|e| {
         let reason = e.to_string();
         let last = reason.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        Failure::Argument(i, format!("the pattern is not valid: {last}"))
+        format!("the pattern is not valid: {last}")
     })
 }
 

@@ -156,10 +156,16 @@ static RUN: BlockSchema = BlockSchema {
 static TEST: BlockSchema = BlockSchema {
     name: "test",
     labels: &["name"],
-    summary: "What must hold before the image can be released. With one of `http`, `tcp` and `exec` the image boots, without routes, and must come to answer; the rest is seen without a boot.",
+    summary: "What must hold before the image can be released. With one of `http`, `tcp` and `exec` the image boots, without routes, and must come to answer; all else but `closed_ports` is seen without a boot.",
     attributes: &[
         attribute("env", "map of strings", "{}", "Environment variables for the test alone."),
         attribute("memory", "size", "no limit", "Memory for the test alone."),
+        attribute(
+            "closed_ports",
+            "list of numbers",
+            "[]",
+            "TCP ports that must refuse a connect from outside. They are looked at once `http`, `tcp` or `exec` holds: before, every port is closed.",
+        ),
         attribute("no_root", "bool", "false", "Whether the image's user must be another than root."),
         attribute("no_setuid", "bool", "false", "Whether no file may have its setuid or setgid bit set."),
     ],
@@ -246,11 +252,33 @@ static TCP: BlockSchema = BlockSchema {
 static EXEC: BlockSchema = BlockSchema {
     name: "exec",
     labels: &[],
-    summary: "A command inside must exit with 0.",
-    attributes: &[attribute("command", "list of strings", "", "The program and its arguments."), WITHIN],
+    summary: "A command inside must do what is expected. It is run again until it does.",
+    attributes: &[
+        attribute("command", "list of strings", "", "The program and its arguments."),
+        attribute("exit", "number", "0", "The code that it exits with."),
+        attribute(
+            "stdout",
+            "string",
+            "any",
+            "All that it prints on its standard output; newlines at the end don't count.",
+        ),
+        attribute(
+            "contains",
+            "list of strings",
+            "[]",
+            "Texts, each of which it prints on its standard output or its standard error.",
+        ),
+        attribute(
+            "matches",
+            "list of patterns",
+            "[]",
+            "Regular expressions, each of which matches what it prints on one of the two. Of either, 64 KiB are looked through; more fails.",
+        ),
+        WITHIN,
+    ],
     blocks: &[],
     any_attribute: None,
-    example: "exec {\n  command = [\"/usr/bin/test\", \"-e\", \"/run/ready\"]\n}",
+    example: "exec {\n  command = [\"/app/server\", \"--version\"]\n  matches = [\"^server 2\\\\.\"]\n}",
 };
 
 static FILE: BlockSchema = BlockSchema {

@@ -49,6 +49,10 @@ fn answer(work: &Work<'_>, check: &Check, instance: &Instance) -> Option<CheckEv
         }
         (Phase::Ended { .. }, Some(status)) => failed(format!("the instance {status} before it was healthy")),
         (Phase::Running, None) if instance.health == Health::Healthy => Some(CheckEvent::Passed),
+        // Its probes say so only once it has had its time.
+        (Phase::Running, None) if let Health::Unhealthy { reason } = &instance.health => {
+            failed(format!("the instance was not healthy in time: {reason}"))
+        }
         _ if check.deadline <= work.now() => {
             let seen = work.observed().health(instance.id).filter(|seen| !seen.detail.is_empty());
             let detail = seen.map(|seen| format!(": {}", seen.detail)).unwrap_or_default();

@@ -60,6 +60,7 @@ pub(crate) fn instance_spec(version: &str) -> InstanceSpec {
             startup: Millis(60_000),
             healthy_after: 1,
             unhealthy_after: 3,
+            closed_ports: BTreeSet::new(),
         }),
         ..InstanceSpec::plain(digest_of("image"), vec![version.to_owned()])
     }

@@ -395,9 +395,16 @@ fn signal_named(name: &str) -> Option<Signal> {
 }
 
 impl ProbeHost for Host {
-    fn start_command(&self, id: InstanceId, argv: &[String], timeout: Duration) -> Result<OwnedFd, String> {
-        let null = fs::OpenOptions::new().write(true).open("/dev/null").map_err(|e| e.to_string())?;
-        let answer = self.begin_exec(id, argv, timeout, null.into())?;
+    fn start_command(
+        &self,
+        id: InstanceId,
+        argv: &[String],
+        timeout: Duration,
+        captures: bool,
+    ) -> Result<OwnedFd, String> {
+        let null = || fs::OpenOptions::new().write(true).open("/dev/null").map_err(|e| e.to_string());
+        let output = if captures { None } else { Some(null()?.into()) };
+        let answer = self.begin_exec(id, argv, timeout, output)?;
         rustix::io::ioctl_fionbio(&answer, true).map_err(|error| io::Error::from(error).to_string())?;
         Ok(answer)
     }

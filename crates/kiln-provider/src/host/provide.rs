@@ -14,7 +14,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::boot::InitIdentity;
-use super::exec::{ExecAnswer, ExecRequest};
+use super::exec::{ExecReport, ExecRequest};
 use super::images::ImageError;
 use super::instance::{Instance, Leaving, Phase};
 use super::log::{FileLog, LOG_FOLDER};
@@ -147,7 +147,8 @@ impl Provider for Arc<Host> {
     fn exec(&self, id: InstanceId, argv: &[String], timeout: Duration) -> Result<ExecOutcome, ProviderError> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| failed("make a pipe")(e.into()))?;
         let refused = |reason| ProviderError::Failed { reason };
-        let answer = self.begin_exec(id, argv, timeout.min(EXEC_TIMEOUT_MAX), write).map_err(refused)?;
+        let answer =
+            self.begin_exec(id, argv, timeout.min(EXEC_TIMEOUT_MAX), Some(write)).map_err(refused)?;
         let mut output = Vec::new();
         let mut pipe = fs::File::from(read);
         // A program that it leaves behind in the background may keep the pipe open; the answer does not wait for that.
@@ -158,7 +159,7 @@ impl Provider for Arc<Host> {
         });
         let mut text = Vec::new();
         fs::File::from(answer).read_to_end(&mut text).map_err(failed("read the command's answer"))?;
-        let status = ExecAnswer::parse(&text).into_status().map_err(refused)?;
+        let status = ExecReport::parse(&text).answer.into_status().map_err(refused)?;
         let deadline = Instant::now() + FOLLOW_POLL;
         while !reader.is_finished() && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(1));
@@ -174,13 +175,14 @@ fn is_same(known: &CreateRequest, asked: &CreateRequest) -> bool {
 }
 
 impl Host {
-    /// Starts a command in a running instance and returns the pipe on which its answer comes.
+    /// Starts a command in a running instance and returns the pipe on which its report comes. Without an output, what it prints
+    /// is part of that.
     pub(super) fn begin_exec(
         &self,
         id: InstanceId,
         argv: &[String],
         timeout: Duration,
-        output: OwnedFd,
+        output: Option<OwnedFd>,
     ) -> Result<OwnedFd, String> {
         let (mut program, hostname) = {
             let registry = self.registry();
@@ -195,11 +197,13 @@ impl Host {
         let mut join = group.join_files();
         join.push(group.unified.join("cgroup.procs"));
         let timeout_ms = timeout.as_millis() as u64;
-        let request = ExecRequest { program, hostname, join, timeout_ms };
+        let request = ExecRequest { program, hostname, join, timeout_ms, captures: output.is_none() };
         let said = |error: io::Error| error.to_string();
         let request = memory_file(&serde_json::to_vec(&request).map_err(|e| e.to_string())?).map_err(said)?;
         let init = open_init(&InitIdentity::read(&self.folders.instance(id)).map_err(said)?).map_err(said)?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).map_err(|error| said(error.into()))?;
+        // What is captured goes nowhere else; the zygote counts its descriptors.
+        let output = output.as_ref().unwrap_or(&write);
         let fds = [request.as_fd(), write.as_fd(), output.as_fd(), init.as_fd()];
         self.zygote.send(Request::Exec, &fds).map_err(said)?;
         Ok(read)

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::instance::{
-    ExitStatus, HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+    ExitStatus, ExpectedRun, HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy,
+    VolumeMount,
 };
 use kiln_model::{ByteSize, MilliCpu, Millis};
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,8 @@ struct HealthWire {
     startup_ms: u64,
     healthy_after: u32,
     unhealthy_after: u32,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    closed_ports: BTreeSet<u16>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,7 +101,20 @@ enum ProbeWire {
     },
     Command {
         argv: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<ExpectedWire>,
     },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ExpectedWire {
+    exit: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stdout: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    contains: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    matches: Vec<String>,
 }
 
 /// How a program ended.
@@ -213,13 +229,17 @@ impl From<&HealthCheck> for HealthWire {
                     ProbeWire::Http { port: *port, path: path.clone(), status: *status }
                 }
                 Probe::Tcp { port } => ProbeWire::Tcp { port: *port },
-                Probe::Command { argv } => ProbeWire::Command { argv: argv.clone() },
+                Probe::Command { argv, expected } => ProbeWire::Command {
+                    argv: argv.clone(),
+                    expected: expected.clone().map(ExpectedWire::from),
+                },
             },
             interval_ms: check.interval.0,
             timeout_ms: check.timeout.0,
             startup_ms: check.startup.0,
             healthy_after: check.healthy_after,
             unhealthy_after: check.unhealthy_after,
+            closed_ports: check.closed_ports.clone(),
         }
     }
 }
@@ -230,13 +250,28 @@ impl From<HealthWire> for HealthCheck {
             probe: match wire.probe {
                 ProbeWire::Http { port, path, status } => Probe::Http { port, path, status },
                 ProbeWire::Tcp { port } => Probe::Tcp { port },
-                ProbeWire::Command { argv } => Probe::Command { argv },
+                ProbeWire::Command { argv, expected } => {
+                    Probe::Command { argv, expected: expected.map(ExpectedRun::from) }
+                }
             },
             interval: Millis(wire.interval_ms),
             timeout: Millis(wire.timeout_ms),
             startup: Millis(wire.startup_ms),
             healthy_after: wire.healthy_after,
             unhealthy_after: wire.unhealthy_after,
+            closed_ports: wire.closed_ports,
         }
+    }
+}
+
+impl From<ExpectedRun> for ExpectedWire {
+    fn from(ExpectedRun { exit, stdout, contains, matches }: ExpectedRun) -> Self {
+        Self { exit, stdout, contains, matches }
+    }
+}
+
+impl From<ExpectedWire> for ExpectedRun {
+    fn from(ExpectedWire { exit, stdout, contains, matches }: ExpectedWire) -> Self {
+        Self { exit, stdout, contains, matches }
     }
 }

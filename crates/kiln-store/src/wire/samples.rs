@@ -7,7 +7,7 @@ use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
 use kiln_model::instance::{
-    ExitStatus, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+    ExitStatus, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
@@ -51,6 +51,7 @@ pub(crate) fn spec() -> InstanceSpec {
             startup: Millis(60_000),
             healthy_after: 1,
             unhealthy_after: 3,
+            closed_ports: BTreeSet::new(),
         }),
         limits: Limits { memory: Some(ByteSize::from_mib(128)), cpu: Some(MilliCpu(500)), pids: 512 },
         security: Security {
@@ -104,7 +105,7 @@ fn service_of(name: &str, kind: ServiceKind, strategy: Strategy, probe: Option<P
 }
 
 pub(crate) fn revision() -> Revision {
-    let probe = Probe::Command { argv: vec!["true".into()] };
+    let probe = Probe::Command { argv: vec!["true".into()], expected: None };
     let services = [
         service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 })),
         service_of("queue", ServiceKind::Worker, Strategy::StopThenStart, Some(probe)),
@@ -237,6 +238,14 @@ fn traffic_events() -> Vec<Event> {
 }
 
 fn check_events() -> Vec<Event> {
+    let expected = ExpectedRun {
+        exit: 3,
+        stdout: Some("2.1\n".into()),
+        contains: vec!["ready".into()],
+        matches: vec!["^2\\.".into()],
+    };
+    let probe = Probe::Command { argv: vec!["/app".into(), "--version".into()], expected: Some(expected) };
+    let asks = HealthCheck { probe, closed_ports: BTreeSet::from([22]), ..spec().health.unwrap() };
     [
         CheckEvent::Requested {
             image: digest(1),
@@ -258,6 +267,13 @@ fn check_events() -> Vec<Event> {
             test: "hardened".into(),
             question: digest(8),
             failure: Some("its user is root".into()),
+        },
+        CheckEvent::Requested {
+            image: digest(1),
+            test: "version".into(),
+            spec: Arc::new(InstanceSpec { health: Some(asks), ..bare_spec() }),
+            spec_digest: digest(7),
+            deadline: Timestamp(11),
         },
     ]
     .map(|event| Event::Check(CheckId(17), event))

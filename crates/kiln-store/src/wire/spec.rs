@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::instance::{
-    HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+    ExpectedRun, HealthCheck, InstanceSpec, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
 use kiln_model::{ByteSize, Digest, MilliCpu, Millis, PortName, SecretName, ServiceName, VolumeName};
 use serde::{Deserialize, Serialize};
@@ -52,14 +52,36 @@ pub(super) struct HealthWire {
     startup_ms: u64,
     healthy_after: u32,
     unhealthy_after: u32,
+    // Left out where there is none, so that the digests of older specs stay what they are.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    closed_ports: BTreeSet<u16>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum ProbeWire {
-    Http { port: u16, path: String, status: Option<u16> },
-    Tcp { port: u16 },
-    Command { argv: Vec<String> },
+    Http {
+        port: u16,
+        path: String,
+        status: Option<u16>,
+    },
+    Tcp {
+        port: u16,
+    },
+    Command {
+        argv: Vec<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<ExpectedWire>,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExpectedWire {
+    exit: u8,
+    stdout: Option<String>,
+    contains: Vec<String>,
+    matches: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -157,7 +179,9 @@ impl From<&HealthCheck> for HealthWire {
                 ProbeWire::Http { port: *port, path: path.clone(), status: *status }
             }
             Probe::Tcp { port } => ProbeWire::Tcp { port: *port },
-            Probe::Command { argv } => ProbeWire::Command { argv: argv.clone() },
+            Probe::Command { argv, expected } => {
+                ProbeWire::Command { argv: argv.clone(), expected: expected.clone().map(ExpectedWire::from) }
+            }
         };
         Self {
             probe,
@@ -166,6 +190,7 @@ impl From<&HealthCheck> for HealthWire {
             startup_ms: health.startup.0,
             healthy_after: health.healthy_after,
             unhealthy_after: health.unhealthy_after,
+            closed_ports: health.closed_ports.clone(),
         }
     }
 }
@@ -175,7 +200,9 @@ impl From<HealthWire> for HealthCheck {
         let probe = match wire.probe {
             ProbeWire::Http { port, path, status } => Probe::Http { port, path, status },
             ProbeWire::Tcp { port } => Probe::Tcp { port },
-            ProbeWire::Command { argv } => Probe::Command { argv },
+            ProbeWire::Command { argv, expected } => {
+                Probe::Command { argv, expected: expected.map(ExpectedRun::from) }
+            }
         };
         Self {
             probe,
@@ -184,6 +211,19 @@ impl From<HealthWire> for HealthCheck {
             startup: Millis(wire.startup_ms),
             healthy_after: wire.healthy_after,
             unhealthy_after: wire.unhealthy_after,
+            closed_ports: wire.closed_ports,
         }
+    }
+}
+
+impl From<ExpectedRun> for ExpectedWire {
+    fn from(ExpectedRun { exit, stdout, contains, matches }: ExpectedRun) -> Self {
+        Self { exit, stdout, contains, matches }
+    }
+}
+
+impl From<ExpectedWire> for ExpectedRun {
+    fn from(ExpectedWire { exit, stdout, contains, matches }: ExpectedWire) -> Self {
+        Self { exit, stdout, contains, matches }
     }
 }

@@ -1,11 +1,13 @@
 //! What runs, on the wire: a revision's services, specs and routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use kiln_model::instance::{self, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount};
+use kiln_model::instance::{
+    self, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
+};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{self, PortRef, RolloutBounds, ServiceKind};
@@ -155,6 +157,9 @@ pub struct Health {
     pub healthy_after: u32,
     /// Failures in a row.
     pub unhealthy_after: u32,
+    /// Ports that must be closed.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub closed_ports: BTreeSet<u16>,
 }
 
 /// What a probe asks.
@@ -180,7 +185,26 @@ pub enum ProbeWire {
     Command {
         /// The program and its arguments.
         argv: Vec<String>,
+        /// What it must come to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expected: Option<ExpectedWire>,
     },
+}
+
+/// What a command must come to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExpectedWire {
+    /// The code that it exits with.
+    pub exit: u8,
+    /// What it prints.
+    #[serde(default)]
+    pub stdout: Option<String>,
+    /// Texts that occur in what it prints.
+    #[serde(default)]
+    pub contains: Vec<String>,
+    /// Regular expressions that match in what it prints.
+    #[serde(default)]
+    pub matches: Vec<String>,
 }
 
 impl From<&RevisionSpec> for Sealed {
@@ -356,18 +380,22 @@ impl TryFrom<&Spec> for instance::InstanceSpec {
 
 impl From<&HealthCheck> for Health {
     fn from(health: &HealthCheck) -> Self {
-        let HealthCheck { probe, interval, timeout, startup, healthy_after, unhealthy_after } = health;
+        let HealthCheck { probe, interval, timeout, startup, healthy_after, unhealthy_after, closed_ports } =
+            health;
         Self {
             probe: match probe.clone() {
                 Probe::Http { port, path, status } => ProbeWire::Http { port, path, status },
                 Probe::Tcp { port } => ProbeWire::Tcp { port },
-                Probe::Command { argv } => ProbeWire::Command { argv },
+                Probe::Command { argv, expected } => {
+                    ProbeWire::Command { argv, expected: expected.map(ExpectedWire::from) }
+                }
             },
             interval_ms: interval.0,
             timeout_ms: timeout.0,
             startup_ms: startup.0,
             healthy_after: *healthy_after,
             unhealthy_after: *unhealthy_after,
+            closed_ports: closed_ports.clone(),
         }
     }
 }
@@ -378,14 +406,29 @@ impl From<&Health> for HealthCheck {
             probe: match wire.probe.clone() {
                 ProbeWire::Http { port, path, status } => Probe::Http { port, path, status },
                 ProbeWire::Tcp { port } => Probe::Tcp { port },
-                ProbeWire::Command { argv } => Probe::Command { argv },
+                ProbeWire::Command { argv, expected } => {
+                    Probe::Command { argv, expected: expected.map(ExpectedRun::from) }
+                }
             },
             interval: Millis(wire.interval_ms),
             timeout: Millis(wire.timeout_ms),
             startup: Millis(wire.startup_ms),
             healthy_after: wire.healthy_after,
             unhealthy_after: wire.unhealthy_after,
+            closed_ports: wire.closed_ports.clone(),
         }
+    }
+}
+
+impl From<ExpectedRun> for ExpectedWire {
+    fn from(ExpectedRun { exit, stdout, contains, matches }: ExpectedRun) -> Self {
+        Self { exit, stdout, contains, matches }
+    }
+}
+
+impl From<ExpectedWire> for ExpectedRun {
+    fn from(ExpectedWire { exit, stdout, contains, matches }: ExpectedWire) -> Self {
+        Self { exit, stdout, contains, matches }
     }
 }
 
@@ -431,6 +474,7 @@ pub(crate) fn sample() -> RevisionSpec {
             startup: Millis(30_000),
             healthy_after: 1,
             unhealthy_after: 3,
+            closed_ports: [22].into(),
         }),
         limits: Limits { memory: Some(ByteSize::from_mib(64)), cpu: Some(MilliCpu(500)), pids: 64 },
         security: Security {

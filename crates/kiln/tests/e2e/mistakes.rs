@@ -191,6 +191,47 @@ fn an_image_that_does_not_hold_what_its_tests_ask_is_not_released_and_one_that_d
 }
 
 #[test]
+fn an_image_whose_command_prints_something_else_is_not_released() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).unwrap();
+    let write = |stdout: &str, within: &str| {
+        let test = format!(
+            r#"command = ["/tiny"]
+
+  test "prints" {{
+    exec {{
+      command = ["/tiny", "version 2.1", "3"]
+      exit    = 3
+      stdout  = "{stdout}"
+      matches = ["^version \\d"]
+      within  = "{within}"
+    }}
+  }}
+
+  test "closed" {{
+    closed_ports = [22]
+
+    tcp {{
+      port = 8080
+    }}
+  }}"#
+        );
+        machine.write("stack.hcl", stack.replacen("command = [\"/tiny\"]", &test, 1));
+    };
+    write("version 2.2", "2s");
+    let up = machine.kiln(&["up"]).fails_with("test tiny.prints failed");
+    assert!(up.err.contains("tiny.prints: the instance was not healthy in time: the command"), "{}", up.err);
+    assert!(up.err.contains("test tiny.closed passed"), "{}", up.err);
+    assert!(machine.get("/page").is_err(), "nothing was released");
+
+    write("version 2.1", "30s");
+    let up = machine.kiln(&["up"]).ok();
+    assert!(up.err.contains("test tiny.prints passed"), "{}", up.err);
+    machine.wait_page("v1");
+}
+
+#[test]
 fn an_image_with_a_known_vulnerability_is_not_released_unless_it_is_ignored_and_for_so_long() {
     let machine = Machine::new();
     machine.write_tiny("v1", 1, "");

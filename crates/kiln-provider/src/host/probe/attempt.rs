@@ -4,14 +4,18 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use kiln_model::instance::Probe;
+use kiln_model::instance::{ExpectedRun, Probe};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with, sockopt::socket_error};
 
-use super::super::exec::ExecAnswer;
+use super::super::exec::{ExecReport, PRINTED_BYTES_MAX};
+use super::expected;
 
 /// A status line is some twenty bytes; who sends more without a line end does not speak HTTP.
 const ANSWER_BYTES_MAX: usize = 4096;
+
+/// A command's report: two outputs as JSON, in which a byte becomes six at most.
+const REPORT_BYTES_MAX: usize = 2 * 6 * PRINTED_BYTES_MAX + 4096;
 
 /// What an attempt came to: what was seen, for people.
 pub(crate) type Outcome = Result<String, String>;
@@ -29,8 +33,18 @@ enum Stage {
     Connecting(Option<(Vec<u8>, Option<u16>)>),
     /// The beginning of an HTTP answer, and the status that counts.
     Reading(Vec<u8>, Option<u16>),
-    /// The beginning of a command's answer.
-    Waiting(Vec<u8>),
+    /// The beginning of a command's report, and what it must come to.
+    Waiting(Vec<u8>, Option<ExpectedRun>),
+    /// A connect that must be refused.
+    Refusing(u16),
+}
+
+/// How an attempt begins.
+#[derive(Debug)]
+pub(crate) enum Begun {
+    Goes(Attempt),
+    /// It is over at once.
+    Ended(Outcome),
 }
 
 /// What an attempt waits for.
@@ -55,18 +69,23 @@ impl Attempt {
             Probe::Tcp { port } => (*port, None),
             Probe::Command { .. } => return Err("a command is not probed over the network".into()),
         };
-        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let fd = socket_with(family, SocketType::STREAM, flags, None).map_err(said)?;
-        match connect(&fd, &SocketAddr::new(address, port)) {
-            Ok(()) | Err(Errno::INPROGRESS) => Ok(Self { fd, stage: Stage::Connecting(request) }),
-            Err(error) => Err(said(error)),
+        match begin_connect(address, port)? {
+            (fd, Ok(())) => Ok(Self { fd, stage: Stage::Connecting(request) }),
+            (_, Err(error)) => Err(said(error)),
         }
     }
 
-    /// Waits for the answer of a command on a pipe that does not block.
-    pub(crate) const fn of_command(answer: OwnedFd) -> Self {
-        Self { fd: answer, stage: Stage::Waiting(Vec::new()) }
+    /// Begins a connect that must be refused.
+    pub(crate) fn of_closed_port(port: u16, address: IpAddr) -> Result<Begun, String> {
+        Ok(match begin_connect(address, port)? {
+            (fd, Ok(())) => Begun::Goes(Self { fd, stage: Stage::Refusing(port) }),
+            (_, Err(error)) => Begun::Ended(judge_refusal(port, Err(error))),
+        })
+    }
+
+    /// Waits for the report of a command on a pipe that does not block.
+    pub(crate) const fn of_command(report: OwnedFd, expected: Option<ExpectedRun>) -> Self {
+        Self { fd: report, stage: Stage::Waiting(Vec::new(), expected) }
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
@@ -75,8 +94,8 @@ impl Attempt {
 
     pub(crate) const fn waits(&self) -> Waits {
         match self.stage {
-            Stage::Connecting(_) => Waits::Writable,
-            Stage::Reading(..) | Stage::Waiting(_) => Waits::Readable,
+            Stage::Connecting(_) | Stage::Refusing(_) => Waits::Writable,
+            Stage::Reading(..) | Stage::Waiting(..) => Waits::Readable,
         }
     }
 
@@ -101,13 +120,17 @@ impl Attempt {
                     Err(error) => Some(Err(said(error))),
                 }
             }
-            Stage::Reading(answer, status) => match read_more(&self.fd, answer) {
+            Stage::Refusing(port) => {
+                let connected = socket_error(&self.fd).and_then(|result| result);
+                Some(judge_refusal(*port, connected))
+            }
+            Stage::Reading(answer, status) => match read_more(&self.fd, answer, ANSWER_BYTES_MAX) {
                 Ok(ended) => judge_http(answer, *status, ended),
                 Err(error) => Some(Err(said(error))),
             },
-            Stage::Waiting(answer) => match read_more(&self.fd, answer) {
+            Stage::Waiting(report, expected) => match read_more(&self.fd, report, REPORT_BYTES_MAX) {
                 Ok(false) => None,
-                Ok(true) => Some(judge_command(answer)),
+                Ok(true) => Some(expected::judge(ExecReport::parse(report), expected.as_ref())),
                 Err(error) => Some(Err(said(error))),
             },
         }
@@ -118,10 +141,30 @@ fn said(error: Errno) -> String {
     io::Error::from(error).to_string()
 }
 
-/// Reads what is there; whether that was all that will ever come.
-fn read_more(fd: &OwnedFd, into: &mut Vec<u8>) -> Result<bool, Errno> {
+/// Returns a socket that connects, or whose connect failed.
+fn begin_connect(address: IpAddr, port: u16) -> Result<(OwnedFd, Result<(), Errno>), String> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let fd = socket_with(family, SocketType::STREAM, flags, None).map_err(said)?;
+    Ok(match connect(&fd, &SocketAddr::new(address, port)) {
+        Ok(()) | Err(Errno::INPROGRESS) => (fd, Ok(())),
+        Err(error) => (fd, Err(error)),
+    })
+}
+
+/// Only a refusal proves that nobody listens: who listens and is too busy to answer looks like who drops what comes.
+fn judge_refusal(port: u16, connected: Result<(), Errno>) -> Outcome {
+    match connected {
+        Err(Errno::CONNREFUSED) => Ok(format!("port {port} is closed")),
+        Err(error) => Err(format!("whether port {port} is closed can't be seen: {}", said(error))),
+        Ok(()) => Err(format!("port {port} takes connections and must be closed")),
+    }
+}
+
+/// Reads what is there, up to a bound; whether that was all that counts.
+fn read_more(fd: &OwnedFd, into: &mut Vec<u8>, bytes_max: usize) -> Result<bool, Errno> {
     let mut buffer = [0; 1024];
-    while into.len() < ANSWER_BYTES_MAX {
+    while into.len() < bytes_max {
         match rustix::io::read(fd, &mut buffer) {
             Ok(0) => return Ok(true),
             Ok(count) => into.extend_from_slice(&buffer[..count]),
@@ -146,14 +189,6 @@ fn judge_http(answer: &[u8], wanted: Option<u16>, ended: bool) -> Option<Outcome
     let is_good = wanted.map_or((200..400).contains(&status), |wanted| wanted == status);
     let seen = format!("answers {status}");
     Some(if is_good { Ok(seen) } else { Err(seen) })
-}
-
-fn judge_command(answer: &[u8]) -> Outcome {
-    match ExecAnswer::parse(answer).into_status() {
-        Ok(status) if status.is_success() => Ok("the command succeeds".into()),
-        Ok(status) => Err(format!("the command {status}")),
-        Err(reason) => Err(reason),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! One thread that probes the health of all instances.
 
 mod attempt;
+mod expected;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,19 +16,26 @@ use kiln_model::InstanceId;
 use kiln_model::instance::{HealthCheck, Probe};
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 
-use self::attempt::{Attempt, Outcome, Waits};
+use self::attempt::{Attempt, Begun, Outcome, Waits};
 use self::verdict::Judge;
 
 /// How many answers are taken at once; the rest follow at once.
 const EVENTS_MAX: usize = 64;
 const WAKE: u64 = u64::MAX;
 /// A verdict's detail ends up in the log and on a screen.
-const DETAIL_CHARS_MAX: usize = 200;
+const DETAIL_CHARS_MAX: usize = 400;
 
 /// What the prober needs from the host.
 pub(crate) trait ProbeHost {
-    /// Starts a command in an instance and returns the pipe on which its answer comes, which must not block.
-    fn start_command(&self, id: InstanceId, argv: &[String], timeout: Duration) -> Result<OwnedFd, String>;
+    /// Starts a command in an instance and returns the pipe on which its report comes, which must not block. `captures`: with
+    /// what it prints.
+    fn start_command(
+        &self,
+        id: InstanceId,
+        argv: &[String],
+        timeout: Duration,
+        captures: bool,
+    ) -> Result<OwnedFd, String>;
     /// An instance turned healthy or unhealthy.
     fn turned(&self, id: InstanceId, healthy: bool, detail: String);
 }
@@ -60,6 +68,17 @@ struct Probing {
     /// When the next probe begins, or the one in flight has taken too long.
     wake_at: Instant,
     attempt: Option<(u64, Attempt)>,
+    /// What is asked next.
+    asks: Asks,
+}
+
+/// One question of a probe.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    /// The probe's own.
+    Probe,
+    /// Whether this port is closed.
+    Closed(u16),
 }
 
 impl Prober {
@@ -149,7 +168,8 @@ impl Round<'_> {
                 self.forget(id);
                 let (judge, wake_at) = (Judge::new(&check, started), Instant::now());
                 self.due.insert((wake_at, id));
-                self.all.insert(id, Probing { address, check, judge, wake_at, attempt: None });
+                self.all
+                    .insert(id, Probing { address, check, judge, wake_at, attempt: None, asks: Asks::Probe });
             }
             Change::Remove(id) => self.forget(id),
         }
@@ -185,12 +205,17 @@ impl Round<'_> {
     fn begin(&mut self, id: InstanceId) {
         let Some(probing) = self.all.get_mut(&id) else { return };
         let timeout = probing.check.timeout.as_duration();
-        let attempt = match &probing.check.probe {
-            Probe::Command { argv } => self.host.start_command(id, argv, timeout).map(Attempt::of_command),
-            probe => Attempt::over_network(probe, probing.address),
+        let attempt = match (probing.asks, &probing.check.probe) {
+            (Asks::Closed(port), _) => Attempt::of_closed_port(port, probing.address),
+            (Asks::Probe, Probe::Command { argv, expected }) => {
+                let report = self.host.start_command(id, argv, timeout, expected.is_some());
+                report.map(|report| Begun::Goes(Attempt::of_command(report, expected.clone())))
+            }
+            (Asks::Probe, probe) => Attempt::over_network(probe, probing.address).map(Begun::Goes),
         };
         match attempt {
-            Ok(attempt) => {
+            Ok(Begun::Ended(outcome)) => self.conclude(id, outcome),
+            Ok(Begun::Goes(attempt)) => {
                 let token = self.next;
                 self.next += 1;
                 let added = epoll::add(
@@ -237,6 +262,17 @@ impl Round<'_> {
     fn conclude(&mut self, id: InstanceId, outcome: Outcome) {
         let Some(probing) = self.all.get_mut(&id) else { return };
         let now = Instant::now();
+        let closed = &probing.check.closed_ports;
+        let next = match probing.asks {
+            Asks::Probe => closed.first(),
+            Asks::Closed(port) => closed.range(port.saturating_add(1)..).next(),
+        };
+        if let (Some(port), true) = (next, outcome.is_ok()) {
+            (probing.asks, probing.wake_at) = (Asks::Closed(*port), now);
+            self.due.insert((now, id));
+            return;
+        }
+        probing.asks = Asks::Probe;
         let (turned, delay) = probing.judge.take(outcome.is_ok(), now);
         probing.wake_at = now + delay;
         self.due.insert((probing.wake_at, id));

@@ -81,6 +81,7 @@ mod tests {
             startup: Millis(5000),
             healthy_after: 2,
             unhealthy_after: 3,
+            closed_ports: [].into(),
         };
         Judge::new(&check, started)
     }

@@ -28,6 +28,9 @@ use crate::runtime::StateDir;
 const ASK_EVERY: Duration = Duration::from_millis(20);
 /// How much longer than the test itself its verdict may take: the instance is created and the log is synced.
 const VERDICT_SLACK: Duration = Duration::from_secs(60);
+/// How much later than the test itself its check is given up: the instance, whose start the test counts from, is created before,
+/// and the last probe tells what is wrong. Less than [`VERDICT_SLACK`].
+const CREATE_SLACK: Millis = Millis::from_secs(30);
 /// A test probes often: it is over with the first answer.
 const PROBE_EVERY: Millis = Millis(200);
 /// One probe of a test; a server that hangs is asked again.
@@ -140,7 +143,7 @@ fn start(
         test: test.name.clone(),
         spec: spec.as_ref().into(),
         spec_digest: digest.to_string(),
-        within_ms: test.within.0,
+        within_ms: test.within.0.saturating_add(CREATE_SLACK.0),
     };
     client.check(env, &check)?;
     Ok(Some(Pending {
@@ -207,10 +210,15 @@ fn spec(title: &str, image: &Image, test: &ImageTest, probe: &Probe) -> Result<A
         health: Some(HealthCheck {
             probe: probe.clone(),
             interval: PROBE_EVERY,
-            timeout: PROBE_WITHIN.min(test.within),
+            timeout: match probe {
+                // It is the user's, and may take as long as the test.
+                Probe::Command { .. } => test.within,
+                Probe::Http { .. } | Probe::Tcp { .. } => PROBE_WITHIN.min(test.within),
+            },
             startup: test.within,
             healthy_after: 1,
             unhealthy_after: 1,
+            closed_ports: test.closed_ports.clone(),
         }),
         limits: Limits { memory: test.memory, ..Limits::default() },
         stop: StopPolicy { signal: or(&config.stop_signal, "SIGTERM"), grace: STOP_WITHIN },
