@@ -11,6 +11,7 @@ pub mod credentials;
 mod download;
 mod exchange;
 mod reference;
+mod referrers;
 mod upload;
 
 use std::path::PathBuf;

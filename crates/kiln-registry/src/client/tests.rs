@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::digest::Algorithm;
-use crate::manifest::{OCI_MANIFEST, Target};
+use crate::manifest::{OCI_INDEX, OCI_MANIFEST, Target};
 use crate::name::Reference;
 
 /// A request as it came: its first line, its headers, and its body as far as it came.
@@ -406,4 +406,42 @@ fn a_registry_that_lists_no_referrers_gets_a_list() {
     let lists = Fake::start(|_, _| answer("201 Created", &[("OCI-Subject", "sha256:x")], b""));
     lists.client().push_referrer(&manifest, &text).unwrap();
     assert_eq!(lists.lines().len(), 1);
+}
+
+#[test]
+fn referrers_are_listed_page_by_page_or_by_the_tag_that_stands_in_for_a_list() {
+    let entry = |text: &[u8]| {
+        let Target { digest, size } = target(text);
+        serde_json::json!({ "mediaType": OCI_MANIFEST, "digest": digest.to_string(), "size": size })
+    };
+    let list = |text: &[u8]| {
+        let list =
+            serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry(text)] });
+        list.to_string().into_bytes()
+    };
+    let subject = target(b"subject").digest;
+    let pages = [list(b"a"), list(b"b")];
+    let paged = Fake::start(move |number, seen| {
+        assert!(seen.line.contains("/referrers/sha256:"), "{}", seen.line);
+        let next = r#"</v2/a/b/referrers/sha256:x?last=a>; rel="next""#;
+        // A next page elsewhere would be told who asks.
+        let elsewhere = r#"<http://127.0.0.2:1/v2/x>; rel="next""#;
+        let link = [next, elsewhere][number];
+        answer("200 OK", &[("Content-Type", OCI_INDEX), ("Link", link)], &pages[number])
+    });
+    let digests = |fake: &Fake| -> Vec<ContentDigest> {
+        fake.client().referrers(&subject).unwrap().into_iter().map(|it| it.digest).collect()
+    };
+    assert_eq!(digests(&paged), [target(b"a").digest, target(b"b").digest]);
+    assert_eq!(paged.lines().len(), 2);
+
+    let tagged = list(b"c");
+    let older = Fake::start(move |_, seen| match seen.line.contains("manifests/sha256-") {
+        true => answer("200 OK", &[("Content-Type", OCI_INDEX)], &tagged),
+        // A page for people, of a registry that knows no such place.
+        false => answer("200 OK", &[("Content-Type", "text/html")], b"<html>"),
+    });
+    assert_eq!(digests(&older), [target(b"c").digest]);
+    let none = Fake::start(|_, _| answer("404 No", &[], b""));
+    assert_eq!(digests(&none), []);
 }

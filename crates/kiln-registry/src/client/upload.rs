@@ -7,6 +7,7 @@ use ureq::Body;
 use ureq::http::Response;
 
 use super::exchange::{Outgoing, Payload, header, resolve};
+use super::referrers::referrers_tag;
 use super::{ATTEMPTS_MAX, Client, ClientError, RETRY_PAUSE};
 use crate::digest::{Algorithm, ContentDigest};
 use crate::manifest::{Manifest, OCI_INDEX, Target};
@@ -175,9 +176,7 @@ impl Client {
 
     /// The specification's "Referrers Tag Schema".
     fn list_referrer(&self, subject: &ContentDigest, entry: Value) -> Result<(), ClientError> {
-        let hex = &subject.hex()[..subject.hex().len().min(64)];
-        let tag = format!("{}-{hex}", subject.algorithm().name());
-        let tag = Reference::Tag(tag.parse().expect("an algorithm and digits are a tag"));
+        let tag = referrers_tag(subject);
         let mut list = match self.manifest(&tag) {
             Ok((bytes, _)) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(ClientError::Missing { .. }) => {

@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::name::Reference;
 
 /// What such a manifest is, and how its tag ends.
-const ENDINGS: [(&str, &str); 2] = [
+pub(super) const ENDINGS: [(&str, &str); 2] = [
     ("application/vnd.dev.cosign.artifact.sig.v1+json", "sig"),
     ("application/vnd.dev.cosign.artifact.att.v1+json", "att"),
 ];
@@ -40,7 +40,7 @@ pub(super) fn tag(client: &Client, manifest: &Manifest, bytes: &[u8]) -> Result<
     Ok(client.push_manifest(&tag, &manifest.media_type, &bytes)?)
 }
 
-fn tag_of(subject: &ContentDigest, ending: &str) -> Reference {
+pub(super) fn tag_of(subject: &ContentDigest, ending: &str) -> Reference {
     let tag = format!("{}-{}.{ending}", subject.algorithm().name(), subject.hex());
     Reference::Tag(tag.parse().expect("an algorithm, digits and an ending are a tag"))
 }

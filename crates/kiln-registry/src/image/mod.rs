@@ -3,6 +3,7 @@
 //! An image that comes in keeps its bytes: manifest, config and layers are blobs of the store, so it goes out again under the
 //! same digest. Its layers are laid into one tree, as Kiln runs it.
 
+mod about;
 mod archive;
 mod config;
 mod cosign;
@@ -26,6 +27,7 @@ use crate::manifest::{Manifest, ManifestError, Target};
 use crate::name::Reference;
 use config::{ARCHITECTURE, Config};
 
+pub use about::{Brought, bring_said};
 pub use archive::ArchiveError;
 pub use config::ConfigError;
 pub use docker::{DockerArchive, DockerArchiveError};

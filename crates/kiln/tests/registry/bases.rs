@@ -8,7 +8,7 @@ use crate::server::Registry;
 use crate::transfer::{Place, at};
 
 /// A stack whose image `os` is only what is pushed.
-fn bake_os(place: &Place, text: &str) {
+pub(crate) fn bake_os(place: &Place, text: &str) {
     fs::create_dir_all(place.path("files")).unwrap();
     fs::write(place.path("files/hello"), text).unwrap();
     let stack = "stack \"os\" {}\n\nimage \"os\" {\n  from = \"scratch\"\n  command = [\"/hello\"]\n  user = \"7:7\"\n  env = { FROM_OS = \"1\" }\n\n  copy {\n    from = \"./files\"\n    to   = \"/\"\n  }\n}\n";

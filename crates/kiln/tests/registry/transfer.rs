@@ -111,7 +111,10 @@ fn an_image_goes_to_a_registry_and_comes_back_as_it_was() {
         assert_eq!(again["sent_blobs"], 0);
     }
     let back = two.kiln(&["image", "pull", &name]).ok();
-    assert_eq!(back, json!({ "digest": sha256(&manifest), "name": name, "size_bytes": 3_000_000 }));
+    let told = json!({
+        "digest": sha256(&manifest), "name": name, "size_bytes": 3_000_000, "referrers": 0, "left_out": [],
+    });
+    assert_eq!(back, told);
     let shown = two.kiln(&["image", "show", &name]).ok();
     assert_eq!(shown["command"], json!(["/data"]));
     assert_eq!(shown["unproven"], json!([format!("it was brought in from {name}")]));
@@ -465,4 +468,46 @@ fn signatures_are_pushed_to_where_cosign_looks_for_them_beside_those_of_others()
         let both = signatures();
         assert!(both.len() == 2 && both[0] == own[0] && both[1] != own[0], "{both:?}");
     }
+}
+
+#[test]
+fn what_is_said_about_an_image_is_pulled_with_it_and_so_is_what_cosign_left_under_a_tag() {
+    let (registry, one, two, three) = (Registry::start(), Place::new(), Place::new(), Place::new());
+    crate::bases::bake_os(&one, "text");
+    one.kiln(&["image", "keygen", "own"]).ok();
+    one.kiln(&["image", "sign", "os/os", "--key", "own.key"]).ok();
+    let name = at(&registry, "os/os:v1");
+    let pushed = one.kiln(&["image", "push", "os/os", &name]).ok();
+    let digest = pushed["digest"].as_str().unwrap().to_owned();
+
+    let pulled = two.kiln(&["image", "pull", &name]).ok();
+    assert_eq!(pulled["referrers"], pushed["referrers"], "{pulled}");
+    assert_eq!(pulled["left_out"], serde_json::json!([]));
+    for what in [&["sbom"][..], &["provenance"]] {
+        let of = |place: &Place, name: &str| place.kiln(&[&["image"], what, &[name]].concat()).ok();
+        assert_eq!(of(&two, &name), of(&one, "os/os"));
+    }
+    fs::copy(one.path("own.pub"), two.path("own.pub")).unwrap();
+    let verified = two.kiln(&["image", "verify", &name, "--key", "own.pub"]).ok();
+    assert_eq!(verified["statements"].as_array().unwrap().len(), 3, "{verified}");
+
+    // As older versions of `cosign` leave it: a tag, and nothing that says what it is about.
+    let tag = format!("/v2/os/os/manifests/{}.sig", digest.replace(':', "-"));
+    let answer = registry.get(&tag);
+    let mut plain: Value = serde_json::from_slice(&answer.body).unwrap();
+    let listed = registry.get(&format!("/v2/os/os/referrers/{digest}")).json();
+    for entry in listed["manifests"].as_array().unwrap() {
+        let path = format!("/v2/os/os/manifests/{}", entry["digest"].as_str().unwrap());
+        assert_eq!(registry.send("DELETE", &path, &[], b"").status, 202);
+    }
+    let fields = plain.as_object_mut().unwrap();
+    fields.remove("subject");
+    fields.remove("artifactType");
+    fields["config"]["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+    let kind = [("Content-Type", "application/vnd.oci.image.manifest.v1+json")];
+    assert_eq!(registry.send("PUT", &tag, &kind, plain.to_string().as_bytes()).status, 201);
+    let pulled = three.kiln(&["image", "pull", &name]).ok();
+    assert_eq!(pulled["referrers"], 1, "{pulled}");
+    fs::copy(one.path("own.pub"), three.path("own.pub")).unwrap();
+    three.kiln(&["image", "verify", &name, "--key", "own.pub"]).ok();
 }

@@ -6,7 +6,8 @@ use kiln_model::{ByteSize, Digest};
 use kiln_registry::client::credentials::docker_config;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
 use kiln_registry::image::{
-    DockerArchive, DockerArchiveError, ImageError, Layout, LayoutError, PushSummary, bring_in, push,
+    Brought, DockerArchive, DockerArchiveError, ImageError, Layout, LayoutError, PushSummary, bring_in,
+    bring_said, push,
 };
 use kiln_registry::name::{Reference, Tag};
 use kiln_store::Store;
@@ -146,11 +147,20 @@ pub(super) fn pull_image(
     let failed = |error: ImageError| failure(&format!("{from} can't be pulled"), &error);
     context.screen.note(&format!("pulling {from}"));
     let _lease = lease(store, &format!("pull {from}"))?;
+    let mut brought = Brought::default();
     let image = match from {
         Place::Registry(reference) => {
             let client = Client::new(reference, Purpose::Pull, &options.client());
             let client = client.map_err(|error| failed(error.into()))?;
-            bring_in(store, &client, &reference.reference, &from.to_string()).map_err(failed)?
+            let image = bring_in(store, &client, &reference.reference, &from.to_string()).map_err(failed)?;
+            brought = match bring_said(store, &client, &image.manifest) {
+                // The image is here all the same.
+                Err(ImageError::Client(error)) => {
+                    Brought { left_out: vec![format!("its referrers: {error}")], ..Brought::default() }
+                }
+                other => other.map_err(failed)?,
+            };
+            image
         }
         Place::Folder { path, tag } => {
             let layout = Layout::new(path);
@@ -163,12 +173,16 @@ pub(super) fn pull_image(
                 .map_err(failed)?
         }
     };
+    for left_out in &brought.left_out {
+        context.screen.note(&format!("what is said about the image is not all here: {left_out}"));
+    }
     // It stays as long as it has a name.
     let named = store.images.set_name(&from.to_string(), &image.manifest);
     named.map_err(|error| failed(error.into()))?;
     if context.screen.json() {
         let answer = json!({
             "digest": image.manifest.to_string(), "name": from.to_string(), "size_bytes": image.size_bytes,
+            "referrers": brought.manifests, "left_out": brought.left_out,
         });
         context.screen.answer(&answer);
     } else {
