@@ -2,6 +2,7 @@
 
 mod outside;
 mod parts;
+mod provision;
 mod stages;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use kiln_model::image::Image;
-use kiln_model::recipe::{BaseRecipe, CopyStep, RecipeStep, RunStep};
+use kiln_model::recipe::{BaseRecipe, CopyStep, DebianVariant, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
@@ -24,6 +25,7 @@ use crate::baker::Baker;
 use crate::base::BaseMaker;
 use crate::cancel::Cancel;
 use crate::copy::Pick;
+use crate::debian::unpack::{self, Unpacked};
 use crate::fetch::Fetcher;
 use crate::graph;
 use crate::layer;
@@ -243,8 +245,9 @@ impl<'a> Bake<'a> {
 
     fn image(&self, name: &ImageName, from: BTreeMap<Part, Made>) -> Result<Made, BakeError> {
         let recipe = &self.stack.images[name];
-        // An image is made from one thing; it is a stage that may be made from several.
-        let mut made = from.into_values().next().unwrap_or_else(|| Made::nothing(UNDATED));
+        // An image begins with one thing; its playbooks need their tools beside it.
+        let begins = parts::of_source(name, &recipe.from, &self.dockerfiles);
+        let mut made = begins.map_or_else(|| Made::nothing(UNDATED), |part| from[&part].clone());
         made.image = None;
         made.config = made.config.with(&recipe.config);
         for (index, step) in recipe.steps.iter().enumerate() {
@@ -254,7 +257,13 @@ impl<'a> Bake<'a> {
                 steps: recipe.steps.len(),
                 what: describe(step),
             };
-            self.step(&mut made, step, &place)?;
+            match step {
+                RecipeStep::Copy(copy) => self.copy_step(&mut made, copy, &place)?,
+                RecipeStep::Run(run) => self.run_step(&mut made, run, &place)?,
+                RecipeStep::Provision(play) => {
+                    self.provision(&mut made, play, &from[&Part::Base(play.tools.clone())], &place)?;
+                }
+            }
         }
         if self.names.contains(name) {
             made.image = Some(self.finish(name, &made)?);
@@ -262,26 +271,25 @@ impl<'a> Bake<'a> {
         Ok(made)
     }
 
-    /// Does one step, or finds its outcome.
-    fn step(&self, made: &mut Made, step: &RecipeStep, place: &Place) -> Result<(), BakeError> {
+    /// Copies files, or finds what came of it.
+    fn copy_step(&self, made: &mut Made, copy: &CopyStep, place: &Place) -> Result<(), BakeError> {
         let (from, began) = (made.clone(), self.begin(place));
-        match step {
-            RecipeStep::Copy(copy) => {
-                let pick = Pick::new(copy, self.files()).map_err(|error| place.failed(error.into()))?;
-                let text = copy_text(copy, &pick, from.time);
-                let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
-                self.perform(made, step, |tree| self.copy(copy, &pick, &from, tree))
-            }
-            RecipeStep::Run(run) => {
-                let text = run_text(run, &from);
-                let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
-                self.perform(made, step, |tree| self.run(run, &from, tree))?;
-                if run.network {
-                    made.unproven.push(format!("`{}` could reach the network", place.what));
-                }
-                Ok(())
-            }
+        let pick = Pick::new(copy, self.files()).map_err(|error| place.failed(error.into()))?;
+        let text = copy_text(copy, &pick, from.time);
+        let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
+        self.perform(made, step, |tree| self.copy(copy, &pick, &from, tree))
+    }
+
+    /// Runs a command, or finds what came of it.
+    fn run_step(&self, made: &mut Made, run: &RunStep, place: &Place) -> Result<(), BakeError> {
+        let (from, began) = (made.clone(), self.begin(place));
+        let text = run_text(run, &from);
+        let step = Step { place, began, line: &place.what, text, taken: Vec::new() };
+        self.perform(made, step, |tree| self.run(run, &from, tree))?;
+        if run.network {
+            made.unproven.push(format!("`{}` could reach the network", place.what));
         }
+        Ok(())
     }
 
     /// Tells that a step begins, and returns when.
@@ -452,7 +460,8 @@ impl<'a> Bake<'a> {
         };
         let BaseRecipe::Debian(recipe) = &self.stack.bases[name];
         let count = locked.packages.len();
-        let step = |step, what: String| Place { subject: format!("base {name}"), step, steps: 4, what };
+        let steps = if recipe.variant == DebianVariant::Tools { 3 } else { 4 };
+        let step = |step, what: String| Place { subject: format!("base {name}"), step, steps, what };
         let place = step(1, format!("fetch {count} packages"));
         let total = locked.packages.iter().map(|package| package.size).sum();
         let done = AtomicU64::new(0);
@@ -466,6 +475,10 @@ impl<'a> Bake<'a> {
         };
         let place = step(2, format!("unpack {count} packages"));
         let packages = self.timed(&place, || maker.unpack(locked, &files))?;
+        if recipe.variant == DebianVariant::Tools {
+            let place = step(3, "lay packages side by side".into());
+            return self.timed(&place, || self.make_tools(&packages, key));
+        }
         self.warn_of_missing_limits();
         let place = step(3, "configure packages".into());
         let tree = self.timed(&place, || maker.install(locked, &packages))?;
@@ -477,6 +490,19 @@ impl<'a> Bake<'a> {
                 Ok(())
             })
         })
+    }
+
+    /// Lays packages as they are. What is in no image has no layer.
+    fn make_tools(
+        &self,
+        packages: &[Unpacked],
+        key: StepKey,
+    ) -> Result<(StepRecord, Arc<OnceLock<Tree>>), StepError> {
+        let tree = unpack::lay(packages, &unpack::order(packages))?;
+        let stored = self.baker.store.trees.put(&tree)?;
+        let record = StepRecord { tree: stored, layer: None, after: None, taken: Vec::new() };
+        self.baker.steps.set_step(key, &record);
+        Ok((record, Arc::new(OnceLock::from(tree))))
     }
 
     fn timed<T>(&self, place: &Place, work: impl FnOnce() -> Result<T, StepError>) -> Result<T, BakeError> {
@@ -531,6 +557,8 @@ fn describe(step: &RecipeStep) -> String {
         RecipeStep::Copy(copy) => format!("copy {} {}", copy.from, copy.to),
         RecipeStep::Run(run) if run.network => format!("run with network: {}", run.argv.join(" ")),
         RecipeStep::Run(run) => format!("run {}", run.argv.join(" ")),
+        RecipeStep::Provision(play) if play.network => format!("provision with network: {}", play.playbook),
+        RecipeStep::Provision(play) => format!("provision {}", play.playbook),
     }
 }
 

@@ -20,6 +20,7 @@ use crate::layer::LayerError;
 use crate::lock::StaleLock;
 use crate::normalise::NormaliseError;
 use crate::outside::RegistriesError;
+use crate::provision::ProvisionError;
 use crate::sandbox::SandboxError;
 use crate::source::SourceError;
 use crate::stage::{ArchiveError, MountError};
@@ -166,6 +167,9 @@ pub enum StepError {
     /// Something stored can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A playbook did not come to its end.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
     /// An image of a registry did not come.
     #[error(transparent)]
     Registries(#[from] RegistriesError),
@@ -211,6 +215,7 @@ impl BakeError {
         match self {
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Work(WorkError::Sandbox(error)) => error.log(),
+                StepError::Provision(error) => error.log(),
                 _ => "",
             },
             _ => "",
@@ -238,6 +243,7 @@ impl StepError {
         }
         let hint = match self {
             Self::Registries(error) => return error.hint.clone(),
+            Self::Provision(error) => return error.hint(),
             Self::OtherImage { .. } => "run `kiln lock --upgrade`, and look at the difference".into(),
             Self::NoMirror(_) => "set `mirror` in the base".into(),
             Self::Fetch { source: FetchError::Missing { .. }, .. } => {
@@ -293,6 +299,7 @@ impl StepError {
                 | Self::Normalise(NormaliseError::Put(PutError::Full { .. }))
                 | Self::Copy(CopyError::Put(PutError::Full { .. }))
                 | Self::Archive(ArchiveError::Put(PutError::Full { .. }))
+                | Self::Provision(ProvisionError::Put(PutError::Full { .. }))
                 | Self::Work(WorkError::Capture(CaptureError::Put(PutError::Full { .. })))
                 | Self::Work(WorkError::Put(PutTreeError::Put(PutError::Full { .. })))
                 | Self::Work(WorkError::Clock(ClockError::Put(PutError::Full { .. })))

@@ -22,6 +22,9 @@ const VERSION: &str = "1";
 /// The version of a lock with images of registries.
 const VERSION_WITH_IMAGES: &str = "2";
 
+/// The version of a lock with tools, which are laid and not configured.
+const VERSION_WITH_TOOLS: &str = "3";
+
 /// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
 pub const LOCK_BYTES_MAX: u64 = 64 << 20;
 
@@ -149,8 +152,10 @@ impl LockedRecipe {
 impl LockedBase {
     /// Writes all that decides what a base becomes; neither its name nor what the recipe asked for does.
     pub(crate) fn describe(&self) -> String {
-        let LockedRecipe { suite, arch, .. } = &self.recipe;
-        let mut text = format!("debian {suite} {arch} {}\n", self.locked_at);
+        let LockedRecipe { suite, arch, variant, .. } = &self.recipe;
+        // The same packages are something else where nothing was configured.
+        let how = if *variant == DebianVariant::Tools { "tools of " } else { "" };
+        let mut text = format!("{how}debian {suite} {arch} {}\n", self.locked_at);
         for package in &self.packages {
             text.push_str(&format!("{} {} {}\n", package.name, package.version, package.digest));
         }
@@ -186,7 +191,9 @@ impl Lock {
         let mut lines = text.lines().enumerate();
         let fail = |line: usize, reason: &str| ParseLockError { line: line + 1, reason: reason.into() };
         match lines.next().map(|(_, line)| line.split_whitespace().collect::<Vec<_>>()) {
-            Some(words) if matches!(words[..], ["kiln.lock", VERSION | VERSION_WITH_IMAGES]) => {}
+            Some(words)
+                if matches!(words[..], ["kiln.lock", VERSION | VERSION_WITH_IMAGES | VERSION_WITH_TOOLS]) => {
+            }
             Some(words) if words.first() == Some(&"kiln.lock") => {
                 return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
             }
@@ -293,7 +300,7 @@ pub(crate) fn safe_path(path: &str) -> Option<&str> {
 }
 
 fn parse_variant(text: &str) -> Option<DebianVariant> {
-    [DebianVariant::Essential, DebianVariant::MinBase]
+    [DebianVariant::Essential, DebianVariant::MinBase, DebianVariant::Tools]
         .into_iter()
         .find(|variant| variant_name(*variant) == text)
 }
@@ -302,13 +309,19 @@ fn variant_name(variant: DebianVariant) -> &'static str {
     match variant {
         DebianVariant::Essential => "essential",
         DebianVariant::MinBase => "minbase",
+        DebianVariant::Tools => "tools",
     }
 }
 
 impl fmt::Display for Lock {
     /// Writes the text of a `kiln.lock`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let version = if self.images.is_empty() { VERSION } else { VERSION_WITH_IMAGES };
+        let has_tools = self.bases.values().any(|base| base.recipe.variant == DebianVariant::Tools);
+        let version = match (has_tools, self.images.is_empty()) {
+            (true, _) => VERSION_WITH_TOOLS,
+            (false, false) => VERSION_WITH_IMAGES,
+            (false, true) => VERSION,
+        };
         writeln!(f, "kiln.lock {version}")?;
         writeln!(f, "# Made by `kiln lock`: commit it, don't edit it.")?;
         if !self.images.is_empty() {
@@ -410,10 +423,21 @@ mod tests {
     }
 
     #[test]
+    fn tools_are_locked_like_a_base_and_make_a_newer_version() {
+        let mut lock = lock();
+        let same = lock.bases[&BaseName::new("slim").unwrap()].describe();
+        lock.bases.values_mut().for_each(|base| base.recipe.variant = DebianVariant::Tools);
+        let text = GOLDEN.replace("lock 1", "lock 3").replace("amd64 essential", "amd64 tools");
+        assert_eq!(lock.to_string(), text);
+        assert_eq!(Lock::parse(&text), Ok(lock.clone()));
+        assert_ne!(lock.bases[&BaseName::new("slim").unwrap()].describe(), same);
+    }
+
+    #[test]
     fn a_damaged_lock_names_the_line() {
         for (text, line) in [
             ("", 1),
-            ("kiln.lock 3\n", 1),
+            ("kiln.lock 4\n", 1),
             ("kiln.lock 1\nlocked-at 2026-11-21T10:00:00Z\n", 2),
             (&GOLDEN.replace("deb adduser", "deb"), 10),
             (&GOLDEN.replace("pool/main", "pool/../../etc"), 10),

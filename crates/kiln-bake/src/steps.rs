@@ -179,16 +179,18 @@ impl CachedSteps {
     /// image's.
     pub fn needed(&self, is_kept: impl Fn(&Digest) -> bool) -> BTreeSet<Digest> {
         let is_whole = |key: &StepKey| {
-            let mut next = Some(*key);
+            let (mut next, mut has_layers) = (Some(*key), false);
             // A key is a digest over its parent, so there is no way round in a circle.
             while let Some(key) = next {
                 let Some(record) = self.records.get(&key) else { return false };
+                has_layers |= record.layer.is_some();
                 if record.layer.is_some_and(|layer| !is_kept(&layer.digest)) {
                     return false;
                 }
                 next = record.after;
             }
-            true
+            // Tools have no layers: they are kept with what took from them.
+            has_layers
         };
         let whole: Vec<StepKey> = self.records.keys().filter(|key| is_whole(key)).copied().collect();
         let mut needed: BTreeSet<Digest> = whole.iter().map(|key| self.records[key].tree).collect();
@@ -291,10 +293,18 @@ mod tests {
         };
         let tools = step("tools", None, &[]);
         let (built, stale) = (step("build", Some(tools), &[]), step("stale", Some(tools), &[]));
-        step("copy", None, &[built]);
+        // The tools of a playbook have no layer.
+        let laid = |text: &str| {
+            let (key, tree) = (StepKey::new(None, text), digest(&format!("tree {text}")));
+            cache.set_step(key, &StepRecord { tree, layer: None, after: None, taken: Vec::new() });
+            key
+        };
+        let [ansible, _] = ["ansible", "old ansible"].map(laid);
+        step("copy", None, &[built, ansible]);
         step("copy of what is gone", None, &[stale]);
         let needed = CachedSteps::read(&store).needed(|kept| *kept == digest("layer copy"));
-        let expected = ["tree copy", "tree build", "layer build", "tree tools", "layer tools"];
+        let expected =
+            ["tree copy", "tree build", "layer build", "tree tools", "layer tools", "tree ansible"];
         assert_eq!(needed, expected.map(digest).into());
     }
 

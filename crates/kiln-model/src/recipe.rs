@@ -36,6 +36,9 @@ pub enum DebianVariant {
     Essential,
     /// `Essential` and apt: what mmdebstrap calls `minbase`.
     MinBase,
+    /// The listed packages and what they need, laid side by side and not configured: programs that run beside an image and are
+    /// in none.
+    Tools,
 }
 
 /// A recipe for an image.
@@ -51,6 +54,16 @@ pub struct ImageRecipe {
     pub tests: Vec<ImageTest>,
     /// Which known vulnerabilities it may not have when it is released; none if nobody looks.
     pub scan: Option<Scan>,
+}
+
+impl ImageRecipe {
+    /// Iterates over its playbooks, in order.
+    pub fn provisions(&self) -> impl Iterator<Item = &ProvisionStep> {
+        self.steps.iter().filter_map(|step| match step {
+            RecipeStep::Provision(provision) => Some(provision),
+            RecipeStep::Copy(_) | RecipeStep::Run(_) => None,
+        })
+    }
 }
 
 /// What an image starts from.
@@ -104,6 +117,8 @@ pub enum RecipeStep {
     Copy(CopyStep),
     /// A command in the sandbox.
     Run(RunStep),
+    /// A playbook in the sandbox.
+    Provision(ProvisionStep),
 }
 
 /// Files of the stack folder into the image.
@@ -134,6 +149,35 @@ pub struct RunStep {
     pub user: String,
     /// Whether it may reach the network: what it fetches makes the image unproven.
     pub network: bool,
+}
+
+/// A playbook of Ansible that is played on an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProvisionStep {
+    /// The playbook, relative to the stack folder. All that lies in its folder can be used by it.
+    pub playbook: String,
+    /// Variables that it is given.
+    pub vars: BTreeMap<String, String>,
+    /// The tags of what is played; empty means all.
+    pub tags: Vec<String>,
+    /// The groups of hosts that the image is in.
+    pub groups: Vec<String>,
+    /// Whether it may reach the network: what it fetches makes the image unproven.
+    pub network: bool,
+    /// The base that Ansible is in. Nothing of it is in the image.
+    pub tools: BaseName,
+}
+
+impl ProvisionStep {
+    /// Returns the folder of the playbook, relative to the stack folder, which is `.` itself.
+    pub fn folder(&self) -> &str {
+        self.playbook.rsplit_once('/').map_or(".", |(folder, _)| folder)
+    }
+
+    /// Returns the name of the playbook in its folder.
+    pub fn file(&self) -> &str {
+        self.playbook.rsplit_once('/').map_or(&self.playbook, |(_, file)| file)
+    }
 }
 
 /// Which known vulnerabilities keep an image from being released.

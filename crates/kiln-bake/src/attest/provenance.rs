@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_model::image::{Image, ImageConfig};
-use kiln_model::recipe::{CopyStep, DockerfileSource, ImageRecipe, ImageSource, RecipeStep, RunStep};
+use kiln_model::recipe::{
+    CopyStep, DockerfileSource, ImageRecipe, ImageSource, ProvisionStep, RecipeStep, RunStep,
+};
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::Store;
@@ -22,6 +24,7 @@ use crate::inventory::purl;
 use crate::lock::{Lock, LockedBase};
 use crate::normalise::NORMALISERS;
 use crate::oci::canonical;
+use crate::provision::folder_of;
 use crate::source::{Source, SourceFiles};
 use crate::stage::inputs;
 
@@ -58,7 +61,7 @@ pub(super) fn statement(
     // A Dockerfile may have a RUN: what would be normalised after one is listed.
     let has_runs = recipes.iter().any(|(_, recipe)| {
         matches!(recipe.from, ImageSource::Dockerfile(_))
-            || recipe.steps.iter().any(|step| matches!(step, RecipeStep::Run(_)))
+            || recipe.steps.iter().any(|step| !matches!(step, RecipeStep::Copy(_)))
     });
     let normalisers: Vec<&str> = NORMALISERS
         .iter()
@@ -101,7 +104,7 @@ pub(super) fn statement(
 
 type Recipes<'a> = Vec<(&'a ImageName, &'a ImageRecipe)>;
 
-/// Returns the recipes that led to an image, the first first, and the bases that they began with.
+/// Returns the recipes that led to an image, the first first, and the bases that they began with or had their tools from.
 fn chain<'a>(
     stack: &'a Stack,
     name: &'a ImageName,
@@ -117,6 +120,7 @@ fn chain<'a>(
             break;
         }
         recipes.push((name, recipe));
+        bases.extend(recipe.provisions().map(|step| step.tools.clone()));
         for source in recipe.from.parents() {
             match source {
                 ImageSource::Base(from) => drop(bases.insert(from.clone())),
@@ -137,10 +141,11 @@ fn of_files(store: &Store, source: &Source, recipes: &Recipes<'_>) -> Result<Vec
     let mut files = None;
     for (_, recipe) in recipes {
         let copies = recipe.steps.iter().filter_map(|step| match step {
-            RecipeStep::Copy(copy) => Some(copy),
+            RecipeStep::Copy(copy) => Some(copy.clone()),
+            RecipeStep::Provision(step) => Some(folder_of(step)),
             RecipeStep::Run(_) => None,
         });
-        let copies: Vec<&CopyStep> = copies.collect();
+        let copies: Vec<CopyStep> = copies.collect();
         if copies.is_empty() && !matches!(recipe.from, ImageSource::Dockerfile(_)) {
             continue;
         }
@@ -151,7 +156,7 @@ fn of_files(store: &Store, source: &Source, recipes: &Recipes<'_>) -> Result<Vec
         if let ImageSource::Dockerfile(source) = &recipe.from {
             dependencies.extend(of_dockerfile(source, files)?);
         }
-        for copy in copies {
+        for copy in &copies {
             dependencies.extend(of_copy(copy, &Pick::new(copy, files)?));
         }
     }
@@ -246,6 +251,16 @@ fn of_step(step: &RecipeStep) -> Value {
         }
         RecipeStep::Run(RunStep { argv, env, workdir, user, network }) => json!({
             "run": { "argv": argv, "env": env, "network": network, "user": user, "workdir": workdir }
+        }),
+        RecipeStep::Provision(ProvisionStep { playbook, vars, tags, groups, network, tools }) => json!({
+            "provision": {
+                "groups": groups,
+                "network": network,
+                "playbook": playbook,
+                "tags": tags,
+                "tools": format!("base {tools}"),
+                "vars": vars,
+            }
         }),
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn has_dockerfile(stack: &Stack, name: &ImageName) -> bool {
 pub(super) fn reads_files(stack: &Stack, name: &ImageName) -> bool {
     let Some(recipe) = stack.images.get(name) else { return false };
     matches!(recipe.from, ImageSource::Dockerfile(_))
-        || recipe.steps.iter().any(|step| matches!(step, RecipeStep::Copy(_)))
+        || recipe.steps.iter().any(|step| !matches!(step, RecipeStep::Run(_)))
 }
 
 /// Finds all that images are made from.
@@ -74,7 +74,9 @@ pub(super) fn parts(
             Part::Base(base) => return Err(BakeError::UnknownBase(base.clone())),
             Part::Registry(_) => BTreeSet::new(),
             Part::Image(name) => {
-                of_source(name, &recipe(stack, name)?.from, dockerfiles).into_iter().collect()
+                let recipe = recipe(stack, name)?;
+                let tools = recipe.provisions().map(|step| Part::Base(step.tools.clone()));
+                of_source(name, &recipe.from, dockerfiles).into_iter().chain(tools).collect()
             }
             Part::Stage(image, index) => {
                 let stage = &dockerfiles[image].plan.stages[*index];
@@ -88,7 +90,7 @@ pub(super) fn parts(
 }
 
 /// What an image is made from; none is nothing.
-fn of_source(
+pub(super) fn of_source(
     name: &ImageName,
     source: &ImageSource,
     dockerfiles: &BTreeMap<ImageName, Dockerfile>,

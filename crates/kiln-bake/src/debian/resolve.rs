@@ -77,7 +77,7 @@ pub(crate) fn resolve<'a>(
         let package = choice.root("apt")?;
         choice.take(package, None);
     }
-    for name in index.essential() {
+    for name in index.essential().iter().filter(|_| variant != DebianVariant::Tools) {
         choice.take(index.get(name).expect("the index lists only its own"), None);
     }
     while let Some(package) = choice.queue.pop_front() {
@@ -255,6 +255,15 @@ mod tests {
         let index = Index::new(texts);
         let found = resolve(&index, "x", DebianVariant::Essential, &[]).unwrap();
         assert_eq!((found[0].version, found[0].archive), ("1.22", 1));
+    }
+
+    #[test]
+    fn tools_have_what_they_need_and_nothing_that_every_system_has() {
+        let text = "Package: dpkg\nVersion: 1\nEssential: yes\n\nPackage: libc\nVersion: 2\n\n\
+                    Package: python\nVersion: 3\nDepends: libc\n";
+        let (index, roots) = (index(text), ["python".to_owned()]);
+        let found = resolve(&index, "x", DebianVariant::Tools, &roots).unwrap();
+        assert_eq!(found.iter().map(|package| package.name).collect::<Vec<_>>(), ["libc", "python"]);
     }
 
     #[test]

@@ -358,7 +358,8 @@ mod tests {
     #[test]
     fn a_step_has_a_host_name_a_pid_space_and_no_network_of_its_own() {
         let script = "test $(hostname) = kiln && test $$ -lt 10 && test $(umask) = 0022 && \
-            ! grep -qv -e lo: -e '|' /proc/net/dev && test -c /dev/null && test -z \"$HOME\"";
+            ! grep -qv -e lo: -e '|' /proc/net/dev && test -c /dev/null && test -z \"$HOME\" && \
+            test $(cat /proc/1/comm) = init";
         shell(script, |_| {}).0.unwrap();
     }
 

@@ -129,8 +129,12 @@ fn enter(jail: &Jail) -> io::Result<()> {
     if first != 0 {
         wait_and_exit(first);
     }
-    // SAFETY: a plain system call without pointers.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }.into(), c"die with the bake")?;
+    // SAFETY: plain system calls; the one pointer is that of a constant.
+    unsafe {
+        check(libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL).into(), c"die with the bake")?;
+        // Programs look at what runs as the first process, and it may not be named after what happens to bake.
+        check(libc::prctl(libc::PR_SET_NAME, c"init".as_ptr()).into(), c"name the first process")?;
+    }
     change_root(jail)?;
     furnish(jail)?;
     let command = fork()?;

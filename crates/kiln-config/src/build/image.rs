@@ -10,6 +10,7 @@ use kiln_model::recipe::{
 };
 use kiln_model::{BaseName, ImageName};
 
+use super::image_provision::{Asked, provision, tools};
 use super::image_scan::scan;
 use super::image_test::test;
 use super::instances;
@@ -94,14 +95,15 @@ fn debian(reader: Reader<'_>) -> Option<DebianBase> {
 }
 
 /// A name as Debian writes them (policy, section 5.6.7, and suites with `/` and `-`).
-fn word(text: &str, what: &str) -> Result<String, String> {
+pub(super) fn word(text: &str, what: &str) -> Result<String, String> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.' | b'/' | b'_');
     let bad =
         text.is_empty() || !text.bytes().all(good) || text.split('/').any(|p| p == ".." || p.is_empty());
     if bad { Err(format!("\"{text}\" is no name of a {what}")) } else { Ok(text.to_owned()) }
 }
 
-pub(super) fn images(context: &Context<'_>) -> Images {
+pub(super) fn images(context: &Context<'_>, bases: &mut BTreeMap<BaseName, BaseRecipe>) -> Images {
+    let mut asked = Vec::new();
     let mut images = Images { recipes: BTreeMap::new(), portless: Vec::new() };
     let mut places: BTreeMap<ImageName, Span> = BTreeMap::new();
     for image in instances(context, "image") {
@@ -111,13 +113,15 @@ pub(super) fn images(context: &Context<'_>) -> Images {
             context.graph.refuse_environment(context.resolver, &owner, for_each, &mut sink);
         }
         let name: Option<ImageName> = context.name(&image.name, image.declared.name_span);
-        let read = image.read(context, |r| recipe(r.sealed(), name.as_ref(), &mut images.portless)).0;
+        let read =
+            image.read(context, |r| recipe(r.sealed(), name.as_ref(), &mut images.portless, &mut asked)).0;
         if let Some((name, recipe)) = name.zip(read) {
             places.insert(name.clone(), image.declared.block.header());
             images.recipes.insert(name, recipe);
         }
     }
     refuse_cycles(context, &images.recipes, &places);
+    tools(context, bases, &mut images.recipes, asked);
     images
 }
 
@@ -171,6 +175,7 @@ fn recipe(
     reader: Reader<'_>,
     name: Option<&ImageName>,
     portless: &mut Vec<(ImageName, usize, Span)>,
+    asked: &mut Vec<Asked>,
 ) -> Option<ImageRecipe> {
     let from = source(reader);
     let config = ImageConfig {
@@ -194,6 +199,17 @@ fn recipe(
         match &*block.kind {
             "copy" => steps.extend(copy(inner).map(RecipeStep::Copy)),
             "run" => steps.extend(run(inner).map(RecipeStep::Run)),
+            "provision" => {
+                let Some((kind, span)) = block.labels.first() else { continue };
+                let Some((step, suite)) = provision(inner, kind, *span) else { continue };
+                asked.extend(name.map(|image| Asked {
+                    image: image.clone(),
+                    step: steps.len(),
+                    suite,
+                    at: block.header(),
+                }));
+                steps.push(RecipeStep::Provision(step));
+            }
             "test" => {
                 let Some((label, span)) = block.labels.first() else { continue };
                 let Some(probed) = test(inner, label, *span, &config.expose) else { continue };

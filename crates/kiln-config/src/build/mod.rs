@@ -1,6 +1,7 @@
 //! Blocks to the model.
 
 mod image;
+mod image_provision;
 mod image_scan;
 mod image_test;
 mod route;
@@ -44,8 +45,8 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
     for config in declared.of_kind("config") {
         let _: Option<kiln_model::ConfigName> = context.name(&config.name, config.name_span);
     }
-    let bases = image::bases(context);
-    let mut images = image::images(context);
+    let mut bases = image::bases(context);
+    let mut images = image::images(context, &mut bases);
     let volumes = volumes(context);
     let secrets = secrets(context);
     let services = service::services(context, &mut images);

@@ -26,7 +26,7 @@ pub(super) static BASE: BlockSchema = BlockSchema {
 pub(super) static IMAGE: BlockSchema = BlockSchema {
     name: "image",
     labels: &["name"],
-    summary: "An image, referred to as `image.NAME`. `copy` and `run` are done in the order in which they stand. Nothing that an environment decides may be used in it.",
+    summary: "An image, referred to as `image.NAME`. `copy`, `run` and `provision` are done in the order in which they stand. Nothing that an environment decides may be used in it.",
     attributes: &[
         attribute(
             "from",
@@ -94,6 +94,7 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
     blocks: &[
         NestedBlock { schema: &COPY, many: true },
         NestedBlock { schema: &RUN, many: true },
+        NestedBlock { schema: &PROVISION, many: true },
         NestedBlock { schema: &TEST, many: true },
         NestedBlock { schema: &SCAN, many: false },
     ],
@@ -151,6 +152,43 @@ static RUN: BlockSchema = BlockSchema {
     blocks: &[],
     any_attribute: None,
     example: "run {\n  command = [\"python3\", \"-m\", \"compileall\", \"/app\"]\n}",
+};
+
+static PROVISION: BlockSchema = BlockSchema {
+    name: "provision",
+    labels: &["kind"],
+    summary: "A playbook, played in a sandbox on the image as it is so far. The kind is `ansible`. Ansible itself is pinned by `kiln lock`, and is not in the image. See [bake.md](bake.md).",
+    attributes: &[
+        attribute(
+            "playbook",
+            "path",
+            "",
+            "A playbook below the stack folder. Its folder, with roles, files, templates and collections, is what it can use, without what `.kilnignore` lists.",
+        ),
+        attribute("vars", "map of strings", "{}", "Variables for it. They win over its own."),
+        attribute("tags", "list of strings", "[]", "Only what has one of these tags is played."),
+        attribute(
+            "groups",
+            "list of strings",
+            "[]",
+            "Groups of hosts that the image is in. `hosts` may name these, `all` or `localhost`.",
+        ),
+        attribute(
+            "network",
+            "bool",
+            "false",
+            "Whether it may use the network. What it fetches makes the image unproven.",
+        ),
+        attribute(
+            "suite",
+            "string",
+            "that of the base under the image",
+            "The Debian suite that Ansible is from.",
+        ),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "provision \"ansible\" {\n  playbook = \"./provision/site.yml\"\n  vars     = { workers = 4 }\n}",
 };
 
 static TEST: BlockSchema = BlockSchema {

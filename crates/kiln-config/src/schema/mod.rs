@@ -196,10 +196,11 @@ fn check_nested(block: &Block, schema: &BlockSchema, sink: &mut Sink) {
         };
         check_block(inner, nested.schema, sink);
         let same = |other: &&Block| {
+            // A kind is no name: an image may have two playbooks.
+            let named = nested.schema.labels.first().is_some_and(|label| *label != "kind");
             other.kind == inner.kind
                 && (!nested.many
-                    || !inner.labels.is_empty()
-                        && other.labels.iter().map(|l| &l.0).eq(inner.labels.iter().map(|l| &l.0)))
+                    || named && other.labels.iter().map(|l| &l.0).eq(inner.labels.iter().map(|l| &l.0)))
         };
         if let Some(first) = block.body.blocks[..i].iter().find(same) {
             let message = match nested.many {

@@ -290,7 +290,9 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         None if matches!(error, BakeError::NoDockerfile { .. }) => Kind::Config,
         // What the stack says does not fit its own files.
         Some(StepError::Copy(CopyError::Source(_) | CopyError::Put(_))) => Kind::External,
-        Some(StepError::Copy(_) | StepError::Account(_) | StepError::Archive(_)) => Kind::Config,
+        Some(
+            StepError::Copy(_) | StepError::Account(_) | StepError::Archive(_) | StepError::Provision(_),
+        ) => Kind::Config,
         _ => Kind::External,
     };
     let mut failure = Failure::new(kind, "the images can't be baked").caused_by(error);

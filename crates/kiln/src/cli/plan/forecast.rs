@@ -207,6 +207,9 @@ impl Inputs<'_> {
         for source in recipe.from.parents() {
             self.reasons_of(source, seen, why);
         }
+        for step in recipe.provisions() {
+            self.reasons_of(&ImageSource::Base(step.tools.clone()), seen, why);
+        }
         if let ImageSource::Dockerfile(_) = &recipe.from {
             let Declared { stack, folder, .. } = self.declared;
             // A mistake in it is told by the bake.
@@ -258,6 +261,7 @@ impl Inputs<'_> {
         let old = self.last.map_or(&empty, |last| &last.listing);
         let copies = recipe.steps.iter().filter_map(|step| match step {
             RecipeStep::Copy(copy) => Some(Selection::new(copy)),
+            RecipeStep::Provision(step) => Some(Selection::all_in(step.folder())),
             RecipeStep::Run(_) => None,
         });
         let new = &self.declared.listing;
@@ -344,13 +348,16 @@ impl Selection {
     /// The files that a Dockerfile may copy, and those beside it.
     fn of_source(source: &ImageSource, is_file: impl Fn(&str) -> bool) -> Vec<Self> {
         let ImageSource::Dockerfile(source) = source else { return Vec::new() };
-        let folder = |prefix: &str| {
-            let exclude = Ignore::new("").expect("no rules are well-formed rules");
-            Self { prefix: prefix.to_owned(), glob: None, exclude }
-        };
         let parent = source.path.rsplit_once('/').map_or("", |(parent, _)| parent);
         let own = if is_file(&source.path) { parent } else { source.path.as_str() };
-        [own].into_iter().chain(source.context.as_deref()).map(folder).collect()
+        [own].into_iter().chain(source.context.as_deref()).map(Self::all_in).collect()
+    }
+
+    /// Everything in a folder.
+    fn all_in(folder: &str) -> Self {
+        let exclude = Ignore::new("").expect("no rules are well-formed rules");
+        let prefix = if folder == "." { "" } else { folder };
+        Self { prefix: prefix.to_owned(), glob: None, exclude }
     }
 
     fn takes(&self, path: &str, is_folder: bool) -> bool {
@@ -412,6 +419,14 @@ mod tests {
         assert!(!pyc("web", "web/a/cache/x") && pyc("web", "web/cache"), "a folder only");
         assert!(!pyc("a.pyc", "a.pyc") && !pyc("*.p*", "a.pyc") && pyc("*.p*", "a.py"));
         assert!(!pyc("lib*", "lib2/docs/x") && !pyc(".", "x.pyc") && pyc(".", "web/docs/x"));
+    }
+
+    #[test]
+    fn a_playbook_takes_all_of_its_folder_and_no_more() {
+        let takes = |folder, path| Selection::all_in(folder).takes(path, false);
+        assert!(takes("play", "play/site.yml") && takes("play", "play/roles/x/tasks/main.yml"));
+        assert!(!takes("play", "playbooks/site.yml") && !takes("play", "stack.hcl"));
+        assert!(takes(".", "stack.hcl") && takes(".", "play/site.yml"));
     }
 
     #[test]
