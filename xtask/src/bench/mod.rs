@@ -3,6 +3,7 @@
 //! Nothing here is asserted: machines are noisy, and what counts is the ratio within one run. Medians are printed.
 
 mod bake;
+mod dockerfile;
 mod plan;
 mod replace;
 mod start;
@@ -27,20 +28,21 @@ type Bench = fn(&mut Table) -> Result<(), String>;
 /// Measures what is named, or everything.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
-    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake"];
+    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile"];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
     let binary = build(&mut table, wanted("build"))?;
     machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
-    let benches: [(&str, Bench); 6] = [
+    let benches: [(&str, Bench); 7] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
         ("replace", replace::replicas),
         ("plan", plan::run),
         ("bake", bake::run),
+        ("dockerfile", dockerfile::run),
     ];
     for (name, bench) in benches.into_iter().filter(|(name, _)| wanted(name)) {
         println!("> {name}");
