@@ -22,12 +22,12 @@ impl Digest {
 
     /// Returns the 64 hexadecimal digits, without the algorithm.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     /// Returns the first 12 hexadecimal digits, for people.
     pub fn short(&self) -> String {
-        self.0[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0[..6])
     }
 }
 
@@ -70,6 +70,15 @@ impl FromStr for Digest {
         }
         Ok(Self(bytes))
     }
+}
+
+/// A bake names tens of thousands of files by their digests: formatting byte by byte took a tenth of its time.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 0xf]);
+    let mut text = String::with_capacity(bytes.len() * 2);
+    text.extend(digits.map(|digit| char::from(DIGITS[usize::from(digit)])));
+    text
 }
 
 fn nibble(digit: u8) -> Option<u8> {

@@ -1,16 +1,20 @@
 //! Finds stored files whose bytes are not those that were stored: a bad disk, or somebody's hand.
 //!
 //! This kernel's file systems need not know fs-verity, so nothing notices while an instance reads. What is to be started is
-//! read as a whole before, which takes as long as hashing it.
+//! looked at before: what the file system says was written to since it was last read, and once a day all of it, which takes as
+//! long as hashing it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ReadError;
+use crate::stamp::{Stamp, Stamps};
 use crate::store::Store;
 use crate::tree::{Kind, Tree, TreePath};
 
@@ -37,30 +41,120 @@ impl fmt::Display for Damage {
     }
 }
 
-impl Store {
-    /// Reads all that an instance of an image would see, and returns what is damaged or gone, each file once.
+/// How long a file that was read and not written to since is believed: a disk loses bytes without telling anybody, but not many
+/// in a day.
+const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
+
+/// Notes of objects that are gone are dropped when there are this many more than the image at hand has.
+const NOTES_SPARE: usize = 1 << 18;
+
+/// A look at images; it remembers what was read, for itself and for later ones.
+#[derive(Debug)]
+pub struct Verification<'a> {
+    store: &'a Store,
+    stamps: Stamps,
+    /// What this look found whole: images share most of their files.
+    seen: HashSet<Digest>,
+    now: SystemTime,
+}
+
+impl Verification<'_> {
+    /// Looks at all that an instance of an image would see, and returns what is damaged or gone, each file once.
     ///
     /// # Errors
     /// The image's record is missing or corrupt, or a file can't be read.
-    pub fn damage(&self, manifest: &Digest) -> Result<Vec<Damage>, ReadError> {
-        let image = self.images.get(manifest)?;
-        let tree = match self.trees.load_furnished(&image.tree) {
-            Ok(tree) => tree,
-            Err(error) => return Ok(vec![self.of_tree(image.tree, error)?]),
+    pub fn damage(&mut self, manifest: &Digest) -> Result<Vec<Damage>, ReadError> {
+        let trees = &self.store.trees;
+        let tree = self.store.images.get(manifest)?.tree;
+        let objects = match self.objects_of(&tree) {
+            Ok(objects) => objects,
+            Err(error) => return Ok(vec![of_tree(tree, error)?]),
         };
         let mut found = Vec::new();
-        let variants = self.trees.variants().into_iter().filter(|(base, _)| *base == image.tree);
-        for (_, variant) in variants.filter(|(_, variant)| self.trees.contains(variant)) {
-            if let Err(error) = self.trees.load_furnished(&variant) {
-                found.push(self.of_tree(variant, error)?);
+        let variants = trees.variants().into_iter().filter(|(base, _)| *base == tree);
+        for (_, variant) in variants.filter(|(_, variant)| trees.contains(variant)) {
+            if let Err(error) = self.objects_of(&variant) {
+                found.push(of_tree(variant, error)?);
             }
         }
-        for (digest, (path, size)) in objects(&tree) {
-            if let Some(reason) = self.object_damage(&digest, size)? {
-                found.push(Damage { path: Some(path.clone()), digest, reason });
+        let mut reasons = BTreeMap::new();
+        for (digest, size) in &objects {
+            // An empty file has no content that could be wrong.
+            if *size > 0
+                && let Some(reason) = self.object_damage(digest, *size)?
+            {
+                reasons.insert(*digest, reason);
             }
+        }
+        if !reasons.is_empty() {
+            found.extend(named(&trees.load_furnished(&tree)?, reasons));
+        }
+        if self.stamps.count() > objects.len() + NOTES_SPARE {
+            let is_needed = |name: [u8; 32]| objects.contains_key(&Digest::new(name));
+            self.stamps.retain(|name| name.try_into().is_ok_and(is_needed));
         }
         Ok(found)
+    }
+
+    /// Returns the objects that a tree needs with their sizes. A tree that was written to since it was last read is read.
+    fn objects_of(&mut self, tree: &Digest) -> Result<BTreeMap<Digest, u64>, ReadError> {
+        let trees = &self.store.trees;
+        let stamp = stamp_of(&trees.path_of(tree), tree)?;
+        if self.is_believed(tree, &stamp)
+            && let Some(listed) = trees.listed_objects(tree)
+        {
+            return Ok(listed);
+        }
+        let mut objects = BTreeMap::new();
+        for (_, entry) in trees.load_furnished(tree)?.iter() {
+            if let Kind::File { digest, size } = entry.kind {
+                objects.insert(digest, size);
+            }
+        }
+        self.stamps.note(tree.as_bytes(), stamp, *tree, self.now);
+        trees.list_objects(tree, &objects);
+        Ok(objects)
+    }
+
+    fn is_believed(&self, digest: &Digest, stamp: &Stamp) -> bool {
+        let since = self.now.checked_sub(BELIEVED_FOR).unwrap_or(UNIX_EPOCH);
+        self.stamps.digest(digest.as_bytes(), stamp, since) == Some(*digest)
+    }
+
+    fn object_damage(&mut self, digest: &Digest, size: u64) -> Result<Option<String>, ReadError> {
+        if self.seen.contains(digest) {
+            return Ok(None);
+        }
+        let hashed = stamp_of(&self.store.objects.path_of(digest), digest).and_then(|stamp| {
+            let believed = self.is_believed(digest, &stamp);
+            Ok((stamp, if believed { (*digest, size) } else { self.store.hash_object(digest)? }, believed))
+        });
+        let (stamp, (found, read), believed) = match hashed {
+            Err(ReadError::Missing(_)) => return Ok(Some(format!("{digest} is gone"))),
+            hashed => hashed?,
+        };
+        if found != *digest || read != size {
+            return Ok(Some(format!("{digest} has {read} bytes that hash to {found}")));
+        }
+        if !believed {
+            self.stamps.note(digest.as_bytes(), stamp, found, self.now);
+        }
+        self.seen.insert(*digest);
+        Ok(None)
+    }
+
+    /// Lets later looks know what this one read. They only save time: what can't be written is read again.
+    pub fn remember(&self) {
+        let _ = self.stamps.save();
+    }
+}
+
+impl Store {
+    /// Begins to look at images. What was read at most a day ago, and was not written to since, is not read again.
+    pub fn verification(&self) -> Verification<'_> {
+        let cache = self.objects.root().with_file_name("cache");
+        let stamps = Stamps::open(cache.join("verified"));
+        Verification { store: self, stamps, seen: HashSet::new(), now: SystemTime::now() }
     }
 
     /// Removes what is damaged, so that a bake makes it again: what is there is never written a second time.
@@ -74,25 +168,12 @@ impl Store {
         }
     }
 
-    fn of_tree(&self, digest: Digest, error: ReadError) -> Result<Damage, ReadError> {
-        match error {
-            ReadError::Missing(_) | ReadError::Corrupt { .. } => {
-                Ok(Damage { path: None, digest, reason: error.to_string() })
-            }
-            other => Err(other),
-        }
-    }
-
-    fn object_damage(&self, digest: &Digest, size: u64) -> Result<Option<String>, ReadError> {
-        let mut file = match self.objects.open_file(digest) {
-            Ok(file) => file,
-            Err(ReadError::Missing(_)) => return Ok(Some(format!("{digest} is gone"))),
-            Err(error) => return Err(error),
-        };
+    fn hash_object(&self, digest: &Digest) -> Result<(Digest, u64), ReadError> {
+        let mut file = self.objects.open_file(digest)?;
         let (mut hash, mut read, mut buffer) = (Sha256::new(), 0, vec![0; READ_BYTES]);
         loop {
             match file.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return Ok((Digest::new(hash.finalize().into()), read)),
                 Ok(count) => {
                     hash.update(&buffer[..count]);
                     read += count as u64;
@@ -101,19 +182,34 @@ impl Store {
                 Err(error) => return Err(ReadError::at(self.objects.path_of(digest))(error)),
             }
         }
-        let found = Digest::new(hash.finalize().into());
-        let reason = format!("{digest} has {read} bytes that hash to {found}");
-        Ok((found != *digest || read != size).then_some(reason))
     }
 }
 
-/// The content of a tree's files, each once, under the first of its names.
-fn objects(tree: &Tree) -> BTreeMap<Digest, (&TreePath, u64)> {
-    let mut found = BTreeMap::new();
+fn of_tree(digest: Digest, error: ReadError) -> Result<Damage, ReadError> {
+    match error {
+        ReadError::Missing(_) | ReadError::Corrupt { .. } => {
+            Ok(Damage { path: None, digest, reason: error.to_string() })
+        }
+        other => Err(other),
+    }
+}
+
+fn stamp_of(path: &Path, digest: &Digest) -> Result<Stamp, ReadError> {
+    match std::fs::metadata(path) {
+        Ok(meta) => Ok(Stamp::of(&meta)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err(ReadError::Missing(*digest)),
+        Err(error) => Err(ReadError::at(path)(error)),
+    }
+}
+
+/// What is damaged of a tree's files, each under the first of its names.
+fn named(tree: &Tree, mut reasons: BTreeMap<Digest, String>) -> Vec<Damage> {
+    let mut found = Vec::new();
     for (path, entry) in tree.iter() {
-        // An empty file has no content that could be wrong.
-        if let Kind::File { digest, size: size @ 1.. } = &entry.kind {
-            found.entry(*digest).or_insert((path, *size));
+        if let Kind::File { digest, .. } = entry.kind
+            && let Some(reason) = reasons.remove(&digest)
+        {
+            found.push(Damage { path: Some(path.clone()), digest, reason });
         }
     }
     found
@@ -144,10 +240,41 @@ mod tests {
         (folder, store, manifest)
     }
 
+    /// What a look finds that begins when all files have settled, so that it is remembered what was read.
+    fn damage(store: &Store, image: &Digest) -> Result<Vec<Damage>, ReadError> {
+        look(store, image, Duration::from_secs(10))
+    }
+
+    fn look(store: &Store, image: &Digest, later: Duration) -> Result<Vec<Damage>, ReadError> {
+        let mut verification = store.verification();
+        verification.now = SystemTime::now() + later;
+        let found = verification.damage(image)?;
+        verification.remember();
+        Ok(found)
+    }
+
+    #[test]
+    fn what_was_read_and_not_written_to_since_is_read_again_only_after_a_day() {
+        let (_folder, store, image) = baked();
+        let same = store.objects.put_bytes(b"same").unwrap();
+        assert_eq!(damage(&store, &image).unwrap(), []);
+        // A disk that loses a byte changes no time: the note says another digest's name for the same stamp.
+        let stamp = Stamp::of(&std::fs::metadata(store.objects.path_of(&same)).unwrap());
+        std::fs::write(store.objects.path_of(&same), "fame").unwrap();
+        let rotten = Stamp::of(&std::fs::metadata(store.objects.path_of(&same)).unwrap());
+        let mut verification = store.verification();
+        let began = SystemTime::now() + Duration::from_secs(10);
+        assert_eq!(verification.stamps.digest(same.as_bytes(), &stamp, UNIX_EPOCH), Some(same));
+        verification.stamps.note(same.as_bytes(), rotten, same, began);
+        verification.remember();
+        assert_eq!(damage(&store, &image).unwrap(), []);
+        assert_eq!(look(&store, &image, BELIEVED_FOR * 2).unwrap().len(), 1);
+    }
+
     #[test]
     fn a_whole_image_has_no_damage() {
         let (_folder, store, image) = baked();
-        assert_eq!(store.damage(&image).unwrap(), []);
+        assert_eq!(damage(&store, &image).unwrap(), []);
     }
 
     #[test]
@@ -157,20 +284,20 @@ mod tests {
         std::fs::write(store.objects.path_of(&digest), "fame").unwrap();
         let other = store.objects.put_bytes(b"other").unwrap();
         store.objects.remove(&other).unwrap();
-        let found = store.damage(&image).unwrap();
+        let found = damage(&store, &image).unwrap();
         let mut paths: Vec<String> =
             found.iter().map(|damage| damage.path.as_ref().unwrap().to_string()).collect();
         paths.sort_unstable();
         assert_eq!(paths, ["/a", "/c"]);
         // Of the same length, so storing it again changes nothing until it is discarded.
         store.objects.put_bytes(b"same").unwrap();
-        assert_eq!(store.damage(&image).unwrap().len(), 2);
+        assert_eq!(damage(&store, &image).unwrap().len(), 2);
         for damage in &found {
             store.discard(damage).unwrap();
         }
         store.objects.put_bytes(b"same").unwrap();
         store.objects.put_bytes(b"other").unwrap();
-        assert_eq!(store.damage(&image).unwrap(), []);
+        assert_eq!(damage(&store, &image).unwrap(), []);
     }
 
     #[test]
@@ -185,7 +312,7 @@ mod tests {
             let mut bad = good.clone();
             bad[1100] ^= 1;
             std::fs::write(&path, bad).unwrap();
-            let found = store.damage(&image).unwrap();
+            let found = damage(&store, &image).unwrap();
             assert_eq!(found.len(), 1);
             assert_eq!((found[0].path.as_ref(), found[0].digest), (None, digest));
             store.discard(&found[0]).unwrap();

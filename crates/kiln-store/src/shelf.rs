@@ -202,6 +202,12 @@ fn replace(path: &Path, mut staged: Staged, bytes: &[u8]) -> Result<(), PutError
     sync_folder(parent_of(path)).map_err(PutError::at(path))
 }
 
+/// Returns a number that no other temporary file of this process has.
+pub(crate) fn next_number() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// A file without its name yet; dropping it removes it.
 #[derive(Debug)]
 pub(crate) struct Staged {
@@ -217,9 +223,7 @@ impl Staged {
     }
 
     fn create_with_mode(tmp: &Path, mode: u32) -> Result<Self, PutError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = tmp.join(format!("{}.{number}", ProcessId::current()));
+        let path = tmp.join(format!("{}.{}", ProcessId::current(), next_number()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(PutError::at(&path))?;
         let staged = Self { path, file, hash: Sha256::new(), size: 0 };

@@ -25,6 +25,13 @@ pub struct Snapshots(Blobs);
 pub enum SourceContent<R> {
     /// A regular file's bytes.
     File(R),
+    /// A regular file whose bytes are stored: see [`Snapshots::holds`].
+    Held {
+        /// Their digest.
+        digest: Digest,
+        /// How many there are.
+        size: u64,
+    },
     /// Where a symlink points.
     Symlink(Vec<u8>),
     /// An empty folder; folders with files in them need not be given.
@@ -106,13 +113,14 @@ impl Snapshots {
         let batch = self.0.batch();
         let mut captured = BTreeMap::new();
         for (path, mode, content) in files {
+            let of_file = if mode & 0o100 != 0 { EXECUTABLE } else { PLAIN };
             let (mode, kind) = match content {
                 SourceContent::File(reader) => {
                     let failed = |source| CaptureError::File { path: path.clone(), source };
                     let stored = batch.put_reader(reader).map_err(failed)?;
-                    let mode = if mode & 0o100 != 0 { EXECUTABLE } else { PLAIN };
-                    (mode, SnapshotKind::File { digest: stored.digest, size: stored.size })
+                    (of_file, SnapshotKind::File { digest: stored.digest, size: stored.size })
                 }
+                SourceContent::Held { digest, size } => (of_file, SnapshotKind::File { digest, size }),
                 SourceContent::Symlink(target) => (0o777, SnapshotKind::Symlink { target }),
                 SourceContent::Dir => (EXECUTABLE, SnapshotKind::Dir),
             };
@@ -124,6 +132,11 @@ impl Snapshots {
         batch.commit()?;
         let snapshot = Snapshot { files: captured.into_values().collect() };
         Ok(self.0.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?)
+    }
+
+    /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.
+    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
+        self.0.size(digest) == Some(size)
     }
 
     /// Returns what is in a snapshot.
@@ -182,6 +195,22 @@ mod tests {
         let mut text = String::new();
         store.snapshots.open_file(&digest).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), size), ("#!/bin/sh", 9));
+    }
+
+    #[test]
+    fn a_file_whose_bytes_are_stored_is_captured_without_being_read() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let read = store.snapshots.capture(files()).unwrap();
+        let held = files().into_iter().map(|(path, mode, content)| match content {
+            SourceContent::File(bytes) => {
+                let (digest, size) = (crate::canonical::digest_of(bytes), bytes.len() as u64);
+                assert!(store.snapshots.holds(&digest, size) && !store.snapshots.holds(&digest, size + 1));
+                (path, mode, SourceContent::Held { digest, size })
+            }
+            content => (path, mode, content),
+        });
+        assert_eq!(store.snapshots.capture(held).unwrap(), read);
     }
 
     #[test]

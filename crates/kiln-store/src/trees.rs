@@ -1,5 +1,6 @@
 //! The trees of images: stored as EROFS metadata, mounted as the root of an instance.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -18,6 +19,12 @@ use crate::tree::{Tree, TreeError};
 
 /// The metadata of a tree is read into memory: some tens of bytes a file, so this is room for millions.
 const METADATA_BYTES_MAX: u64 = 1 << 30;
+
+/// Where it is listed which objects a tree needs.
+const LISTS: &str = "lists";
+
+/// A digest and a size.
+const LIST_ITEM_BYTES: usize = 40;
 
 /// The trees of a store.
 #[derive(Debug, Clone)]
@@ -108,7 +115,7 @@ impl Strategy {
 impl Trees {
     pub(crate) fn open(root: &Path, tmp: &Path, objects: Objects) -> io::Result<Self> {
         let cache = root.join("cache");
-        for folder in ["whole", "variants"] {
+        for folder in ["whole", "variants", LISTS] {
             fs::create_dir_all(cache.join(folder))?;
         }
         let shelf = Shelf::open(root.join("trees"), tmp)?;
@@ -223,9 +230,11 @@ impl Trees {
     /// # Errors
     /// The file system refused.
     pub fn remove(&self, digest: &Digest) -> io::Result<bool> {
-        match fs::remove_file(self.whole_path(digest)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for path in [self.whole_path(digest), self.list_path(digest)] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
         }
         self.shelf.remove(digest)
     }
@@ -281,6 +290,40 @@ impl Trees {
                 .and_then(|metadata| mount_overlay(&metadata, self.objects.root()))
         };
         Ok(mount.map(|mount| Mounted { mount, strategy }))
+    }
+
+    fn list_path(&self, tree: &Digest) -> PathBuf {
+        self.cache.join(LISTS).join(tree.hex())
+    }
+
+    /// Returns the objects that a tree needs with their sizes, from its list: none where there is no whole list.
+    pub(crate) fn listed_objects(&self, tree: &Digest) -> Option<BTreeMap<Digest, u64>> {
+        let bytes = fs::read(self.list_path(tree)).ok()?;
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        if sha256(body).as_bytes() != sum || body.len() % LIST_ITEM_BYTES != 0 {
+            return None;
+        }
+        let item = |item: &[u8]| {
+            let (digest, size) = item.split_at(32);
+            let digest = Digest::new(digest.try_into().expect("an item begins with 32 bytes"));
+            (digest, u64::from_le_bytes(size.try_into().expect("an item ends with 8 bytes")))
+        };
+        Some(body.chunks_exact(LIST_ITEM_BYTES).map(item).collect())
+    }
+
+    /// Writes the list of a tree. It only saves time, so nobody waits for the disk, and one that can't be written is made again.
+    pub(crate) fn list_objects(&self, tree: &Digest, objects: &BTreeMap<Digest, u64>) {
+        let mut bytes = Vec::with_capacity((objects.len() + 1) * LIST_ITEM_BYTES);
+        for (digest, size) in objects {
+            bytes.extend(digest.as_bytes());
+            bytes.extend(size.to_le_bytes());
+        }
+        let sum = sha256(&bytes);
+        bytes.extend(sum.as_bytes());
+        if let Ok(mut staged) = Staged::create(&self.tmp) {
+            let written = io::Write::write_all(&mut staged, &bytes);
+            let _ = written.and_then(|()| fs::rename(staged.path(), self.list_path(tree)));
+        }
     }
 
     fn whole_path(&self, tree: &Digest) -> PathBuf {

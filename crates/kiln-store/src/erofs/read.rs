@@ -14,7 +14,7 @@ type Result<T> = std::result::Result<T, String>;
 /// Reads the tree of a metadata image, or says what is wrong with it.
 pub(crate) fn read_tree(image: &[u8]) -> Result<Tree> {
     let reader = Reader::open(image)?;
-    let mut walk = Walk { reader: &reader, tree: Tree::new(), first_paths: HashMap::new(), entries: 0 };
+    let mut walk = Walk { reader: &reader, tree: Tree::new(), files: HashMap::new(), entries: 0 };
     walk.run()?;
     Ok(walk.tree)
 }
@@ -151,9 +151,18 @@ impl<'a> Reader<'a> {
 struct Walk<'a> {
     reader: &'a Reader<'a>,
     tree: Tree,
-    /// The first path of every inode that is not a folder.
-    first_paths: HashMap<u64, TreePath>,
+    /// Every inode that is not a folder.
+    files: HashMap<u64, Names>,
     entries: usize,
+}
+
+/// The names of an inode.
+struct Names {
+    first: TreePath,
+    /// How many were found.
+    found: u32,
+    /// How many it says to have.
+    said: u32,
 }
 
 impl Walk<'_> {
@@ -188,8 +197,9 @@ impl Walk<'_> {
         if self.tree.get(path).is_some() {
             return Err(format!("{path} is there twice"));
         }
-        if let Some(first) = self.first_paths.get(&nid) {
-            self.tree.link(path, &first.clone()).map_err(|error| error.to_string())?;
+        if let Some(names) = self.files.get_mut(&nid) {
+            names.found += 1;
+            self.tree.link(path, &names.first).map_err(|error| error.to_string())?;
             return Ok(None);
         }
         let raw = self.reader.inode(nid)?;
@@ -200,17 +210,15 @@ impl Walk<'_> {
         if folder {
             return Ok(Some(raw));
         }
-        self.first_paths.insert(nid, path.clone());
+        self.files.insert(nid, Names { first: path.clone(), found: 1, said: raw.links });
         Ok(None)
     }
 
     fn check_links(&self) -> Result<()> {
-        for (nid, path) in &self.first_paths {
-            if self.reader.inode(*nid)?.links != self.tree.links(path) {
-                return Err(format!("{path} has another number of names than it says"));
-            }
+        match self.files.values().find(|names| names.found != names.said) {
+            Some(names) => Err(format!("{} has another number of names than it says", names.first)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Returns the names in a block of a folder, but `.` and `..`, with the inodes that they name.

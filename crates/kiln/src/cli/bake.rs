@@ -62,7 +62,7 @@ pub(super) struct Baked {
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
-    let mut declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
+    let mut declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
     let interrupt = Interrupt::listen(|| {});
     let cache = if args.prove || args.no_cache { Cache::Unused } else { Cache::Used };
     let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
@@ -163,7 +163,7 @@ pub(super) fn bake(
         .leases
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
-    let lock = locked(&oven, declared, screen, interrupt)?;
+    let lock = locked(&oven, declared, state, screen, interrupt)?;
     let made = make_whole(&oven, declared, &lock, verify, screen, interrupt)?;
     for (name, image) in &made.images {
         for reason in &image.unproven {
@@ -257,6 +257,7 @@ fn discard_damage(
 fn locked(
     oven: &Oven,
     declared: &mut Declared,
+    state: &StateDir,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Lock, Failure> {
@@ -269,7 +270,7 @@ fn locked(
         screen.note(
             "wrote kiln.lock: commit it, so that the next bake starts from the same packages and images",
         );
-        declared.rescan()?;
+        declared.rescan(state)?;
     }
     Ok(lock)
 }

@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("lock")?;
     let folder = context.folder()?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
-    let declared = load::declared(&folder, &env, &vars, context.screen)?;
+    let declared = load::declared(&folder, &env, &vars, &context.state(), context.screen)?;
     let oven = Oven::open(&context.state())?;
     let interrupt = Interrupt::listen(|| {});
     let old = lockfile::read(&folder)?;

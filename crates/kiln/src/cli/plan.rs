@@ -39,7 +39,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let (env, vars) = (context.env(), context.globals.vars.clone());
-    let declared = load::declared(&context.folder()?, &env, &vars, context.screen)?;
+    let declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
     let key = EnvKey { stack: declared.stack.name.clone(), env };
     let last = last(context, &key)?;
     let plan = forecast::plan(&declared, last.as_ref())?;

@@ -115,14 +115,15 @@ fn require_whole(
         .map_err(|error| Failure::bug("the controller's answer can't be used").caused_by(&error))?;
     let store = Store::open(context.state().path())
         .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
-    let mut damaged = BTreeSet::new();
+    let (mut damaged, mut verification) = (BTreeSet::new(), store.verification());
     for (name, sealed) in spec.services.iter().filter(|(name, _)| service.is_none_or(|only| only == *name)) {
         let manifest = sealed.spec.image;
-        match store.damage(&manifest) {
+        match verification.damage(&manifest) {
             Ok(found) => damaged.extend(found.iter().map(|damage| format!("{name}: {damage}"))),
             Err(error) => drop(damaged.insert(format!("{name}: {error}"))),
         }
     }
+    verification.remember();
     if damaged.is_empty() {
         return Ok(());
     }

@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
     let (env, vars) = asked(context, saved.as_ref())?;
     let folder = context.folder()?;
-    let mut declared = load::declared(&folder, &env, &vars, context.screen)?;
+    let mut declared = load::declared(&folder, &env, &vars, &context.state(), context.screen)?;
     let key = EnvKey { stack: declared.stack.name.clone(), env };
     let client = context.client("up")?;
     let state = context.state();

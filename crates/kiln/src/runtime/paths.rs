@@ -77,6 +77,14 @@ impl StateDir {
         self.0.join(format!("run/{process}.alive"))
     }
 
+    /// Returns where it is noted what the files of a stack folder hashed to.
+    pub fn stamps_of(&self, folder: &Path) -> PathBuf {
+        // Two ways of writing one path only cost time.
+        let path = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+        let name = kiln_store::canonical::digest_of(path.as_os_str().as_bytes()).hex();
+        self.0.join("store/cache/folders").join(name)
+    }
+
     /// Returns where what a process prints is kept.
     pub fn process_log(&self, process: &str) -> PathBuf {
         self.0.join(format!("run/{process}.log"))

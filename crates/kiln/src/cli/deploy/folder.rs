@@ -6,9 +6,11 @@ use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_bake::{GlobError, IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 use kiln_model::{Digest, StackName};
+use kiln_store::{Stamp, Stamps};
 use sha2::{Digest as _, Sha256};
 
 /// How a saved plan begins. One that lies in the folder is about the stack, and no part of it.
@@ -78,10 +80,13 @@ pub(crate) type Listing = BTreeMap<Vec<u8>, Item>;
 /// Lists a folder: no `.git`, nothing that `.kilnignore` names, no link followed, only files, folders and links. The stack's
 /// own `.hcl` files are always there, with what they say: a release is made from it, also where one is a link.
 ///
+/// Files of which `stamps` knows what they hold are not read, and what was read is noted.
+///
 /// # Errors
 /// See [`ScanError`].
-pub(crate) fn scan(folder: &Path) -> Result<Listing, ScanError> {
-    let mut walk = Walk { root: folder, ignore: ignore_rules(folder)?, listing: Listing::new(), bytes: 0 };
+pub(crate) fn scan(folder: &Path, stamps: Option<&mut Stamps>) -> Result<Listing, ScanError> {
+    let ignore = ignore_rules(folder)?;
+    let mut walk = Walk { root: folder, ignore, listing: Listing::new(), bytes: 0, stamps };
     walk.enter(folder, 0)?;
     Ok(walk.listing)
 }
@@ -110,6 +115,7 @@ struct Walk<'a> {
     ignore: Ignore,
     listing: Listing,
     bytes: u64,
+    stamps: Option<&'a mut Stamps>,
 }
 
 impl Walk<'_> {
@@ -152,7 +158,7 @@ impl Walk<'_> {
             if self.bytes > BYTES_MAX {
                 return Err(self.too_large(format!("{} GiB", BYTES_MAX >> 30)));
             }
-            match hash(path).map_err(failed)? {
+            match self.hash(path, &meta).map_err(failed)? {
                 Some((digest, size)) => {
                     self.add(path, Item { mode, content: Content::File { digest, size } })
                 }
@@ -162,6 +168,21 @@ impl Walk<'_> {
             // A socket or a pipe has no bytes to bake.
             Ok(())
         }
+    }
+
+    /// Returns the digest and size of a file; none for a saved plan.
+    fn hash(&mut self, path: &Path, meta: &fs::Metadata) -> io::Result<Option<(Digest, u64)>> {
+        let (stamp, began) = (Stamp::of(meta), SystemTime::now());
+        let name = self.below(path).to_vec();
+        let known = self.stamps.as_ref().and_then(|stamps| stamps.digest(&name, &stamp, UNIX_EPOCH));
+        if let Some(digest) = known {
+            return Ok(Some((digest, meta.len())));
+        }
+        let hashed = hash(path)?;
+        if let (Some((digest, _)), Some(stamps)) = (&hashed, &mut self.stamps) {
+            stamps.note(&name, stamp, *digest, began);
+        }
+        Ok(hashed)
     }
 
     fn add(&mut self, path: &Path, item: Item) -> Result<(), ScanError> {
@@ -291,7 +312,7 @@ mod tests {
             write(folder.path(), name, name);
         }
         write(folder.path(), IGNORE_FILE, "*.pyc\n!keep/*.pyc\nnode_modules/\n");
-        let listing = scan(folder.path()).unwrap();
+        let listing = scan(folder.path(), None).unwrap();
         assert_eq!(paths(&listing), [".kilnignore", "keep/b.pyc", "stack.hcl", "web/a.py"]);
     }
 
@@ -299,7 +320,7 @@ mod tests {
     fn rules_that_are_no_rules_are_named() {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         write(folder.path(), IGNORE_FILE, "*.log\n[a\n");
-        let error = scan(folder.path()).unwrap_err();
+        let error = scan(folder.path(), None).unwrap_err();
         let ScanError::Ignore(cause) = &error else { panic!("{error}") };
         assert_eq!(cause.to_string(), "`[a` is not a glob: a `[` is not closed");
     }
@@ -309,7 +330,7 @@ mod tests {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("root")).unwrap();
         fs::create_dir(folder.path().join("empty")).unwrap();
-        let listing = scan(folder.path()).unwrap();
+        let listing = scan(folder.path(), None).unwrap();
         assert_eq!(listing[b"root".as_slice()].content, Content::Symlink(b"/".to_vec()));
         assert_eq!(listing[b"empty".as_slice()].content, Content::EmptyFolder);
     }
@@ -326,7 +347,7 @@ mod tests {
             .unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.hcl")).unwrap();
 
-        let listing = scan(folder.path()).unwrap();
+        let listing = scan(folder.path(), None).unwrap();
 
         assert_eq!(paths(&listing), [IGNORE_FILE, "below", "shared.hcl", "stack.hcl"]);
         assert_eq!(listing[b"below".as_slice()].content, Content::EmptyFolder, "its file is ignored");

@@ -7,7 +7,7 @@ use kiln_store::{Damage, PutError, ReadError, Store};
 
 use crate::cli::failure::Failure;
 
-/// Reads all that instances of these images would see, and returns what is damaged.
+/// Looks at all that instances of these images would see, and returns what is damaged.
 ///
 /// # Errors
 /// The store can't be read.
@@ -15,15 +15,16 @@ pub(crate) fn damaged<'a>(
     store: &Store,
     images: impl Iterator<Item = (&'a ImageName, &'a Digest)>,
 ) -> Result<Vec<(ImageName, Damage)>, Failure> {
-    let mut found = Vec::new();
+    let (mut found, mut verification) = (Vec::new(), store.verification());
     for (name, manifest) in images {
-        let damage = store.damage(manifest).map_err(|error| {
+        let damage = verification.damage(manifest).map_err(|error| {
             Failure::external(format!("image {name} can't be verified")).caused_by(&error).hint(
                 "`kiln bake` in the folder that it was made from makes it again; what runs was not touched",
             )
         })?;
         found.extend(damage.into_iter().map(|damage| (name.clone(), damage)));
     }
+    verification.remember();
     Ok(found)
 }
 

@@ -9,6 +9,7 @@ use kiln_config::{
 };
 use kiln_model::stack::Stack;
 use kiln_model::{EnvName, Timestamp};
+use kiln_store::Stamps;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use super::folder::{self, Listing, ScanError};
 use super::{dockerfiles, lockfile, secrets};
 use crate::cli::failure::Failure;
 use crate::cli::screen::Screen;
+use crate::runtime::StateDir;
 
 /// A file that a function such as `file()` reads; more is data, not configuration.
 const FILE_BYTES_MAX: u64 = 16 << 20;
@@ -52,13 +54,28 @@ pub(crate) fn declared(
     folder: &Path,
     env: &EnvName,
     vars: &[(String, String)],
+    state: &StateDir,
     screen: &mut Screen,
 ) -> Result<Declared, Failure> {
     let found = find(folder, env, vars)?;
     let stack = found.require(screen)?;
-    let mut listing = folder::scan(folder).map_err(|error| scan_failure(&error))?;
-    secrets::leave_out(&stack, folder, &mut listing);
+    let listing = listed(folder, &stack, state)?;
     Ok(Declared { folder: folder.to_owned(), stack, sources: found.sources, listing })
+}
+
+/// Lists a stack's folder, without the files that hold its secrets.
+fn listed(folder: &Path, stack: &Stack, state: &StateDir) -> Result<Listing, Failure> {
+    let mut stamps = Stamps::open(state.stamps_of(folder));
+    let scanned = folder::scan(folder, Some(&mut stamps));
+    let mut listing = scanned.map_err(|error| scan_failure(&error))?;
+    secrets::leave_out(stack, folder, &mut listing);
+    // What was left out is forgotten with what is gone: the hash of a secret could be guessed back.
+    stamps.retain(|name| listing.contains_key(name));
+    // They only save time: no state folder is made for them, and whoever may not write into one may plan all the same.
+    if state.path().is_dir() {
+        let _ = stamps.save();
+    }
+    Ok(listing)
 }
 
 impl Declared {
@@ -66,9 +83,8 @@ impl Declared {
     ///
     /// # Errors
     /// The folder can't be read.
-    pub(crate) fn rescan(&mut self) -> Result<(), Failure> {
-        self.listing = folder::scan(&self.folder).map_err(|error| scan_failure(&error))?;
-        secrets::leave_out(&self.stack, &self.folder, &mut self.listing);
+    pub(crate) fn rescan(&mut self, state: &StateDir) -> Result<(), Failure> {
+        self.listing = listed(&self.folder, &self.stack, state)?;
         Ok(())
     }
 }
@@ -215,7 +231,7 @@ impl Files for FolderFiles {
 
     fn list(&self, glob: &str) -> Result<Vec<String>, FileError> {
         let pattern = glob_pattern(glob).ok_or_else(|| FileError::Other("the glob is not valid".into()))?;
-        let listing = folder::scan(&self.0).map_err(|error| FileError::Other(error.to_string()))?;
+        let listing = folder::scan(&self.0, None).map_err(|error| FileError::Other(error.to_string()))?;
         let names = listing.keys().filter_map(|path| String::from_utf8(path.clone()).ok());
         Ok(names.filter(|name| pattern.is_match(name)).collect())
     }

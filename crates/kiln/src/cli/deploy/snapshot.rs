@@ -54,6 +54,10 @@ pub(crate) fn capture(
         let known = evaluated.iter().find(|(name, _)| name.as_bytes() == path.as_slice());
         let content = match (&item.content, known) {
             (_, Some((_, bytes))) => SourceContent::File(Bytes::Memory(Cursor::new(bytes.clone()))),
+            // What is stored already need not be read again: it is what was listed, whatever the folder holds by now.
+            (Content::File { digest, size }, None) if snapshots.holds(digest, *size) => {
+                SourceContent::Held { digest: *digest, size: *size }
+            }
             (Content::File { .. }, None) => {
                 let below: &std::ffi::OsStr = std::ffi::OsStr::from_bytes(path);
                 SourceContent::File(Bytes::Later(folder.join(below)))
