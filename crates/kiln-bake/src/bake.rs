@@ -305,29 +305,43 @@ impl<'a> Bake<'a> {
         step: Step<'_>,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
     ) -> Result<(), BakeError> {
-        let Step { place, began, line, text, taken } = step;
-        let key = StepKey::new(made.key, &text);
+        if self.reuse(made, &step) {
+            return Ok(());
+        }
+        let key = StepKey::new(made.key, &step.text);
         // Whoever makes the same comes to an end before, and then it is found.
-        let _claim = self.found(key).is_none().then(|| self.claims.claim(key));
-        let found = self.found(key);
-        let cached = found.is_some();
-        let (record, tree) = match found {
-            Some(mut record) => {
-                // The same files may come from elsewhere by now, and it is that which is to be kept.
-                if record.taken != taken {
-                    record.taken = taken;
-                    self.baker.steps.set_step(key, &record);
-                }
-                (record, Arc::default())
-            }
-            None => self.made_of(made, key, taken, change).map_err(|error| place.failed(error))?,
-        };
+        let _claim = self.claims.claim(key);
+        if self.reuse(made, &step) {
+            return Ok(());
+        }
+        let place = step.place;
+        let (record, tree) =
+            self.made_of(made, key, step.taken.clone(), change).map_err(|error| place.failed(error))?;
+        Self::done(made, &step, key, &record, tree);
+        (self.report)(place.progress(StepState::Finished { cached: false, elapsed: step.began.elapsed() }));
+        Ok(())
+    }
+
+    /// Finds what a step describes; whether it was there.
+    fn reuse(&self, made: &mut Made, step: &Step<'_>) -> bool {
+        let key = StepKey::new(made.key, &step.text);
+        let Some(mut record) = self.found(key) else { return false };
+        // The same files may come from elsewhere by now, and it is that which is to be kept.
+        if record.taken != step.taken {
+            record.taken = step.taken.clone();
+            self.baker.steps.set_step(key, &record);
+        }
+        Self::done(made, step, key, &record, Arc::default());
+        (self.report)(
+            step.place.progress(StepState::Finished { cached: true, elapsed: step.began.elapsed() }),
+        );
+        true
+    }
+
+    fn done(made: &mut Made, step: &Step<'_>, key: StepKey, record: &StepRecord, tree: Arc<OnceLock<Tree>>) {
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
-        made.history.push(HistoryLine { what: line.to_owned(), layer: record.layer });
-        let state = StepState::Finished { cached, elapsed: began.elapsed() };
-        (self.report)(place.progress(state));
-        Ok(())
+        made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });
     }
 
     fn files(&self) -> &SourceFiles {

@@ -23,7 +23,7 @@ use crate::progress::Report;
 use crate::sandbox::StepLimits;
 use crate::source::Source;
 use crate::stage::CacheMounts;
-use crate::steps::{STEPS, StepCache, cache_of};
+use crate::steps::{StepCache, cache_of};
 use crate::workbench::Workbench;
 
 /// A step that takes this long hangs: the largest installations take a few minutes.
@@ -92,7 +92,7 @@ impl Baker {
         Ok(Self {
             fetcher: Fetcher::new(options.cancel.clone()),
             packages: PackageCache::open(at(PACKAGES)).map_err(failed(at(PACKAGES)))?,
-            steps: StepCache::open(at(STEPS)).map_err(failed(at(STEPS)))?,
+            steps: StepCache::open(&root).map_err(failed(root.clone()))?,
             caches: CacheMounts::open(at("mounts")).map_err(failed(at("mounts")))?,
             workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,

@@ -2,7 +2,7 @@
 //!
 //! **Architecture invariant:** no symlink of it is followed, so nothing outside of it can be reached through it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -123,6 +123,29 @@ impl SourceFiles {
         Self::with(Origin::Folder(folder.to_owned()), list_folder(folder)?)
     }
 
+    /// Lists of a folder only what lies at some paths or on the way to them.
+    pub(crate) fn of_paths(folder: &Path, paths: &BTreeSet<TreePath>) -> Result<Self, SourceError> {
+        let mut files = BTreeMap::new();
+        for path in paths {
+            let mut at = TreePath::root();
+            for name in path.names() {
+                at = at.join(name)?;
+                let place = folder.join(std::ffi::OsStr::from_bytes(at.as_bytes()));
+                let meta = match fs::symlink_metadata(&place) {
+                    Ok(meta) => meta,
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => break,
+                    Err(source) => return Err(SourceError::Read { path: place, source }),
+                };
+                let is_folder = meta.is_dir();
+                files.extend(listed(&place, &meta)?.map(|file| (at.clone(), file)));
+                if !is_folder {
+                    break;
+                }
+            }
+        }
+        Self::with(Origin::Folder(folder.to_owned()), files)
+    }
+
     fn with(origin: Origin, files: BTreeMap<TreePath, SourceFile>) -> Result<Self, SourceError> {
         let ignore = Ignore::new("").expect("no rules are well-formed rules");
         let mut all = Self { origin, files, ignore };
@@ -202,26 +225,31 @@ fn list_folder(root: &Path) -> Result<BTreeMap<TreePath, SourceFile>, SourceErro
             let place = entry.path();
             let failed = |source| SourceError::Read { path: place.clone(), source };
             let meta = fs::symlink_metadata(&place).map_err(failed)?;
-            let kind = if meta.is_dir() {
+            if meta.is_dir() {
                 queue.push((place.clone(), path.clone()));
-                SourceKind::Folder
-            } else if meta.is_symlink() {
-                SourceKind::Symlink {
-                    target: fs::read_link(&place).map_err(failed)?.into_os_string().into_vec(),
-                }
-            } else if meta.is_file() {
-                SourceKind::File { digest: None, size: meta.len() }
-            } else {
-                // Sockets and pipes are of a running program, not of a stack.
-                continue;
-            };
-            files.insert(path, SourceFile { executable: meta.mode() & 0o100 != 0, kind });
+            }
+            files.extend(listed(&place, &meta)?.map(|file| (path, file)));
             if files.len() > FILES_MAX {
                 return Err(SourceError::TooMany { path: root.into() });
             }
         }
     }
     Ok(files)
+}
+
+/// What something is; none for sockets and pipes, which are of a running program and not of a stack.
+fn listed(place: &Path, meta: &fs::Metadata) -> Result<Option<SourceFile>, SourceError> {
+    let failed = |source| SourceError::Read { path: place.to_owned(), source };
+    let kind = if meta.is_dir() {
+        SourceKind::Folder
+    } else if meta.is_symlink() {
+        SourceKind::Symlink { target: fs::read_link(place).map_err(failed)?.into_os_string().into_vec() }
+    } else if meta.is_file() {
+        SourceKind::File { digest: None, size: meta.len() }
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(SourceFile { executable: meta.mode() & 0o100 != 0, kind }))
 }
 
 fn list_snapshot(

@@ -22,6 +22,9 @@ const BAKE_VERSION: &str = "kiln bake 2";
 /// The folder of records in that of the caches.
 pub(crate) const STEPS: &str = "steps";
 
+/// The folder of notes about what steps take from trees, in that of the caches.
+pub(crate) const PICKS: &str = "picks";
+
 /// A record is a few lines, and one for each stage that a step of a Dockerfile takes files from.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
@@ -84,12 +87,27 @@ pub(crate) struct StepRecord {
 #[derive(Debug)]
 pub(crate) struct StepCache {
     folder: PathBuf,
+    picks: PathBuf,
 }
 
 impl StepCache {
-    pub(crate) fn open(folder: PathBuf) -> io::Result<Self> {
+    /// Opens the records in a folder of caches.
+    pub(crate) fn open(cache: &Path) -> io::Result<Self> {
+        let (folder, picks) = (cache.join(STEPS), cache.join(PICKS));
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder })
+        fs::create_dir_all(&picks)?;
+        Ok(Self { folder, picks })
+    }
+
+    /// Returns the digest of all that a step takes from a stored tree by these words, if any step has taken it before: so the
+    /// tree need not be read to find a step again.
+    pub(crate) fn pick(&self, tree: &Digest, words: &str) -> Option<Digest> {
+        read(&self.picks.join(pick_name(tree, words)))?.trim_end().parse().ok()
+    }
+
+    /// Notes it.
+    pub(crate) fn set_pick(&self, tree: &Digest, words: &str, taken: &Digest) {
+        write(&self.picks, &pick_name(tree, words), &format!("{taken}\n"));
     }
 
     /// Returns a step's outcome if it and all that it names are still in the store.
@@ -102,18 +120,22 @@ impl StepCache {
 
     /// Notes a step's outcome.
     pub(crate) fn set_step(&self, key: StepKey, record: &StepRecord) {
-        self.write(key, &record.to_string());
+        write(&self.folder, &key.0.hex(), &record.to_string());
     }
+}
 
-    /// A record that can't be written costs time at the next bake, and is no reason to fail this one.
-    fn write(&self, key: StepKey, text: &str) {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let partial = self.folder.join(format!(".{}.{number}", std::process::id()));
-        let path = self.folder.join(key.0.hex());
-        if fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).is_err() {
-            let _ = fs::remove_file(partial);
-        }
+/// The tree comes first: its notes go with it.
+fn pick_name(tree: &Digest, words: &str) -> String {
+    format!("{}.{}", tree.hex(), sha256(words.as_bytes()).hex())
+}
+
+/// A record that can't be written costs time at the next bake, and is no reason to fail this one.
+fn write(folder: &Path, name: &str, text: &str) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let partial = folder.join(format!(".{}.{number}", std::process::id()));
+    if fs::write(&partial, text).and_then(|()| fs::rename(&partial, folder.join(name))).is_err() {
+        let _ = fs::remove_file(partial);
     }
 }
 
@@ -212,6 +234,14 @@ impl CachedSteps {
             // One that stays is told from a whole one by whoever finds it.
             let _ = fs::remove_file(self.folder.join(key.0.hex()));
         }
+        for file in fs::read_dir(self.folder.with_file_name(PICKS)).into_iter().flatten().flatten() {
+            let name = file.file_name();
+            let tree = name.to_str().and_then(|name| name.split('.').next());
+            let tree = tree.and_then(|hex| format!("sha256:{hex}").parse().ok());
+            if tree.is_some_and(|tree| !store.trees.contains(&tree)) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
     }
 }
 
@@ -246,7 +276,7 @@ mod tests {
     fn what_is_between_the_steps_of_a_kept_image_is_kept_and_no_more() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
-        let cache = StepCache::open(cache_of(&store).join(STEPS)).unwrap();
+        let cache = StepCache::open(&cache_of(&store)).unwrap();
         let compression = Compression::Zstd;
         let layer = |text: &str| Layer {
             digest: sha256(text.as_bytes()),
@@ -268,6 +298,9 @@ mod tests {
             step(&format!("nothing on {base}"), copied, None);
         }
         step("left over", None, Some("left over"));
+        cache.set_pick(&tree("copy"), "a", &sha256(b"taken"));
+        assert_eq!(cache.pick(&tree("copy"), "a"), Some(sha256(b"taken")));
+        assert_eq!((cache.pick(&tree("copy"), "b"), cache.pick(&tree("base"), "a")), (None, None));
         let kept = [layer("new base").digest, layer("copy").digest];
         let found = CachedSteps::read(&store).needed(|digest| kept.contains(digest));
         // The layer of the copy is the same on both bases; the trees are not.
@@ -275,13 +308,14 @@ mod tests {
         assert_eq!(CachedSteps::read(&store).records.len(), 7);
         CachedSteps::read(&store).forget_missing(&store);
         assert_eq!(CachedSteps::read(&store).records.len(), 0, "none of the trees is there");
+        assert_eq!(cache.pick(&tree("copy"), "a"), None);
     }
 
     #[test]
     fn what_a_kept_step_took_files_from_is_kept_with_all_that_it_was_made_from() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
-        let cache = StepCache::open(cache_of(&store).join(STEPS)).unwrap();
+        let cache = StepCache::open(&cache_of(&store)).unwrap();
         let digest = |text: &str| sha256(text.as_bytes());
         let step = |text: &str, after, taken: &[StepKey]| {
             let key = StepKey::new(after, text);

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use kiln_model::ImageName;
 use kiln_model::recipe::ImageSource;
 use kiln_model::stack::Stack;
+use kiln_model::{Digest, ImageName};
 use kiln_store::tree::ResolveError;
 use kiln_store::{Entry, Meta, Tree, TreePath};
 
@@ -18,10 +18,13 @@ use crate::dockerfile::{
     CopyTask, Instruction, Mounted, Origin, Plan, Problem, RunTask, SCRIPT, Scope, Task, TaskMount,
     parse_trigger,
 };
+use crate::hashing::sha256;
 use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
 use crate::source::{SourceError, SourceFiles};
-use crate::stage::{CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, tmpfs};
+use crate::stage::{
+    CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, places, tmpfs, words_of,
+};
 use crate::steps::StepKey;
 use crate::workbench::assemble;
 
@@ -49,8 +52,18 @@ pub fn check_dockerfiles(stack: &Stack, folder: &Path) -> Result<(), BakeError> 
     if images.is_empty() {
         return Ok(());
     }
-    let files = Arc::new(SourceFiles::of_folder(folder)?);
-    Dockerfile::all(stack, &images, &files).map(drop)
+    Dockerfile::all(stack, &images, &Arc::new(only_dockerfiles(stack, folder)?)).map(drop)
+}
+
+/// Lists of a folder only the Dockerfiles: what they copy need not be looked at to find out what they say.
+fn only_dockerfiles(stack: &Stack, folder: &Path) -> Result<SourceFiles, SourceError> {
+    let mut paths = BTreeSet::new();
+    for recipe in stack.images.values() {
+        if let ImageSource::Dockerfile(source) = &recipe.from {
+            paths.extend(places(&source.path)?);
+        }
+    }
+    SourceFiles::of_paths(folder, &paths)
 }
 
 /// Finds the images of registries that images are made from, by the names that the stack and its Dockerfiles have for them.
@@ -62,7 +75,7 @@ pub fn images_of_registries(
     folder: &Path,
     names: &BTreeSet<ImageName>,
 ) -> Result<BTreeSet<String>, BakeError> {
-    outside_of(stack, names, || SourceFiles::of_folder(folder))
+    outside_of(stack, names, || only_dockerfiles(stack, folder))
 }
 
 /// See [`images_of_registries`].
@@ -132,21 +145,25 @@ struct Making<'a> {
     from: &'a BTreeMap<Part, Made>,
 }
 
-impl Making<'_> {
+impl<'a> Making<'a> {
     /// Returns the files that an origin means; none is the build context.
-    fn tree(&self, origin: Option<&Origin>, bake: &Bake<'_>, place: &Place) -> Result<Tree, BakeError> {
-        let Some(origin) = origin else { return Ok(self.dockerfile.context()?.tree.clone()) };
+    fn tree(&self, origin: Option<&Origin>, bake: &Bake<'_>, place: &Place) -> Result<&'a Tree, BakeError> {
+        static NOTHING: LazyLock<Tree> = LazyLock::new(Tree::new);
+        let Some(origin) = origin else { return Ok(&self.dockerfile.context()?.tree) };
         match parts::of_origin(self.image, origin) {
-            None => Ok(Tree::new()),
+            None => Ok(&NOTHING),
             Some(part) => {
                 let tree = self.from[&part].tree.get(&bake.baker.store);
-                Ok(tree.map_err(|error| place.failed(error))?.clone())
+                tree.map_err(|error| place.failed(error))
             }
         }
     }
-}
 
-impl Making<'_> {
+    /// Returns the stored tree of what an origin means; none is one that costs nothing to look into.
+    fn stored(&self, origin: Option<&Origin>) -> Option<&'a Digest> {
+        self.from[&parts::of_origin(self.image, origin?)?].tree.digest.as_ref()
+    }
+
     /// Returns the last step of what an origin means.
     fn key(&self, origin: Option<&Origin>) -> Option<StepKey> {
         self.from[&parts::of_origin(self.image, origin?)?].key
@@ -261,24 +278,35 @@ impl Bake<'_> {
         located: &dyn Fn(Problem) -> BakeError,
     ) -> Result<(), BakeError> {
         let began = self.begin(place);
-        let source = making.tree(task.from.as_ref(), self, place)?;
+        let owner = task.owner.as_ref().map(|word| word.text.as_str());
+        let time = made.time;
+        let step = |pick: &Digest| Step {
+            place,
+            began,
+            line,
+            text: format!("dockerfile copy {} owner {owner:?} time {time}\n{pick}", describe(task)),
+            taken: making.key(task.from.as_ref()).into_iter().collect(),
+        };
+        let (stored, words) = (making.stored(task.from.as_ref()), words_of(task));
+        let known = stored.and_then(|tree| self.baker.steps.pick(tree, &words));
+        if known.is_some_and(|pick| self.reuse(made, &step(&pick))) {
+            return Ok(());
+        }
         let context = match task.from {
             None => Some(making.dockerfile.context()?),
             Some(_) => None,
         };
-        let shelf = Shelf { context, tree: &source };
+        let shelf = Shelf { context, tree: making.tree(task.from.as_ref(), self, place)? };
         let pick = Pick::new(task, &shelf).map_err(|error| match error {
             PickError::Problem(problem) => located(problem),
             PickError::Source(error) => place.failed(CopyError::Source(error).into()),
         })?;
-        let owner = task.owner.as_ref().map(|word| word.text.as_str());
-        let time = made.time;
-        let text =
-            format!("dockerfile copy {} owner {owner:?} time {time}\n{}", describe(task), pick.describe());
+        let picked = sha256(pick.describe().as_bytes());
+        if let Some(tree) = stored {
+            self.baker.steps.set_pick(tree, &words, &picked);
+        }
         let objects = &self.baker.store.objects;
-        let taken = making.key(task.from.as_ref()).into_iter().collect();
-        let step = Step { place, began, line, text, taken };
-        self.perform(made, step, |tree| {
+        self.perform(made, step(&picked), |tree| {
             let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
             let batch = objects.batch();
             let laying =
@@ -297,44 +325,39 @@ impl Bake<'_> {
         place: &Place,
         located: &dyn Fn(Problem) -> BakeError,
     ) -> Result<(), BakeError> {
-        let began = self.begin(place);
-        let mut mounts = Vec::new();
-        let mut text =
-            format!("dockerfile run time {} {:?} script {:?}", made.time, describe_run(task), task.script);
-        for mount in &task.mounts {
-            let seen = match &mount.what {
-                Mounted::Bind { from, source } => {
-                    let tree = making.tree(from.as_ref(), self, place)?;
-                    let missing =
-                        || Problem::new(mount.span, format!("`{source}` is not there to be mounted"));
-                    let part = bind(&tree, source).ok_or_else(|| located(missing()))?;
-                    text.push_str(&format!(
-                        "\nbind {:?} {} {}",
-                        mount.target,
-                        mount.read_only,
-                        part.describe()
-                    ));
-                    let context = from.is_none().then(|| making.dockerfile.context()).transpose()?;
-                    Seen::Part(part, context)
-                }
-                Mounted::Cache { id, .. } => {
-                    text.push_str(&format!("\ncache {id:?} {:?} {}", mount.target, mount.read_only));
-                    Seen::Made
-                }
-                Mounted::Tmpfs { size } => {
-                    text.push_str(&format!("\ntmpfs {:?} {size}", mount.target));
-                    Seen::Made
-                }
-            };
-            mounts.push((mount, seen));
+        let (began, time) = (self.begin(place), made.time);
+        let step = |binds: &[Digest]| Step {
+            place,
+            began,
+            line,
+            text: run_text(task, time, binds),
+            taken: task.binds().filter_map(|(from, _)| making.key(from)).collect(),
+        };
+        let known = |(from, source): (Option<&Origin>, &str)| {
+            self.baker.steps.pick(making.stored(from)?, &format!("bind {source}"))
+        };
+        let known: Option<Vec<Digest>> = task.binds().map(known).collect();
+        if known.is_some_and(|binds| self.reuse(made, &step(&binds))) {
+            return Ok(());
         }
-        let time = made.time;
-        let from = task.mounts.iter().filter_map(|mount| match &mount.what {
-            Mounted::Bind { from, .. } => making.key(from.as_ref()),
-            _ => None,
-        });
-        let step = Step { place, began, line, text, taken: from.collect() };
-        self.perform(made, step, |tree| self.run_over(task, &mounts, time, tree))
+        let (mut mounts, mut binds) = (Vec::new(), Vec::new());
+        for mount in &task.mounts {
+            let Mounted::Bind { from, source } = &mount.what else {
+                mounts.push((mount, Seen::Made));
+                continue;
+            };
+            let missing = || Problem::new(mount.span, format!("`{source}` is not there to be mounted"));
+            let tree = making.tree(from.as_ref(), self, place)?;
+            let part = bind(tree, source).ok_or_else(|| located(missing()))?;
+            let seen = part.describe();
+            if let Some(tree) = making.stored(from.as_ref()) {
+                self.baker.steps.set_pick(tree, &format!("bind {source}"), &seen);
+            }
+            let context = from.is_none().then(|| making.dockerfile.context()).transpose()?;
+            mounts.push((mount, Seen::Part(part, context)));
+            binds.push(seen);
+        }
+        self.perform(made, step(&binds), |tree| self.run_over(task, &mounts, time, tree))
     }
 
     /// Runs the command of a RUN over a tree.
@@ -477,6 +500,24 @@ impl Furnished<'_> {
         }
         Ok([b"/", real.as_bytes()].concat())
     }
+}
+
+/// All that decides what a RUN does, beside the image: `binds` are what its bind mounts show.
+fn run_text(task: &RunTask, time: u64, binds: &[Digest]) -> String {
+    let mut text = format!("dockerfile run time {time} {:?} script {:?}", describe_run(task), task.script);
+    let mut binds = binds.iter();
+    for mount in &task.mounts {
+        let TaskMount { target, read_only, .. } = mount;
+        match &mount.what {
+            Mounted::Bind { .. } => {
+                let seen = binds.next().expect("there is one for each bind mount");
+                text.push_str(&format!("\nbind {target:?} {read_only} {seen}"));
+            }
+            Mounted::Cache { id, .. } => text.push_str(&format!("\ncache {id:?} {target:?} {read_only}")),
+            Mounted::Tmpfs { size } => text.push_str(&format!("\ntmpfs {target:?} {size}")),
+        }
+    }
+    text
 }
 
 fn describe_run(task: &RunTask) -> String {

@@ -83,6 +83,16 @@ pub(crate) struct RunTask {
     pub(crate) script: Option<String>,
 }
 
+impl RunTask {
+    /// Returns what its bind mounts show: whose files, and which.
+    pub(crate) fn binds(&self) -> impl Iterator<Item = (Option<&Origin>, &str)> {
+        self.mounts.iter().filter_map(|mount| match &mount.what {
+            Mounted::Bind { from, source } => Some((from.as_ref(), source.as_str())),
+            _ => None,
+        })
+    }
+}
+
 /// Something that a command sees beside the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TaskMount {

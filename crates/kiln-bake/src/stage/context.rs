@@ -42,6 +42,12 @@ pub(crate) fn find(files: &SourceFiles, path: &str) -> Result<Option<(TreePath, 
     Ok(text.map(|text| (place, text)))
 }
 
+/// Returns where a Dockerfile may be that a stack has this path for.
+pub(crate) fn places(path: &str) -> Result<[TreePath; 2], SourceError> {
+    let path = TreePath::parse(path)?;
+    Ok([path.join(DOCKERFILE)?, path])
+}
+
 /// Returns all that a bake of a Dockerfile may read of the stack folder: itself, and what it may copy.
 pub(crate) fn inputs(
     files: &Arc<SourceFiles>,

@@ -12,7 +12,7 @@ use super::archive;
 use super::pick::{Part, Pick, Picked, Shelf};
 use crate::bake_error::StepError;
 use crate::copy::CopyError;
-use crate::dockerfile::CopyTask;
+use crate::dockerfile::{CopyTask, TaskSource};
 use crate::sandbox::User;
 
 /// Puts things into a tree.
@@ -244,6 +244,17 @@ impl Target<'_> {
         self.clash(real)?;
         Ok(self.tree.insert(real, entry)?)
     }
+}
+
+/// Says all that decides what a step takes of a tree, beside the tree.
+pub(crate) fn words_of(task: &CopyTask) -> String {
+    let CopyTask { sources, exclude, parents, unpack, .. } = task;
+    let source = |source: &TaskSource| match source {
+        TaskSource::Path(word) => format!("path {:?}", word.text),
+        TaskSource::File { name, text, .. } => format!("text {name:?} {text:?}"),
+    };
+    let sources: Vec<String> = sources.iter().map(source).collect();
+    format!("{sources:?} exclude {exclude:?} parents {parents} unpack {unpack}")
 }
 
 /// Says for a step's key where things go and what becomes of them.

@@ -8,8 +8,8 @@ mod mounts;
 mod pick;
 
 pub use archive::ArchiveError;
-pub(crate) use context::{Context, find, inputs};
-pub(crate) use lay::{Laying, describe};
+pub(crate) use context::{Context, find, inputs, places};
+pub(crate) use lay::{Laying, describe, words_of};
 pub use mounts::MountError;
 pub(crate) use mounts::{CacheMount, CacheMounts, Part, bind, tmpfs};
 pub(crate) use pick::{Pick, PickError, Shelf};

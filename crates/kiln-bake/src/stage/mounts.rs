@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kiln_model::Digest;
 use kiln_store::{Batch, Entry, Kind, Objects, Tree, TreePath};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -87,10 +88,10 @@ impl Part {
     }
 
     /// Writes all that a command can see of it, for the step's key.
-    pub(crate) fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> Digest {
         let line = |(path, entry): (&TreePath, &Entry)| format!("{path} {entry:?}\n");
         let text: String = self.tree.iter().map(line).collect();
-        sha256(text.as_bytes()).to_string()
+        sha256(text.as_bytes())
     }
 
     /// Stores the files of a build context that it holds.

@@ -189,3 +189,17 @@ fn nothing_is_copied_from_outside_of_the_context_and_over_what_can_not_be_replac
         assert!(refused.contains(reason), "{text}: {refused}");
     }
 }
+
+#[test]
+fn what_is_taken_from_a_stage_is_found_again_without_reading_the_stage() {
+    let kitchen = Kitchen::new();
+    let text = "FROM os AS tools\nRUN echo built > /built\nFROM os\nCOPY --from=tools /built /copied\n\
+         RUN --mount=type=bind,from=tools,target=/tools cp /tools/built /mounted\n";
+    let dish = kitchen.of(text);
+    // Only the finished image's tree can still be read: whoever reads another one fails.
+    let trees = dish.store.trees.list().unwrap();
+    for tree in trees.iter().filter(|tree| **tree != dish.image.tree) {
+        std::fs::write(dish.store.trees.path_of(tree), "damaged").unwrap();
+    }
+    assert_eq!(kitchen.bake().image, dish.image);
+}

@@ -28,7 +28,7 @@ pub(crate) struct Kitchen {
 pub(crate) struct Dish {
     /// Where the store is: it goes with the last of both.
     _folder: Arc<tempfile::TempDir>,
-    store: Store,
+    pub(crate) store: Store,
     pub(crate) image: Image,
     pub(crate) tree: Tree,
     /// The `config` of the OCI image's config.
