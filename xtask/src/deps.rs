@@ -19,6 +19,7 @@ const LICENCES: &[&str] = &[
     "MIT-0",
     "Unicode-3.0",
     "Zlib",
+    "bzip2-1.0.6",
 ];
 
 /// Crates that must not come in, and why.

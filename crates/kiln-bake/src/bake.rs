@@ -228,6 +228,7 @@ impl<'a> Bake<'a> {
 
     /// Makes it.
     pub(crate) fn all(self) -> Result<BTreeMap<ImageName, Image>, BakeError> {
+        self.warn_of_unused_args();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make = |part: &Part, from: BTreeMap<Part, Made>| match part {
             Part::Base(name) => self.base(name),
@@ -420,6 +421,17 @@ impl<'a> Bake<'a> {
         let batch = baker.store.objects.batch();
         normalise(tree, Occasion::Step, &baker.store.objects, &batch, time)?;
         Ok(batch.commit()?)
+    }
+
+    /// An ARG of a base's ONBUILD may declare what is told here: it is a warning, and no more.
+    fn warn_of_unused_args(&self) {
+        for (image, Dockerfile { plan, .. }) in &self.dockerfiles {
+            for name in &plan.unused_args {
+                let what = format!("`args` has `{name}`, which no ARG of {} declares", plan.file);
+                let subject = format!("image {image}");
+                (self.report)(Progress { subject, step: 1, steps: 1, what, state: StepState::Warned });
+            }
+        }
     }
 
     fn warn_of_missing_limits(&self) {

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(super) globals: Vec<(String, Option<String>)>,
     /// What the stack gives for ARGs.
     pub(super) args: BTreeMap<String, String>,
+    /// Those of them that nothing declares.
+    pub(crate) unused_args: Vec<String>,
     /// Whether commands have the network unless they say otherwise.
     pub(super) network: bool,
 }
@@ -84,11 +86,12 @@ impl Plan {
         if !problems.is_empty() {
             return Err(located(problems));
         }
+        let unused_args = drafts.unused_args();
         let target = drafts.target().map_err(|problem| located(vec![problem]))?;
         let stages = drafts.resolve(target).map_err(located)?;
         let Drafts { escape, globals, .. } = drafts;
         let (args, network) = (source.args.clone(), source.network);
-        Ok(Self { file: file.into(), escape, stages, target, globals, args, network, text })
+        Ok(Self { file: file.into(), escape, stages, target, globals, args, unused_args, network, text })
     }
 
     /// Says where a problem is.
@@ -173,6 +176,24 @@ impl Drafts<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Finds what the stack gives and no ARG of any stage declares.
+    fn unused_args(&self) -> Vec<String> {
+        let actions = self.stages.iter().flat_map(|(_, instructions)| instructions).map(|it| &it.action);
+        let of_stages = actions.filter_map(|action| match action {
+            Action::Arg(args) => Some(args),
+            // What is made from this one has it.
+            Action::OnBuild(inner, _) => match &inner.action {
+                Action::Arg(args) => Some(args),
+                _ => None,
+            },
+            _ => None,
+        });
+        let of_stages = of_stages.flatten().map(|(name, _)| name.text.as_str());
+        let global = self.globals.iter().map(|(name, _)| name.as_str());
+        let declared: BTreeSet<&str> = of_stages.chain(global).chain(platform::PROXIES).collect();
+        self.source.args.keys().filter(|name| !declared.contains(name.as_str())).cloned().collect()
     }
 
     fn global(&self, name: &Word, value: Option<&Word>) -> Result<Option<String>, Problem> {

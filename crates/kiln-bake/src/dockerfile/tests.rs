@@ -205,3 +205,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_the_stack_gives_and_no_arg_of_any_stage_declares_is_found() {
+    let text = "ARG BASE=os\nFROM $BASE AS unused\nARG ELSEWHERE\nFROM os\nARG A B=1\nONBUILD ARG LATER\n";
+    let names = ["A", "B", "BASE", "ELSEWHERE", "HTTP_PROXY", "LATER", "a", "TARGETARCH"];
+    let args = names.iter().map(|name| ((*name).to_owned(), "os".to_owned())).collect();
+    let plan = Plan::new("Dockerfile", text, &DockerfileSource { args, ..source() }).unwrap();
+    assert_eq!(plan.unused_args, ["TARGETARCH", "a"]);
+}

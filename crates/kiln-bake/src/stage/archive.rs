@@ -32,7 +32,6 @@ pub(crate) enum Packing {
     Gzip,
     Xz,
     Zstd,
-    /// Not unpacked: nothing of this crate reads it.
     Bzip2,
 }
 
@@ -78,7 +77,7 @@ pub(super) fn packing(reader: impl Read) -> Option<Packing> {
         [0x1f, 0x8b, ..] => Packing::Gzip,
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Packing::Xz,
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Packing::Zstd,
-        [b'B', b'Z', b'h', b'1'..=b'9', ..] => return Some(Packing::Bzip2),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Packing::Bzip2,
         _ => Packing::Plain,
     };
     // A compressed file that is no archive is copied as it is.
@@ -109,7 +108,7 @@ fn decompress<'a>(reader: impl BufRead + 'a, packing: Packing) -> io::Result<Box
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
             Box::new(decoder)
         }
-        Packing::Bzip2 => return Err(io::Error::other("bzip2 is not supported")),
+        Packing::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
     })
 }
 

@@ -144,29 +144,21 @@ impl Picking<'_> {
                 }
                 (is_dir, true) => self.with_parents(&written, &real, pivot, is_dir),
                 (false, false) if self.exclude.leaves_out(written.name()) => {}
-                (false, false) => self.file(&written, &real, word)?,
+                (false, false) => self.file(&written, &real)?,
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, written: &TreePath, real: &TreePath, word: &Word) -> Result<(), PickError> {
+    fn file(&mut self, written: &TreePath, real: &TreePath) -> Result<(), PickError> {
         let entry = self.shelf.tree.get(real).expect("what was found is in the tree").clone();
         if let (true, Some(context), Kind::File { digest, size }) =
             (self.task.unpack, self.shelf.context, &entry.kind)
         {
             let (digest, size) = (*digest, *size);
-            match archive::packing(context.open_file(real, &digest)?) {
-                Some(Packing::Bzip2) => {
-                    let problem = Problem::new(word.span, "ADD can't unpack what bzip2 compressed");
-                    let help = "compress it with xz, zstd or gzip, or copy it as it is with COPY";
-                    return Err(problem.help(help).into());
-                }
-                Some(packing) => {
-                    self.parts.push(Part::Archive { from: real.clone(), digest, size, packing });
-                    return Ok(());
-                }
-                None => {}
+            if let Some(packing) = archive::packing(context.open_file(real, &digest)?) {
+                self.parts.push(Part::Archive { from: real.clone(), digest, size, packing });
+                return Ok(());
             }
         }
         let name = written.name().to_vec();
