@@ -1,6 +1,6 @@
 //! What CI runs, in the order that fails fastest.
 
-use crate::{cargo, deps, tidy};
+use crate::{cargo, deps, fuzz, tidy};
 
 pub(crate) fn run() -> Result<(), String> {
     tidy::run()?;
@@ -11,7 +11,8 @@ pub(crate) fn run() -> Result<(), String> {
         &["doc", "--workspace", "--no-deps", "--locked", "--document-private-items"],
         &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
     )?;
-    test(&[])
+    test(&[])?;
+    fuzz::run(&[])
 }
 
 /// Runs the tests side by side, where nextest is installed; `arguments` go to it.

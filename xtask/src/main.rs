@@ -5,6 +5,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod deps;
+mod fuzz;
 mod metadata;
 mod tidy;
 mod vm;
@@ -15,7 +16,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
   test      the tests alone
-  bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake)
+  fuzz      the parsers of outside bytes, a minute each: all, or those named; --seconds N
+  bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake registry)
   vm        the provider's tests on a Debian kernel with cgroup v2 alone, emulated: vm LINUX-IMAGE.deb
   tidy      crate edges, file sizes, banned calls and words
   deps      licences, duplicates, one TLS provider
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
     let result = match arguments.first().map(String::as_str) {
         Some("ci") => ci::run(),
         Some("test") => ci::test(&arguments[1..]),
+        Some("fuzz") => fuzz::run(&arguments[1..]),
         Some("bench") => bench::run(&arguments[1..]),
         Some("vm") => vm::run(&arguments[1..]),
         Some("tidy") => tidy::run(),

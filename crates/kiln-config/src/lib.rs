@@ -17,6 +17,8 @@ mod eval;
 mod files;
 mod fmt;
 mod functions;
+#[cfg(test)]
+mod fuzz;
 mod graph;
 mod heredoc;
 mod lex;

@@ -16,6 +16,8 @@ mod control;
 mod edge;
 mod exchange;
 mod frame;
+#[cfg(test)]
+mod fuzz;
 mod guard;
 mod head;
 mod headers;

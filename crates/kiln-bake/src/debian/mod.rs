@@ -4,6 +4,8 @@ pub(crate) mod archive;
 pub(crate) mod control;
 pub(crate) mod database;
 pub(crate) mod deb;
+#[cfg(test)]
+mod fuzz;
 pub(crate) mod index;
 mod keyring;
 pub(crate) mod mirror;

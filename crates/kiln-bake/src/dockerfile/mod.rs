@@ -1,6 +1,8 @@
 //! Dockerfiles: what is written in one, and what is to be done for it. Nothing here does it.
 
 mod flags;
+#[cfg(test)]
+mod fuzz;
 mod healthcheck;
 mod heredoc;
 mod instruction;

@@ -10,6 +10,8 @@ mod cargo;
 mod cyclonedx;
 mod debian;
 mod elf;
+#[cfg(test)]
+mod fuzz;
 mod go;
 mod java;
 mod licence;

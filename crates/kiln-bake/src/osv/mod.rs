@@ -4,6 +4,8 @@
 
 mod database;
 mod entry;
+#[cfg(test)]
+mod fuzz;
 mod maven;
 mod order;
 mod pep440;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::inventory::{SourcePackage, System};
 
-fn package(ecosystem: Ecosystem, name: &str, version: &str) -> Package {
+pub(super) fn package(ecosystem: Ecosystem, name: &str, version: &str) -> Package {
     Package {
         ecosystem,
         name: name.into(),
@@ -33,7 +33,7 @@ fn found(system: Option<(&str, &str)>, packages: Vec<Package>, entries: Value) -
     vulnerabilities(&inventory, &path).unwrap()
 }
 
-fn entry(id: &str, ecosystem: &str, name: &str, fixed: &str, more: Value) -> Value {
+pub(super) fn entry(id: &str, ecosystem: &str, name: &str, fixed: &str, more: Value) -> Value {
     let events = json!([{ "introduced": "0" }, { "fixed": fixed }]);
     let mut entry = json!({ "id": id, "modified": "2026-01-01T00:00:00Z", "affected": [{
         "package": { "ecosystem": ecosystem, "name": name },

@@ -3,6 +3,8 @@
 mod archive;
 mod context;
 mod dockerignore;
+#[cfg(test)]
+pub(crate) mod fuzz;
 mod lay;
 mod mounts;
 mod pick;

@@ -95,6 +95,13 @@ struct AuthWire {
     identitytoken: Option<String>,
 }
 
+/// What all entries of a file mean; no helper is asked.
+#[cfg(test)]
+pub(super) fn pairs(bytes: &[u8]) -> Option<Vec<Result<bool, &'static str>>> {
+    let file: FileWire = serde_json::from_slice(bytes).ok()?;
+    Some(file.auths.values().map(|auth| read(auth).map(|found| found.is_some())).collect())
+}
+
 /// Returns where Docker's file is: in `DOCKER_CONFIG`, else in `~/.docker`.
 pub fn docker_config() -> Option<PathBuf> {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);

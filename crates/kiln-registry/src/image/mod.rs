@@ -373,4 +373,6 @@ fn copy_exactly(
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;

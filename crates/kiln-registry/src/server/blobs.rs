@@ -75,7 +75,7 @@ fn unknown_blob() -> Refusal {
 
 /// What part of a blob is wanted, by RFC 9110, section 14.
 #[derive(Debug, PartialEq, Eq)]
-enum Range {
+pub(super) enum Range {
     /// All of it: also where several parts are wanted, or something that is no range of bytes.
     Whole,
     Part {
@@ -86,7 +86,7 @@ enum Range {
 }
 
 impl Range {
-    fn parse(text: &str, size: u64) -> Self {
+    pub(super) fn parse(text: &str, size: u64) -> Self {
         let Some(spec) = text.trim().strip_prefix("bytes=").filter(|spec| !spec.contains(',')) else {
             return Self::Whole;
         };
@@ -205,13 +205,13 @@ pub(crate) async fn upload(
 
 /// Where a chunk belongs: `first-last`.
 #[derive(Debug, Clone, Copy)]
-struct Chunk {
+pub(super) struct Chunk {
     first: u64,
     last: u64,
 }
 
 impl Chunk {
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    pub(super) fn parse(text: &str) -> Result<Self, Refusal> {
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
         let number = |text: &str| text.parse::<u64>().ok().filter(|_| digits(text));
         let pair = text.split_once('-').and_then(|(first, last)| Some((number(first)?, number(last)?)));

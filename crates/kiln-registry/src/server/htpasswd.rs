@@ -53,7 +53,7 @@ pub enum HtpasswdError {
 }
 
 #[derive(Debug, Clone)]
-struct Hash {
+pub(super) struct Hash {
     cost: u32,
     salt: [u8; 16],
     /// bcrypt's text leaves out the last of 24 bytes.
@@ -121,7 +121,7 @@ impl Hash {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Hash>, HtpasswdError> {
+pub(super) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Hash>, HtpasswdError> {
     let mut users = BTreeMap::new();
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let wrong = |reason| HtpasswdError::Line { line: index + 1, reason };

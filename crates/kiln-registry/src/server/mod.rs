@@ -15,6 +15,8 @@ mod answer;
 mod blobs;
 mod body;
 mod connection;
+#[cfg(test)]
+mod fuzz;
 mod htpasswd;
 mod limits;
 mod lists;

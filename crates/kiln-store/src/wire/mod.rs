@@ -32,6 +32,8 @@ pub(crate) fn to_json(value: &impl serde::Serialize) -> Vec<u8> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
