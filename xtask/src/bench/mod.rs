@@ -5,6 +5,7 @@
 mod bake;
 mod dockerfile;
 mod plan;
+mod registry;
 mod replace;
 mod start;
 mod table;
@@ -28,14 +29,14 @@ type Bench = fn(&mut Table) -> Result<(), String>;
 /// Measures what is named, or everything.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
-    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile"];
+    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile", "registry"];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
     let binary = build(&mut table, wanted("build"))?;
     machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
-    let benches: [(&str, Bench); 7] = [
+    let benches: [(&str, Bench); 8] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
@@ -43,6 +44,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         ("plan", plan::run),
         ("bake", bake::run),
         ("dockerfile", dockerfile::run),
+        ("registry", registry::run),
     ];
     for (name, bench) in benches.into_iter().filter(|(name, _)| wanted(name)) {
         println!("> {name}");
