@@ -47,6 +47,7 @@ mod signing;
 mod source;
 mod stage;
 mod steps;
+mod tape;
 mod workbench;
 
 pub use accounts::AccountError;

@@ -12,6 +12,8 @@ use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, TreePath};
 use md5::{Digest as _, Md5};
 use tar::EntryType;
 
+use crate::tape::guard;
+
 /// The largest package of Debian unpacks to 5 GB.
 const UNPACKED_BYTES_MAX: u64 = 16 << 30;
 
@@ -200,9 +202,11 @@ struct DataReader<'a> {
 
 impl DataReader<'_> {
     fn read(&mut self, tar: impl Read) -> Result<(), DebError> {
-        let mut archive = tar::Archive::new(tar.take(UNPACKED_BYTES_MAX));
+        let (guarded, allowance) = guard(tar.take(UNPACKED_BYTES_MAX));
+        let mut archive = tar::Archive::new(guarded);
         for entry in archive.entries().map_err(DebError::Read)? {
             let mut entry = entry.map_err(DebError::Read)?;
+            allowance.entry(entry.size());
             if self.files.len() >= ENTRIES_MAX {
                 return Err(DebError::TooLarge("a million files"));
             }

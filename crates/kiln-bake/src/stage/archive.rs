@@ -7,6 +7,8 @@ use kiln_store::tree::{PathError, ResolveError, TreeError};
 use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, Tree, TreePath};
 use tar::EntryType;
 
+use crate::tape::guard;
+
 /// A whole system has some hundred thousand files.
 const ENTRIES_MAX: usize = 1 << 20;
 
@@ -125,9 +127,11 @@ pub(super) fn read(
     // The limit holds for the stream itself: headers and padding can be without end, too.
     let bounded = Bounded { inner: reader, left: limit };
     let mut unpacking = Unpacking { tree: Tree::new(), objects, latest, entries: 0 };
-    let mut archive = tar::Archive::new(bounded);
+    let (guarded, allowance) = guard(bounded);
+    let mut archive = tar::Archive::new(guarded);
     for entry in archive.entries().map_err(ArchiveError::Read)? {
         let mut entry = entry.map_err(too_large)?;
+        allowance.entry(entry.size());
         unpacking.entry(&mut entry)?;
     }
     Ok(unpacking.tree)

@@ -187,7 +187,16 @@ fn archives_that_are_cut_off_or_have_no_end_are_refused() {
     header.set_cksum();
     zeros.extend(header.as_bytes());
     zeros.extend(&bomb);
+    let mut named = Header::new_gnu();
+    named.set_size(200 << 20);
+    named.set_entry_type(EntryType::GNULongName);
+    named.as_old_mut().name[..13].copy_from_slice(b"././@LongLink");
+    named.set_cksum();
+    let mut named = named.as_bytes().to_vec();
+    named.resize(512 + (200 << 20), b'n');
     for (name, bytes, expected) in [
+        ("named.tar.gz", piped("gzip", &named), "names or attributes of more than"),
+        ("named.tar.zst", piped("zstd", &named), "names or attributes of more than"),
         ("cut.tar", whole[..30_000].to_vec(), "is cut off"),
         (
             "cut.tar.gz",

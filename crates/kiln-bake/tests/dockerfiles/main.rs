@@ -7,6 +7,7 @@ mod commands;
 mod copying;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod hostile;
 mod kitchen;
 mod language;
 mod projects;
