@@ -16,16 +16,22 @@ const WITHIN: &str = "";
 const LONG: &str = "bytes";
 
 /// A Dockerfile by what it tries, and why it is refused. `OUT` is the path of a folder of the host, `OUT/canary` a file in it.
-fn vectors() -> Vec<(&'static str, &'static str, String)> {
-    let with = |text: &str| {
-        format!(
-            "FROM os AS a\nRUN mkdir -p OUT && ln -s OUT /l && ln -s ../../../../../..OUT /up && mkdir /d\n{text}"
-        )
-    };
-    let own = |text: &str| format!("FROM os\n{text}");
+type Vector = (&'static str, &'static str, String);
+
+fn own(text: &str) -> String {
+    format!("FROM os\n{text}")
+}
+
+/// With links that lead to the folder, in an image that has such a folder of its own.
+fn with(text: &str) -> String {
+    let links = "mkdir -p OUT && ln -s OUT /l && ln -s ../../../../../..OUT /up && mkdir /d";
+    format!("FROM os AS a\nRUN {links}\n{text}")
+}
+
+/// What is copied, and where to.
+fn copied() -> Vec<Vector> {
     let name = "n".repeat(256);
     let path = "n/".repeat(2100);
-    let doubled = "ENV A=$A$A$A$A$A$A$A$A$A$A\n".repeat(12);
     vec![
         ("COPY of a parent", "leaves the build context", own("COPY ../f /x")),
         ("COPY of a parent in the middle", "leaves the build context", own("COPY d/../../f /x")),
@@ -51,16 +57,26 @@ fn vectors() -> Vec<(&'static str, &'static str, String)> {
         ("WORKDIR of parents", WITHIN, own("WORKDIR ../../../..\nCOPY f x")),
         ("WORKDIR through a link", WITHIN, with("WORKDIR /l/w\nCOPY f x")),
         ("WORKDIR that is long", LONG, own(&format!("WORKDIR /{path}"))),
+    ]
+}
+
+/// What commands are given.
+fn mounted() -> Vec<Vector> {
+    vec![
         ("VOLUME of a parent", "no absolute path", own("VOLUME ../x")),
         (
             "a bound parent",
             "not there to be mounted",
             own("RUN --mount=type=bind,source=../..,target=/m true"),
         ),
-        ("a bound link out", "out", own("RUN --mount=type=bind,source=out,target=/m cat /m/canary")),
+        (
+            "a bound link out",
+            "not there to be mounted",
+            own("RUN --mount=type=bind,source=out,target=/m cat /m/canary"),
+        ),
         (
             "a bound link of a stage",
-            "l",
+            "can't open '/m/canary'",
             with("FROM os\nRUN --mount=type=bind,from=a,source=/l,target=/m cat /m/canary"),
         ),
         ("a bind to a parent", WITHIN, own("RUN --mount=type=bind,source=d,target=../../m true")),
@@ -83,7 +99,7 @@ fn vectors() -> Vec<(&'static str, &'static str, String)> {
         ),
         (
             "a cache that begins at a link",
-            "c",
+            "is not supported",
             with("RUN --mount=type=cache,id=m,from=a,source=/l,target=/c touch /c/canary"),
         ),
         ("memory over a link", WITHIN, with("RUN --mount=type=tmpfs,target=/l touch /l/canary")),
@@ -92,6 +108,13 @@ fn vectors() -> Vec<(&'static str, &'static str, String)> {
             WITHIN,
             own("RUN --mount=type=secret,id=../../../OUT/canary,target=/s true"),
         ),
+    ]
+}
+
+/// What commands do.
+fn run() -> Vec<Vector> {
+    let doubled = "ENV A=$A$A$A$A$A$A$A$A$A$A\n".repeat(12);
+    vec![
         ("a device", "ended with", own("RUN mknod /disk b 254 0")),
         ("a mount", "ended with", own("RUN mount -t tmpfs none /mnt")),
         ("the host's files", "ended with", own("RUN cat OUT/canary")),
@@ -138,9 +161,10 @@ fn nothing_outside_of_its_root_is_touched_by_a_hostile_dockerfile() {
     kitchen.write("web/f", "f").write("web/d/f", "f");
     kitchen.link("web/out", "../../outside").link("web/abs", out.to_str().unwrap());
     kitchen.link("web/circle", "circle");
-    assert!(vectors().len() >= 40);
+    let vectors = [copied(), mounted(), run()].concat();
+    assert!(vectors.len() >= 40);
     let mut wrong = String::new();
-    for (what, expected, text) in vectors() {
+    for (what, expected, text) in vectors {
         let out = out.to_str().unwrap();
         kitchen.write("web/Dockerfile", &text.replace("OUT", out));
         let said = match kitchen.try_bake(crate::kitchen::dockerfile("web")) {
