@@ -12,7 +12,7 @@ pub(crate) fn run() -> Result<(), String> {
         &[("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links")],
     )?;
     test(&[])?;
-    fuzz::run(&[])
+    fuzz::ci()
 }
 
 /// Runs the tests side by side, where nextest is installed; `arguments` go to it.

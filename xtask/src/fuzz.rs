@@ -27,15 +27,27 @@ const SECONDS: u64 = 60;
 /// As many as the smallest machine that CI has cores.
 const AT_ONCE: usize = 2;
 
-/// Fuzzes all targets, or those that are named, for so long each: `[TARGET]… [--seconds N]`.
+/// The seed of every run of CI, which shows what a change did, and not what luck found.
+const CI_SEED: u64 = 1;
+
+/// What `cargo xtask ci` does: every target, from the same seed each time.
+pub(crate) fn ci() -> Result<(), String> {
+    run(&["--seed".to_owned(), CI_SEED.to_string()])
+}
+
+/// Fuzzes all targets, or those that are named, for so long each: `[TARGET]… [--seconds N] [--seed N]`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let (mut names, mut seconds, mut words) = (Vec::new(), SECONDS, arguments.iter());
+    let (mut names, mut seconds, mut seed) = (Vec::new(), SECONDS, None);
+    let mut words = arguments.iter();
     while let Some(word) = words.next() {
-        if word == "--seconds" {
-            let number = words.next().and_then(|number| number.parse().ok());
-            seconds = number.ok_or("--seconds needs a number")?;
-        } else {
-            names.push(word.as_str());
+        let mut number = || {
+            let number = words.next().and_then(|number| number.parse::<u64>().ok());
+            number.ok_or_else(|| format!("{word} needs a number"))
+        };
+        match word.as_str() {
+            "--seconds" => seconds = number()?,
+            "--seed" => seed = Some(number()?),
+            name => names.push(name),
         }
     }
     let known = TARGETS.map(|(name, ..)| name);
@@ -52,7 +64,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some((name, package, test)) = next else { return };
-                    if let Err(message) = fuzz(&programs, package, test, seconds) {
+                    if let Err(message) = fuzz(&programs, package, test, (seconds, seed)) {
                         eprintln!("{name}: {message}");
                         failed.lock().unwrap_or_else(PoisonError::into_inner).push(*name);
                     }
@@ -64,11 +76,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if failed.is_empty() { Ok(()) } else { Err(format!("found something: {}", failed.join(", "))) }
 }
 
-fn fuzz(programs: &BTreeMap<String, PathBuf>, package: &str, test: &str, seconds: u64) -> Result<(), String> {
+fn fuzz(
+    programs: &BTreeMap<String, PathBuf>,
+    package: &str,
+    test: &str,
+    (seconds, seed): (u64, Option<u64>),
+) -> Result<(), String> {
     let program = programs.get(package).ok_or_else(|| format!("{package} has no tests"))?;
     let output = Command::new(program)
         .args(["--exact", test, "--nocapture"])
         .env("KILN_FUZZ_SECONDS", seconds.to_string())
+        .envs(seed.map(|seed| ("KILN_FUZZ_SEED", seed.to_string())))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("{} can't be run: {error}", program.display()))?;
