@@ -110,6 +110,25 @@ pub enum StepError {
         #[source]
         source: FetchError,
     },
+    /// The file of a URL did not come.
+    #[error("`{url}` can't be added")]
+    FetchUrl {
+        /// The URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: FetchError,
+    },
+    /// The file of a URL is another one.
+    #[error("`{url}` is not what its checksum says: expected {expected}, got {found}")]
+    Checksum {
+        /// The URL.
+        url: String,
+        /// The checksum.
+        expected: Digest,
+        /// What came.
+        found: Digest,
+    },
     /// A package can't be unpacked.
     #[error("package `{package}` can't be unpacked")]
     Deb {
@@ -226,7 +245,7 @@ impl BakeError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Step { source, .. } => match source.as_ref() {
-                StepError::Fetch { source, .. } => source.is_permanent(),
+                StepError::Fetch { source, .. } | StepError::FetchUrl { source, .. } => source.is_permanent(),
                 StepError::Registries(error) => error.is_permanent,
                 other => !other.is_full(),
             },
@@ -252,6 +271,14 @@ impl StepError {
             Self::Fetch { source: FetchError::WrongHash { .. }, .. } => {
                 "the mirror serves other bytes than those that were locked: set `mirror` to another".into()
             }
+            Self::Checksum { .. } => {
+                "the server has other bytes than those of the checksum: look at what changed before the checksum is changed"
+                    .into()
+            }
+            Self::FetchUrl { source: FetchError::TooLarge { .. }, .. } => {
+                "put it into the build context, or fetch it in a RUN of an image with `network = true`".into()
+            }
+            Self::FetchUrl { .. } => "check the URL and the network, or put the file into the build context".into(),
             Self::Fetch { .. } => "check the network, or set `mirror` to another".into(),
             Self::Copy(CopyError::Missing { ignored: true, .. }) => {
                 ".kilnignore leaves it out: add a rule that begins with `!`".into()

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::fetch::{FetchError, Fetcher};
+use crate::fetch::{FetchError, Fetcher, UNSIZED_BYTES_MAX};
 use crate::hashing::sha256_of;
 use kiln_model::Digest;
 
@@ -59,6 +59,25 @@ impl PackageCache {
         fetcher.download(url, size, digest, &partial)?;
         fs::rename(&partial, &path).map_err(failed)?;
         Ok(path)
+    }
+}
+
+impl PackageCache {
+    /// As [`PackageCache::obtain`], for a file whose size nobody promised.
+    pub(crate) fn obtain_unsized(
+        &self,
+        fetcher: &Fetcher,
+        url: &str,
+        digest: &Digest,
+    ) -> Result<PathBuf, FetchError> {
+        let path = self.folder.join(digest.hex());
+        // What lies there may be cut off: its size is taken for the promised one, and its digest decides.
+        let is_there =
+            fs::metadata(&path).is_ok_and(|meta| holds(&path, meta.len(), digest).unwrap_or(false));
+        if is_there {
+            return Ok(path);
+        }
+        self.obtain(fetcher, url, UNSIZED_BYTES_MAX, digest)
     }
 }
 

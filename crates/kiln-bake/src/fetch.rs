@@ -32,6 +32,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The slowest line that is waited for, in bytes a second.
 const SLOWEST_BYTES_PER_SEC: u64 = 20_000;
 
+/// The largest file of a URL whose size nobody promised: the largest toolchains have less, and it has to fit beside the image.
+pub(crate) const UNSIZED_BYTES_MAX: u64 = 4 << 30;
+
+/// How long such a file may take. Its size is no measure, since it is not known.
+const UNSIZED_TIMEOUT: Duration = Duration::from_secs(30 * 60);
+
 /// Why bytes did not come.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -201,7 +207,10 @@ impl Fetcher {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(FetchError::BadUrl { url: url.into() });
         }
-        let body_timeout = ANSWER_TIMEOUT + Duration::from_secs(limit / SLOWEST_BYTES_PER_SEC);
+        let body_timeout = match limit {
+            UNSIZED_BYTES_MAX => UNSIZED_TIMEOUT,
+            promised => ANSWER_TIMEOUT + Duration::from_secs(promised / SLOWEST_BYTES_PER_SEC),
+        };
         let request = self.agent.get_or_init(agent).get(url).config().timeout_recv_body(Some(body_timeout));
         match request.build().call() {
             Ok(response) => Ok(Box::new(response.into_body().into_reader())),

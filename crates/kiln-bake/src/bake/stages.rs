@@ -1,7 +1,7 @@
 //! The stages of Dockerfiles.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, OnceLock};
 
 use kiln_model::recipe::ImageSource;
@@ -15,9 +15,10 @@ use crate::accounts::{AccountError, Accounts};
 use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
 use crate::dockerfile::{
-    CopyTask, Instruction, Mounted, Origin, Plan, Problem, RunTask, SCRIPT, Scope, Task, TaskMount,
-    parse_trigger,
+    CopyTask, Instruction, Mounted, Origin, Plan, Problem, RemoteFile, RunTask, SCRIPT, Scope, Task,
+    TaskMount, parse_trigger,
 };
+use crate::fetch::FetchError;
 use crate::hashing::sha256;
 use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
@@ -309,10 +310,29 @@ impl Bake<'_> {
         self.perform(made, step(&picked), |tree| {
             let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
             let batch = objects.batch();
-            let laying =
-                Laying { task, shelf: &shelf, owner: owner.as_ref(), objects, batch: &batch, latest: time };
+            let fetch = |file: &RemoteFile| self.remote_file(file);
+            let laying = Laying {
+                task,
+                shelf: &shelf,
+                owner: owner.as_ref(),
+                objects,
+                batch: &batch,
+                latest: time,
+                fetch: &fetch,
+            };
             laying.apply(&pick, tree)?;
             Ok(batch.commit()?)
+        })
+    }
+
+    /// Brings the file of a URL, or finds it among what was fetched.
+    fn remote_file(&self, file: &RemoteFile) -> Result<PathBuf, StepError> {
+        let RemoteFile { url, digest, .. } = file;
+        let fetched = self.baker.packages.obtain_unsized(&self.fetcher, url, digest);
+        fetched.map_err(|source| match source {
+            FetchError::Cancelled => StepError::Cancelled,
+            FetchError::WrongHash { url, expected, found } => StepError::Checksum { url, expected, found },
+            source => StepError::FetchUrl { url: url.clone(), source },
         })
     }
 

@@ -14,7 +14,7 @@ fn known(instruction: &str) -> (&'static [&'static str], &'static [&'static str]
     match instruction {
         "FROM" => (&["platform"], &[]),
         "COPY" => (&["from", "chown", "chmod", "link", "parents"], &["exclude"]),
-        "ADD" => (&["chown", "chmod", "link", "unpack"], &["exclude"]),
+        "ADD" => (&["chown", "chmod", "link", "unpack", "checksum"], &["exclude"]),
         "RUN" => (&["network", "security"], &["mount"]),
         "HEALTHCHECK" => (&["interval", "timeout", "start-period", "start-interval", "retries"], &[]),
         _ => (&[], &[]),
@@ -24,9 +24,7 @@ fn known(instruction: &str) -> (&'static [&'static str], &'static [&'static str]
 /// Flags that BuildKit has and that are refused, with the reason.
 fn refused(instruction: &str, flag: &str) -> Option<&'static str> {
     match (instruction, flag) {
-        ("ADD", "checksum" | "keep-git-dir") => {
-            Some("it is for URLs and Git repositories, which ADD does not take here")
-        }
+        ("ADD", "keep-git-dir") => Some("it is for Git repositories, which ADD does not take here"),
         ("RUN", "device") => Some("a step of a bake sees no device of this machine"),
         _ => None,
     }

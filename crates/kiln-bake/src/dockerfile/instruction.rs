@@ -73,6 +73,8 @@ pub(crate) struct Copy {
     pub(crate) exclude: Vec<Word>,
     /// Whether `ADD` unpacks; none means as BuildKit decides.
     pub(crate) unpack: Option<bool>,
+    /// What the file of a URL must hash to.
+    pub(crate) checksum: Option<Word>,
 }
 
 /// What is copied.

@@ -4,7 +4,7 @@ use super::flags::Flags;
 use super::heredoc;
 use super::instruction::{Action, CommandLine, Copy, CopySource, From, Instruction, Network, Run, Word};
 use super::lines::{self, Line};
-use super::problem::Problem;
+use super::problem::{Problem, Span};
 use super::words::{Rest, is_blank};
 use super::{healthcheck, mounts};
 use crate::nearest::nearest;
@@ -210,6 +210,9 @@ fn copy(instruction: &str, rest: Rest<'_>, flags: &Flags) -> Result<Copy, Proble
     let is_add = instruction == "ADD";
     for word in words.iter().filter(|_| is_add) {
         refuse_remote(word)?;
+        if is_url(&word.text) && flags.get("checksum").is_none() {
+            return Err(unlocked(word.span));
+        }
     }
     Ok(Copy {
         is_add,
@@ -222,22 +225,37 @@ fn copy(instruction: &str, rest: Rest<'_>, flags: &Flags) -> Result<Copy, Proble
         parents: flags.bool("parents")?.unwrap_or(false),
         exclude: flags.words("exclude"),
         unpack: flags.bool("unpack")?,
+        checksum: flags.word("checksum"),
     })
 }
 
 /// What changes without the Dockerfile is no input of a bake unless it is locked.
 fn refuse_remote(word: &Word) -> Result<(), Problem> {
     let text = &word.text;
-    let schemes = ["http://", "https://", "ftp://", "git://", "ssh://", "git@"];
+    let of_git = text.ends_with(".git") || text.contains(".git#");
+    let schemes = ["ftp://", "git://", "ssh://", "git@"];
     let remote = schemes.iter().any(|scheme| text.starts_with(scheme))
+        || of_git && is_url(text)
         || text.starts_with("github.com/") && text.matches('/').count() >= 2;
     if !remote {
         return Ok(());
     }
-    let what = if text.starts_with("git") || text.ends_with(".git") { "a Git repository" } else { "a URL" };
+    let what = if of_git || text.starts_with("git") { "a Git repository" } else { "such a URL" };
     let message = format!("ADD of {what} is not supported: what it gives is not locked");
-    let help = "put the file into the build context, or fetch it in a RUN of an image with `network = true`";
+    let help =
+        "put the files into the build context, or fetch them in a RUN of an image with `network = true`";
     Err(Problem::new(word.span, message).help(help))
+}
+
+/// Refuses a URL whose file may be another one tomorrow.
+pub(super) fn unlocked(span: Span) -> Problem {
+    let problem = Problem::new(span, "ADD of a URL needs a checksum: what it gives is not locked");
+    problem.help("add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it")
+}
+
+/// Whether this is fetched, and not copied.
+pub(super) fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 fn run(rest: Rest<'_>, flags: &Flags) -> Result<Run, Problem> {

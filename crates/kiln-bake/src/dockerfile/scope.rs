@@ -4,12 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use kiln_model::Digest;
 use kiln_model::instance::DockerHealth;
 
 use super::instruction::{
     Action, CommandLine, Copy, CopySource, Health, Instruction, MountKind, Network, Run, Word,
 };
 use super::mode::ModeChange;
+use super::parse::{is_url, unlocked};
 use super::plan::{Origin, Plan, Stage};
 use super::problem::{Problem, Span};
 use super::shell::{self, Quotes};
@@ -67,6 +69,16 @@ pub(crate) struct CopyTask {
 pub(crate) enum TaskSource {
     Path(Word),
     File { name: String, text: String, span: Span },
+    Url(RemoteFile),
+}
+
+/// A file of a URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteFile {
+    pub(crate) url: String,
+    /// What it must hash to.
+    pub(crate) digest: Digest,
+    pub(crate) span: Span,
 }
 
 /// A command.
@@ -288,7 +300,15 @@ impl<'a> Scope<'a> {
     }
 
     fn copy(&self, copy: &Copy, span: Span) -> Result<CopyTask, Problem> {
-        let sources = copy.sources.iter().map(|source| self.source(source)).collect::<Result<_, _>>()?;
+        let source = |source: &CopySource| self.source(copy, source);
+        let sources = copy.sources.iter().map(source).collect::<Result<Vec<_>, _>>()?;
+        let is_remote = sources.iter().any(|source| matches!(source, TaskSource::Url(_)));
+        if let (Some(word), false) = (&copy.checksum, is_remote) {
+            return Err(Problem::new(
+                word.span,
+                "a checksum is of the file of a URL, and none is added here",
+            ));
+        }
         let to = self.expand(&copy.to)?;
         if to.contains('\0') {
             return Err(Problem::new(copy.to.span, "a path can't hold a zero byte"));
@@ -317,14 +337,19 @@ impl<'a> Scope<'a> {
             link: copy.link,
             parents: copy.parents,
             exclude,
-            unpack: copy.is_add && copy.unpack.unwrap_or(true),
+            // What is fetched is an archive only if that is said.
+            unpack: copy.is_add && copy.unpack.unwrap_or(!is_remote),
         })
     }
 
-    fn source(&self, source: &CopySource) -> Result<TaskSource, Problem> {
+    fn source(&self, copy: &Copy, source: &CopySource) -> Result<TaskSource, Problem> {
         match source {
             CopySource::Path(word) => {
-                Ok(TaskSource::Path(Word { text: self.expand(word)?, span: word.span }))
+                let text = self.expand(word)?;
+                if copy.is_add && is_url(&text) {
+                    return self.remote(copy, text, word.span).map(TaskSource::Url);
+                }
+                Ok(TaskSource::Path(Word { text, span: word.span }))
             }
             CopySource::File(document, span) => {
                 let mut text = document.chomped();
@@ -335,6 +360,20 @@ impl<'a> Scope<'a> {
                 Ok(TaskSource::File { name: document.name.clone(), text, span: *span })
             }
         }
+    }
+
+    /// A file of a URL, which is locked by its checksum.
+    fn remote(&self, copy: &Copy, url: String, span: Span) -> Result<RemoteFile, Problem> {
+        if copy.sources.len() > 1 {
+            let problem = Problem::new(span, "a URL is added alone: its checksum is of one file");
+            return Err(problem.help("write an ADD for each"));
+        }
+        let word = copy.checksum.as_ref().ok_or_else(|| unlocked(span))?;
+        let digest = self.expand(word)?.parse().map_err(|_| {
+            let problem = Problem::new(word.span, "the checksum is not a sha256");
+            problem.help("write `--checksum=sha256:` and 64 hexadecimal digits")
+        })?;
+        Ok(RemoteFile { url, digest, span })
     }
 
     /// Finds what was looked up when the stages were: an ONBUILD of an image may name what nobody knew of.

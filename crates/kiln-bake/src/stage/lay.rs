@@ -4,16 +4,19 @@
 //! folder; folders that are made on the way are 0755 and belong to whom the copy belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::PathBuf;
 
 use kiln_store::tree::ResolveError;
-use kiln_store::{Batch, Entry, Kind, Meta, Mtime, Objects, Tree, TreePath};
+use kiln_store::{Batch, Entry, Kind, Meta, Mtime, Objects, PutError, Tree, TreePath};
 
 use super::archive;
 use super::pick::{Part, Pick, Picked, Shelf};
 use crate::bake_error::StepError;
 use crate::copy::CopyError;
-use crate::dockerfile::{CopyTask, TaskSource};
+use crate::dockerfile::{CopyTask, RemoteFile, TaskSource};
 use crate::sandbox::User;
+use crate::source::SourceError;
 
 /// Puts things into a tree.
 pub(crate) struct Laying<'a> {
@@ -26,7 +29,12 @@ pub(crate) struct Laying<'a> {
     pub(crate) batch: &'a Batch,
     /// No time is later.
     pub(crate) latest: u64,
+    /// Brings the file of a URL to a place of this machine, with the bytes that were promised.
+    pub(crate) fetch: &'a dyn Fn(&RemoteFile) -> Result<PathBuf, StepError>,
 }
+
+/// What is fetched is root's alone, unless the step says otherwise.
+const REMOTE_MODE: u16 = 0o600;
 
 impl Laying<'_> {
     /// Changes a tree as the step says.
@@ -100,6 +108,7 @@ impl Target<'_> {
                     let place = self.place(&path, into, name.as_bytes())?;
                     self.put(&place, Entry { meta, kind: entry.kind })?;
                 }
+                Part::Remote { name, file } => self.remote(&path, into, name, file)?,
                 Part::Archive { from, digest, size, packing } => {
                     let context =
                         self.laying.shelf.context.expect("only archives of the context are unpacked");
@@ -111,6 +120,31 @@ impl Target<'_> {
             }
         }
         Ok(())
+    }
+
+    fn remote(&mut self, to: &TreePath, into: bool, name: &str, file: &RemoteFile) -> Result<(), StepError> {
+        let fetched = (self.laying.fetch)(file)?;
+        let open = || {
+            let failed = |source| CopyError::Source(SourceError::Read { path: fetched.clone(), source });
+            File::open(&fetched).map_err(failed)
+        };
+        if self.laying.task.unpack
+            && let Some(packing) = archive::packing(open()?)
+        {
+            let source = open()?;
+            let size = source.metadata().map_or(0, |meta| meta.len());
+            let tree = archive::read(source, packing, size, self.laying.batch, self.laying.latest as i64)?;
+            return self.unpacked(to, &tree);
+        }
+        let stored = self.laying.batch.put_reader(open()?)?;
+        if stored.digest != file.digest {
+            // It was verified when it came, and is another one now.
+            return Err(PutError::Mismatch { expected: file.digest, found: stored.digest }.into());
+        }
+        let entry = Entry::file(REMOTE_MODE, stored.digest, stored.size);
+        let meta = Meta { mtime: self.laying.mtime(), ..self.laying.meta(&entry) };
+        let place = self.place(to, into, name.as_bytes())?;
+        self.put(&place, Entry { meta, kind: entry.kind })
     }
 
     /// Lays what is in a folder into the target.
@@ -252,6 +286,7 @@ pub(crate) fn words_of(task: &CopyTask) -> String {
     let source = |source: &TaskSource| match source {
         TaskSource::Path(word) => format!("path {:?}", word.text),
         TaskSource::File { name, text, .. } => format!("text {name:?} {text:?}"),
+        TaskSource::Url(file) => format!("url {:?} {}", file.url, file.digest),
     };
     let sources: Vec<String> = sources.iter().map(source).collect();
     format!("{sources:?} exclude {exclude:?} parents {parents} unpack {unpack}")

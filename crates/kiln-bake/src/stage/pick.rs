@@ -9,7 +9,7 @@ use kiln_store::{Entry, Kind, Tree, TreePath};
 use super::archive::{self, Packing};
 use super::context::Context;
 use super::dockerignore::{DockerIgnore, pattern_of};
-use crate::dockerfile::{CopyTask, Problem, TaskSource, Word};
+use crate::dockerfile::{CopyTask, Problem, RemoteFile, TaskSource, Word};
 use crate::nearest::nearest;
 
 /// Where files are taken from.
@@ -31,6 +31,8 @@ pub(crate) enum Part {
     Archive { from: TreePath, digest: Digest, size: u64, packing: Packing },
     /// A heredoc.
     Text { name: String, text: String },
+    /// What is fetched.
+    Remote { name: String, file: RemoteFile },
 }
 
 /// One file or folder.
@@ -81,6 +83,10 @@ impl Pick {
         for source in &task.sources {
             match source {
                 TaskSource::Path(word) => picking.path(word)?,
+                TaskSource::Url(file) => {
+                    let name = name_of(&file.url).to_owned();
+                    picking.parts.push(Part::Remote { name, file: file.clone() });
+                }
                 TaskSource::File { name, text, .. } => {
                     let name = name.rsplit('/').next().unwrap_or(name).to_owned();
                     picking.parts.push(Part::Text { name, text: text.clone() });
@@ -103,6 +109,8 @@ impl Pick {
                     text.push_str(&format!("file {:?} {}", String::from_utf8_lossy(name), picked.describe()));
                 }
                 Part::Archive { digest, .. } => text.push_str(&format!("archive {digest}\n")),
+                // Wherever it comes from: the name is what decides where it goes.
+                Part::Remote { name, file } => text.push_str(&format!("remote {name:?} {}\n", file.digest)),
                 Part::Text { name, text: content } => text.push_str(&format!("text {name:?} {content:?}\n")),
             }
         }
@@ -251,6 +259,14 @@ impl Picking<'_> {
         }
         self.parts.push(Part::Folder(files));
     }
+}
+
+/// The name of a URL's file, as BuildKit has it.
+fn name_of(url: &str) -> &str {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let below_host = path.split_once("://").map_or(path, |(_, rest)| rest).split_once('/');
+    let name = below_host.and_then(|(_, path)| path.trim_end_matches('/').rsplit('/').next());
+    name.filter(|name| !matches!(*name, "" | "." | "..")).unwrap_or("__unnamed__")
 }
 
 /// Drops `.` and doubled slashes; what leads out is refused.

@@ -209,11 +209,27 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "FROM os\nADD https://example.org/x /x\n",
-        "web/Dockerfile:2:5: ADD of a URL is not supported: what it gives is not locked (put the file into the build context, or fetch it in a RUN of an image with `network = true`)",
+        "web/Dockerfile:2:5: ADD of a URL needs a checksum: what it gives is not locked (add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it)",
+    ),
+    (
+        "FROM os\nARG FROM=https://example.org/x\nADD $FROM /x\n",
+        "web/Dockerfile:3:5: ADD of a URL needs a checksum: what it gives is not locked (add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it)",
+    ),
+    (
+        "FROM os\nADD --checksum=sha256:12 https://example.org/x /x\n",
+        "web/Dockerfile:2:16: the checksum is not a sha256 (write `--checksum=sha256:` and 64 hexadecimal digits)",
+    ),
+    (
+        "FROM os\nADD --checksum=x https://example.org/x https://example.org/y /x/\n",
+        "web/Dockerfile:2:18: a URL is added alone: its checksum is of one file (write an ADD for each)",
+    ),
+    (
+        "FROM os\nADD --checksum=x Dockerfile /x\n",
+        "web/Dockerfile:2:16: a checksum is of the file of a URL, and none is added here",
     ),
     (
         "FROM os\nADD git@github.com:a/b.git /x\n",
-        "web/Dockerfile:2:5: ADD of a Git repository is not supported: what it gives is not locked (put the file into the build context, or fetch it in a RUN of an image with `network = true`)",
+        "web/Dockerfile:2:5: ADD of a Git repository is not supported: what it gives is not locked (put the files into the build context, or fetch them in a RUN of an image with `network = true`)",
     ),
     (
         "FROM os\nCOPY ../x /\n",

@@ -11,3 +11,4 @@ mod hostile;
 mod kitchen;
 mod language;
 mod projects;
+mod remote;
