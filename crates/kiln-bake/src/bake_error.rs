@@ -22,6 +22,7 @@ use crate::normalise::NormaliseError;
 use crate::outside::RegistriesError;
 use crate::provision::ProvisionError;
 use crate::sandbox::SandboxError;
+use crate::signed_bases::UnsignedError;
 use crate::source::SourceError;
 use crate::stage::{ArchiveError, MountError};
 use crate::workbench::WorkError;
@@ -192,6 +193,9 @@ pub enum StepError {
     /// An image of a registry did not come.
     #[error(transparent)]
     Registries(#[from] RegistriesError),
+    /// An image of a registry is not signed as the stack wants it.
+    #[error(transparent)]
+    Unsigned(#[from] UnsignedError),
     /// What came is not what was locked.
     #[error("`{name}` is locked to {locked}, and what came is {found}")]
     OtherImage {
@@ -247,6 +251,7 @@ impl BakeError {
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Fetch { source, .. } | StepError::FetchUrl { source, .. } => source.is_permanent(),
                 StepError::Registries(error) => error.is_permanent,
+                StepError::Unsigned(error) => error.is_permanent(),
                 other => !other.is_full(),
             },
             Self::Cancelled | Self::Lease(_) => false,
@@ -263,6 +268,7 @@ impl StepError {
         let hint = match self {
             Self::Registries(error) => return error.hint.clone(),
             Self::Provision(error) => return error.hint(),
+            Self::Unsigned(error) => return error.hint(),
             Self::OtherImage { .. } => "run `kiln lock --upgrade`, and look at the difference".into(),
             Self::NoMirror(_) => "set `mirror` in the base".into(),
             Self::Fetch { source: FetchError::Missing { .. }, .. } => {

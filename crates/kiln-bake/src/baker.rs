@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kiln_model::ImageName;
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
-use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
 use crate::bake::Bake;
@@ -123,22 +123,23 @@ impl Baker {
         locker.lock(stack, existing, report)
     }
 
-    /// Pins images of registries to what their names mean today, for this machine. Those of `existing` stay as they are, unless
-    /// an upgrade is asked for.
+    /// Pins images of registries to what their names mean today, for this machine, if they are signed as the stack wants it.
+    /// Those of `existing` stay as they are, unless an upgrade is asked for. The lock has no bases.
     ///
     /// # Errors
     /// See [`LockError`]; nothing was changed.
     pub fn lock_images(
         &self,
+        stack: &Stack,
         names: &BTreeSet<String>,
         existing: Option<&Lock>,
         options: LockOptions,
         report: Report<'_>,
-    ) -> Result<BTreeMap<String, Digest>, LockError> {
+    ) -> Result<Lock, LockError> {
         locking::lock_images(
-            &*self.options.registries,
+            (&self.store, &*self.options.registries),
             &self.options.cancel,
-            names,
+            (names, &stack.registries),
             existing,
             options,
             report,

@@ -25,6 +25,9 @@ const VERSION_WITH_IMAGES: &str = "2";
 /// The version of a lock with tools, which are laid and not configured.
 const VERSION_WITH_TOOLS: &str = "3";
 
+/// The version of a lock with an image that was found in a list.
+const VERSION_WITH_LISTS: &str = "4";
+
 /// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
 pub const LOCK_BYTES_MAX: u64 = 64 << 20;
 
@@ -35,6 +38,8 @@ pub struct Lock {
     pub bases: BTreeMap<BaseName, LockedBase>,
     /// The manifests of images of registries, by the names that the stack and its Dockerfiles have for them.
     pub images: BTreeMap<String, Digest>,
+    /// The lists for several machines in which they were found, of those that were in one: what is signed may be the list.
+    pub lists: BTreeMap<String, Digest>,
 }
 
 /// What one base is made from.
@@ -192,8 +197,10 @@ impl Lock {
         let fail = |line: usize, reason: &str| ParseLockError { line: line + 1, reason: reason.into() };
         match lines.next().map(|(_, line)| line.split_whitespace().collect::<Vec<_>>()) {
             Some(words)
-                if matches!(words[..], ["kiln.lock", VERSION | VERSION_WITH_IMAGES | VERSION_WITH_TOOLS]) => {
-            }
+                if matches!(
+                    words[..],
+                    ["kiln.lock", VERSION | VERSION_WITH_IMAGES | VERSION_WITH_TOOLS | VERSION_WITH_LISTS]
+                ) => {}
             Some(words) if words.first() == Some(&"kiln.lock") => {
                 return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
             }
@@ -213,10 +220,14 @@ impl Lock {
                     let name = BaseName::new(*name).map_err(|error| fail(number, &error.to_string()))?;
                     open = Some((name, Draft::default()));
                 }
-                ["image", name, digest] => {
+                ["image", name, digest] | ["image", name, digest, "of", _] => {
                     lock.close(open.take()).map_err(|reason| fail(number, reason))?;
-                    let digest =
-                        digest.parse().map_err(|_| fail(number, "the image has no usable digest"))?;
+                    let parse =
+                        |text: &str| text.parse().map_err(|_| fail(number, "the image has no usable digest"));
+                    let digest = parse(digest)?;
+                    if let Some(list) = words.get(4) {
+                        lock.lists.insert((*name).to_owned(), parse(list)?);
+                    }
                     if lock.images.insert((*name).to_owned(), digest).is_some() {
                         return Err(fail(number, "this image comes twice"));
                     }
@@ -318,6 +329,7 @@ impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_tools = self.bases.values().any(|base| base.recipe.variant == DebianVariant::Tools);
         let version = match (has_tools, self.images.is_empty()) {
+            _ if !self.lists.is_empty() => VERSION_WITH_LISTS,
             (true, _) => VERSION_WITH_TOOLS,
             (false, false) => VERSION_WITH_IMAGES,
             (false, true) => VERSION,
@@ -328,7 +340,10 @@ impl fmt::Display for Lock {
             writeln!(f)?;
         }
         for (name, digest) in &self.images {
-            writeln!(f, "image {name} {digest}")?;
+            match self.lists.get(name) {
+                Some(list) => writeln!(f, "image {name} {digest} of {list}")?,
+                None => writeln!(f, "image {name} {digest}")?,
+            }
         }
         for (name, base) in &self.bases {
             let recipe = &base.recipe;
@@ -398,7 +413,7 @@ mod tests {
                 path: "pool/main/a/adduser/adduser_3.134_all.deb".into(),
             }],
         };
-        Lock { bases: [(BaseName::new("slim").unwrap(), base)].into(), images: BTreeMap::new() }
+        Lock { bases: [(BaseName::new("slim").unwrap(), base)].into(), ..Lock::default() }
     }
 
     #[test]
@@ -434,10 +449,22 @@ mod tests {
     }
 
     #[test]
+    fn the_list_that_an_image_was_found_in_stands_behind_it() {
+        let mut lock = lock();
+        lock.images = [("r.example/os:v1".to_owned(), empty())].into();
+        lock.lists = [("r.example/os:v1".to_owned(), Digest::new([7; 32]))].into();
+        let text = lock.to_string();
+        let line = format!("image r.example/os:v1 {} of {}\n", empty(), Digest::new([7; 32]));
+        assert!(text.starts_with("kiln.lock 4\n") && text.contains(&line), "{text}");
+        assert_eq!(Lock::parse(&text), Ok(lock));
+        assert_eq!(Lock::parse(&text.replace(" of sha256:", " of ")).unwrap_err().line, 4);
+    }
+
+    #[test]
     fn a_damaged_lock_names_the_line() {
         for (text, line) in [
             ("", 1),
-            ("kiln.lock 4\n", 1),
+            ("kiln.lock 5\n", 1),
             ("kiln.lock 1\nlocked-at 2026-11-21T10:00:00Z\n", 2),
             (&GOLDEN.replace("deb adduser", "deb"), 10),
             (&GOLDEN.replace("pool/main", "pool/../../etc"), 10),

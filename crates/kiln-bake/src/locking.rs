@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use kiln_model::recipe::{BaseRecipe, DebianBase};
-use kiln_model::stack::Stack;
-use kiln_model::{BaseName, Digest, Timestamp};
+use kiln_model::stack::{RegistryRules, Stack};
+use kiln_model::{BaseName, Timestamp};
+use kiln_store::Store;
 
 use crate::cancel::Cancel;
 use crate::debian::archive::{self, Opened};
@@ -16,8 +17,9 @@ use crate::debian::resolve::resolve;
 use crate::debian::{ArchiveError, Keyring, KeyringError, NoMirror, ResolveError};
 use crate::fetch::{FetchError, Fetcher};
 use crate::lock::{Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe, safe_path};
-use crate::outside::{Registries, RegistriesError};
+use crate::outside::{Registries, RegistriesError, Resolved};
 use crate::progress::{Progress, Report, StepState};
+use crate::signed_bases::{self, Locked, UnsignedError};
 
 /// How a lock is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +86,9 @@ pub enum LockError {
     /// An image of a registry can't be found.
     #[error("cannot lock an image")]
     Image(#[source] RegistriesError),
+    /// An image of a registry is not signed as the stack wants it.
+    #[error("cannot lock an image")]
+    Unsigned(#[source] UnsignedError),
     /// It was called off.
     #[error("called off")]
     Cancelled,
@@ -113,6 +118,7 @@ impl LockError {
             },
             Self::BadPackage { .. } => "report it to the archive's owner".into(),
             Self::Image(error) => return error.hint.clone(),
+            Self::Unsigned(error) => return error.hint(),
             Self::Cancelled => return None,
         };
         Some(hint)
@@ -155,34 +161,42 @@ fn archive_hint(error: &ArchiveError) -> Option<String> {
 
 /// Pins images of registries; see [`crate::Baker::lock_images`].
 pub(crate) fn lock_images(
-    registries: &dyn Registries,
+    (store, registries): (&Store, &dyn Registries),
     cancel: &Cancel,
-    names: &BTreeSet<String>,
+    (names, rules): (&BTreeSet<String>, &BTreeMap<String, RegistryRules>),
     existing: Option<&Lock>,
     options: LockOptions,
     report: Report<'_>,
-) -> Result<BTreeMap<String, Digest>, LockError> {
-    let mut locked = BTreeMap::new();
+) -> Result<Lock, LockError> {
+    let mut lock = Lock::default();
     for (index, name) in names.iter().enumerate() {
         if cancel.is_set() {
             return Err(LockError::Cancelled);
         }
-        let old = existing.and_then(|lock| lock.images.get(name));
-        if let (Some(old), false) = (old, options.upgrade) {
-            locked.insert(name.clone(), *old);
-            continue;
-        }
-        let tell = |state| {
-            let (step, steps, what) = (index + 1, names.len(), format!("find {name}"));
-            report(Progress { subject: "lock images".into(), step, steps, what, state });
+        let old = existing.filter(|_| !options.upgrade).and_then(|lock| {
+            Some(Resolved { manifest: *lock.images.get(name)?, list: lock.lists.get(name).copied() })
+        });
+        let found = match old {
+            Some(old) => old,
+            None => {
+                let tell = |state| {
+                    let (step, steps, what) = (index + 1, names.len(), format!("find {name}"));
+                    report(Progress { subject: "lock images".into(), step, steps, what, state });
+                };
+                tell(StepState::Started);
+                let began = Instant::now();
+                let found = registries.resolve(name).map_err(LockError::Image)?;
+                tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
+                found
+            }
         };
-        tell(StepState::Started);
-        let began = Instant::now();
-        let found = registries.resolve(name).map_err(LockError::Image)?;
-        tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
-        locked.insert(name.clone(), found);
+        let Resolved { manifest, list } = found;
+        signed_bases::check(store, registries, rules, Locked { name, manifest, list })
+            .map_err(LockError::Unsigned)?;
+        lock.images.insert(name.clone(), manifest);
+        lock.lists.extend(list.map(|list| (name.clone(), list)));
     }
-    Ok(locked)
+    Ok(lock)
 }
 
 /// What making a lock needs of the machine.

@@ -7,13 +7,35 @@ use kiln_model::Digest;
 use kiln_model::image::Image;
 use kiln_store::Store;
 
+/// What a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resolved {
+    /// The manifest for this machine.
+    pub manifest: Digest,
+    /// The list for several machines that the name stands for, where it does.
+    pub list: Option<Digest>,
+}
+
 /// Where images of registries come from.
 pub trait Registries: fmt::Debug + Send + Sync {
     /// Finds the manifest that a name means today, for this machine.
     ///
     /// # Errors
     /// It is not there, or can't be asked for.
-    fn resolve(&self, name: &str) -> Result<Digest, RegistriesError>;
+    fn resolve(&self, name: &str) -> Result<Resolved, RegistriesError>;
+
+    /// Returns the registry and the repository of a name, in full: `docker.io/library/debian`.
+    ///
+    /// # Errors
+    /// It is no such name.
+    fn repository(&self, name: &str) -> Result<String, RegistriesError>;
+
+    /// Brings into the store what the registry of a name says about a manifest or a list, and that itself. A lease is held
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// The registry does not answer, or it can't be stored. That nothing is said is none.
+    fn bring_said(&self, store: &Store, name: &str, subject: &Digest) -> Result<(), RegistriesError>;
 
     /// Brings the image of a name with this very manifest into the store. A lease is held meanwhile.
     ///
@@ -49,7 +71,15 @@ impl NoRegistries {
 }
 
 impl Registries for NoRegistries {
-    fn resolve(&self, name: &str) -> Result<Digest, RegistriesError> {
+    fn resolve(&self, name: &str) -> Result<Resolved, RegistriesError> {
+        Err(Self::refuse(name))
+    }
+
+    fn repository(&self, name: &str) -> Result<String, RegistriesError> {
+        Err(Self::refuse(name))
+    }
+
+    fn bring_said(&self, _: &Store, name: &str, _: &Digest) -> Result<(), RegistriesError> {
         Err(Self::refuse(name))
     }
 

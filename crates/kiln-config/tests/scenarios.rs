@@ -91,6 +91,9 @@ fn summary(stack: &Stack) -> String {
     for (name, image) in &stack.images {
         let _ = writeln!(out, "image {name}: {image:?}");
     }
+    for (name, rules) in &stack.registries {
+        let _ = writeln!(out, "registry {name}: {rules:?}");
+    }
     for (name, secret) in &stack.secrets {
         let _ = writeln!(out, "secret {name}: {secret:?}");
     }

@@ -27,6 +27,8 @@ pub struct Stack {
     pub bases: BTreeMap<BaseName, BaseRecipe>,
     /// The images.
     pub images: BTreeMap<ImageName, ImageRecipe>,
+    /// What is wanted of images of registries, by what their names begin with; `*` for all.
+    pub registries: BTreeMap<String, RegistryRules>,
     /// Where each secret's value comes from.
     pub secrets: BTreeMap<SecretName, SecretSource>,
     /// The volumes.
@@ -39,6 +41,13 @@ pub struct Stack {
     pub holes: BTreeMap<VariableName, String>,
     /// What this environment filled in: name to canonical JSON. A sensitive variable is left out.
     pub bound: BTreeMap<VariableName, String>,
+}
+
+/// What is wanted of the images of a registry, or of a part of one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryRules {
+    /// Public keys in PEM, one of which must have signed an image before anything is made from it.
+    pub signed_by: Vec<String>,
 }
 
 /// Where a secret's value comes from.

@@ -14,6 +14,7 @@ use crate::layer::{Compression, Layer};
 use crate::oci::{self, HistoryLine};
 use crate::progress::StepState;
 use crate::settings::Settings;
+use crate::signed_bases::{self, Locked};
 use crate::steps::{StepKey, StepRecord};
 
 impl Bake<'_> {
@@ -26,6 +27,14 @@ impl Bake<'_> {
         // Two names of one image, and one connection at a time to what may be one registry.
         let _turn = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
         let began = self.begin(&place);
+        let wanted = Locked { name, manifest: locked, list: self.lock.lists.get(name).copied() };
+        signed_bases::check(
+            &self.baker.store,
+            &*self.baker.options.registries,
+            &self.stack.registries,
+            wanted,
+        )
+        .map_err(|error| failed(error.into()))?;
         let found = self.stored(&locked).map_err(failed)?;
         let cached = found.is_some();
         let (image, documents) = match found {

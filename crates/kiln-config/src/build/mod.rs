@@ -4,6 +4,7 @@ mod image;
 mod image_provision;
 mod image_scan;
 mod image_test;
+mod registry;
 mod route;
 mod service;
 
@@ -47,6 +48,7 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
     }
     let mut bases = image::bases(context);
     let mut images = image::images(context, &mut bases);
+    let registries = registry::registries(context);
     let volumes = volumes(context);
     let secrets = secrets(context);
     let services = service::services(context, &mut images);
@@ -57,6 +59,7 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
         environments,
         bases,
         images: images.into_recipes(),
+        registries,
         secrets,
         volumes,
         services: services.definitions,

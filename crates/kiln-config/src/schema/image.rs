@@ -23,6 +23,21 @@ pub(super) static BASE: BlockSchema = BlockSchema {
     example: "base \"debian\" \"slim\" {\n  suite    = \"bookworm\"\n  packages = [\"ca-certificates\", \"python3-minimal\"]\n}",
 };
 
+pub(super) static REGISTRY: BlockSchema = BlockSchema {
+    name: "registry",
+    labels: &["name"],
+    summary: "What is wanted of images of a registry that images of the stack start from: of all whose name is this or begins with it and `/`, such as `ghcr.io`, `docker.io/library` or `ghcr.io/shop/os`, and of all with `*`. The block that says most of a name counts. Nothing that an environment decides may be used in it.",
+    attributes: &[attribute(
+        "signed_by",
+        "list of strings",
+        "",
+        "Public keys in PEM. One of them must have signed the image, or the list for several machines that it is in, as `kiln image sign` and `cosign sign --key` do; else nothing is locked and nothing baked.",
+    )],
+    blocks: &[],
+    any_attribute: None,
+    example: "registry \"ghcr.io/shop\" {\n  signed_by = [file(\"keys/release.pub\")]\n}",
+};
+
 pub(super) static IMAGE: BlockSchema = BlockSchema {
     name: "image",
     labels: &["name"],

@@ -84,6 +84,7 @@ static TOP_LEVEL: &[&BlockSchema] = &[
     &stack::SECRET,
     &image::BASE,
     &image::IMAGE,
+    &image::REGISTRY,
     &service::SERVICE,
     &service::WORKER,
     &service::JOB,

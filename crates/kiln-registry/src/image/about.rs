@@ -25,7 +25,8 @@ pub struct Brought {
     pub left_out: Vec<String>,
 }
 
-/// Brings into the store what a registry has about an image: its referrers, and what `cosign` left under its tags.
+/// Brings into the store what a registry has about an image or a list of images: its referrers, and what `cosign` left under its
+/// tags; and its manifest.
 ///
 /// What can't be used is left out and named. Hold a lease.
 ///
@@ -34,6 +35,10 @@ pub struct Brought {
 pub fn bring_said(store: &Store, client: &Client, image: &Digest) -> Result<Brought, ImageError> {
     let subject: ContentDigest =
         image.to_string().parse().expect("a digest of the store is one of a registry");
+    if !store.blobs.contains(image) {
+        let (bytes, _) = client.manifest(&Reference::Digest(subject.clone()))?;
+        store.blobs.put_bytes(&bytes)?;
+    }
     let mut bringing = Bringing { store, client, image, left: SAID_BYTES_MAX, layers: Vec::new() };
     let mut brought = Brought::default();
     let mut note = |what: String, outcome: Result<bool, Unusable>| match outcome {

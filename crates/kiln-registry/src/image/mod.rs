@@ -126,7 +126,7 @@ pub fn bring_in(
     reference: &Reference,
     source: &str,
 ) -> Result<Image, ImageError> {
-    let (bytes, manifest) = find(origin, reference)?;
+    let Found { bytes, manifest, .. } = find(origin, reference)?;
     if manifest.blobs.len() > LAYERS_MAX {
         return Err(ImageError::TooLarge(format!("{} layers, more than {LAYERS_MAX}", manifest.blobs.len())));
     }
@@ -159,24 +159,36 @@ pub fn bring_in(
     Ok(image)
 }
 
-/// Finds the digest of the manifest that a reference means for this machine, through lists, and brings nothing in.
+/// Finds the digest of the manifest that a reference means for this machine, and that of the list that names it, if it is in
+/// one. Brings nothing in.
 ///
 /// # Errors
 /// See [`ImageError`].
-pub fn resolve(origin: &dyn Origin, reference: &Reference) -> Result<Digest, ImageError> {
-    let (bytes, _) = find(origin, reference)?;
-    sha256(&ContentDigest::of(Algorithm::Sha256, &bytes))
+pub fn resolve(origin: &dyn Origin, reference: &Reference) -> Result<(Digest, Option<Digest>), ImageError> {
+    let Found { bytes, list, .. } = find(origin, reference)?;
+    let digest = |bytes: &[u8]| sha256(&ContentDigest::of(Algorithm::Sha256, bytes));
+    Ok((digest(&bytes)?, list.map(|list| digest(&list)).transpose()?))
+}
+
+/// The manifest of an image for this machine.
+struct Found {
+    bytes: Vec<u8>,
+    manifest: Manifest,
+    /// The list in which it was found.
+    list: Option<Vec<u8>>,
 }
 
 /// Finds the manifest of an image for this machine, through lists.
-fn find(origin: &dyn Origin, reference: &Reference) -> Result<(Vec<u8>, Manifest), ImageError> {
+fn find(origin: &dyn Origin, reference: &Reference) -> Result<Found, ImageError> {
     let mut reference = reference.clone();
+    let mut list = None;
     for _ in 0..=LISTS_MAX {
         let (bytes, kind) = origin.manifest(&reference)?;
         let manifest = Manifest::parse(kind.as_deref(), &bytes)?;
         if !manifest.blobs.is_empty() {
-            return Ok((bytes, manifest));
+            return Ok(Found { bytes, manifest, list });
         }
+        list = Some(bytes.clone());
         reference = Reference::Digest(choose(&bytes)?);
     }
     Err(ImageError::Nested)

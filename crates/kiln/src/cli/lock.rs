@@ -67,8 +67,8 @@ pub(super) fn make(
     let stack = &declared.stack;
     let images = dockerfiles::images_of_registries(stack, &declared.folder)?;
     bakery::with_progress(screen, interrupt, &oven.cancel, |report| {
-        let images = oven.baker.lock_images(&images, old, options, report)?;
-        Ok(Lock { images, ..oven.baker.lock(stack, old, options, report)? })
+        let of_images = oven.baker.lock_images(stack, &images, old, options, report)?;
+        Ok(Lock { bases: oven.baker.lock(stack, old, options, report)?.bases, ..of_images })
     })
     .map_err(|error: LockError| failure(&error))
 }

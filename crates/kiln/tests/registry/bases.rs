@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use crate::server::Registry;
+use crate::server::{Registry, sha256};
 use crate::transfer::{Place, at};
 
 /// A stack whose image `os` is only what is pushed.
@@ -96,4 +96,122 @@ fn a_registry_that_gives_another_image_for_the_locked_digest_is_refused() {
     fs::write(stored, bytes).unwrap();
     two.kiln(&["bake"]).failed(5, &["can't be baked", &name]);
     assert!(two.images().is_empty());
+}
+
+/// A stack that wants what it starts from to be signed.
+fn write_signed(place: &Place, from: &str, rule: &str) {
+    let stack = format!(
+        "stack \"web\" {{}}\n\nregistry \"{rule}\" {{\n  signed_by = [file(\"own.pub\")]\n}}\n\nimage \"web\" {{\n  from = \"{from}\"\n}}\n"
+    );
+    fs::write(place.path("stack.hcl"), stack).unwrap();
+}
+
+#[test]
+fn a_base_that_is_not_signed_as_the_stack_wants_it_is_neither_locked_nor_baked() {
+    let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
+    let name = at(&registry, "os/os:v1");
+    bake_os(&one, "first");
+    for key in ["own", "other"] {
+        one.kiln(&["image", "keygen", key]).ok();
+    }
+    fs::copy(one.path("own.pub"), two.path("own.pub")).unwrap();
+    let rule = at(&registry, "os");
+    one.kiln(&["image", "push", "os/os", &name]).ok();
+    write_signed(&two, &name, &rule);
+    let wanted = format!("`{name}` is not signed as the rule for `{rule}` wants it");
+    two.kiln(&["lock"]).failed(5, &[&wanted, "has no signature", "signed_by"]);
+    assert!(!two.path("kiln.lock").exists());
+    one.kiln(&["image", "sign", "os/os", "--key", "other.key"]).ok();
+    one.kiln(&["image", "push", "os/os", &name]).ok();
+    two.kiln(&["lock"]).failed(5, &[&wanted, "of other keys"]);
+
+    // What was locked and baked while nothing was wanted is looked at again.
+    write_signed(&two, &name, "registry.example");
+    let baked = two.kiln(&["bake"]).ok();
+    write_signed(&two, &name, &rule);
+    two.kiln(&["bake"]).failed(5, &[&wanted, "of other keys"]);
+    one.kiln(&["image", "sign", "os/os", "--key", "own.key"]).ok();
+    one.kiln(&["image", "push", "os/os", &name]).ok();
+    assert_eq!(two.kiln(&["bake"]).ok()["images"], baked["images"], "who signed is no part of an image");
+    // Nor does a signature count of a key that is no longer named.
+    one.kiln(&["image", "keygen", "third"]).ok();
+    fs::rename(two.path("own.pub"), two.path("kept")).unwrap();
+    fs::copy(one.path("third.pub"), two.path("own.pub")).unwrap();
+    two.kiln(&["bake"]).failed(5, &[&wanted, "of other keys"]);
+    fs::rename(two.path("kept"), two.path("own.pub")).unwrap();
+    // The store has the signature now, so the registry is not needed.
+    drop(registry);
+    assert_eq!(two.kiln(&["bake", "--no-cache"]).ok()["images"], baked["images"]);
+    fs::copy(one.path("other.pub"), two.path("own.pub")).unwrap();
+    two.kiln(&["bake"]).ok();
+}
+
+#[test]
+fn a_signature_of_the_list_for_all_machines_is_one_of_the_image_in_it() {
+    let (registry, one, two) = (Registry::start(), Place::new(), Place::new());
+    bake_os(&one, "first");
+    one.kiln(&["image", "keygen", "own"]).ok();
+    fs::copy(one.path("own.pub"), two.path("own.pub")).unwrap();
+    let pushed = one.kiln(&["image", "push", "os/os", &at(&registry, "os/os:one")]).ok();
+    let manifest = pushed["digest"].as_str().unwrap();
+    let size = registry.get("/v2/os/os/manifests/one").body.len();
+    let (oci, arch) =
+        ("application/vnd.oci.image", if cfg!(target_arch = "x86_64") { "amd64" } else { "arm64" });
+    let list = json!({
+        "schemaVersion": 2, "mediaType": format!("{oci}.index.v1+json"),
+        "manifests": [{
+            "mediaType": format!("{oci}.manifest.v1+json"), "digest": manifest, "size": size,
+            "platform": { "os": "linux", "architecture": arch },
+        }],
+    });
+    let list = list.to_string().into_bytes();
+    let digest = sha256(&list);
+    let put = |tag: &str, kind: &str, bytes: &[u8]| {
+        let kind = format!("{oci}.{kind}.v1+json");
+        let path = format!("/v2/os/os/manifests/{tag}");
+        assert_eq!(registry.send("PUT", &path, &[("Content-Type", &kind)], bytes).status, 201);
+    };
+    put("v1", "index", &list);
+    let name = at(&registry, "os/os:v1");
+    write_signed(&two, &name, "*");
+    two.kiln(&["lock"]).failed(5, &["has no signature"]);
+
+    // `cosign sign` of a name with a list signs the list; openssl makes the same signature.
+    let payload = json!({
+        "critical": {
+            "identity": { "docker-reference": name },
+            "image": { "docker-manifest-digest": digest },
+            "type": "cosign container image signature",
+        },
+        "optional": null,
+    });
+    let payload = payload.to_string();
+    fs::write(one.path("payload"), &payload).unwrap();
+    if !crate::clients::is_installed("openssl") {
+        crate::clients::skipped("openssl");
+        return;
+    }
+    let sign = "openssl dgst -sha256 -sign \"$0\" \"$1\" | openssl base64 -A";
+    let signed = std::process::Command::new("sh")
+        .args(["-c", sign])
+        .args([one.path("own.key"), one.path("payload")])
+        .output()
+        .unwrap();
+    let signature = String::from_utf8(signed.stdout).unwrap();
+    let blob = |bytes: &[u8]| {
+        let path = format!("/v2/os/os/blobs/uploads/?digest={}", sha256(bytes));
+        assert_eq!(registry.send("POST", &path, &[], bytes).status, 201);
+        json!({ "digest": sha256(bytes), "size": bytes.len() })
+    };
+    let mut config = blob(b"{}");
+    config["mediaType"] = format!("{oci}.config.v1+json").into();
+    let mut layer = blob(payload.as_bytes());
+    layer["mediaType"] = "application/vnd.dev.cosign.simplesigning.v1+json".into();
+    layer["annotations"] = json!({ "dev.cosignproject.cosign/signature": signature });
+    let signatures = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+    put(&format!("{}.sig", digest.replace(':', "-")), "manifest", signatures.to_string().as_bytes());
+    two.kiln(&["lock"]).ok();
+    let lock = fs::read_to_string(two.path("kiln.lock")).unwrap();
+    assert!(lock.contains(&format!("image {name} {manifest} of {digest}\n")), "{lock}");
+    two.kiln(&["bake"]).ok();
 }

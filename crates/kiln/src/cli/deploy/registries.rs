@@ -1,11 +1,11 @@
 //! Registries, for a bake that starts from an image of one.
 
-use kiln_bake::{Registries, RegistriesError};
+use kiln_bake::{Registries, RegistriesError, Resolved};
 use kiln_model::Digest;
 use kiln_model::image::Image;
 use kiln_registry::client::credentials::docker_config;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
-use kiln_registry::image::{ImageError, bring_in, resolve};
+use kiln_registry::image::{ImageError, bring_in, bring_said, resolve};
 use kiln_registry::name::Reference;
 use kiln_store::Store;
 
@@ -30,9 +30,20 @@ impl AnyRegistry {
 }
 
 impl Registries for AnyRegistry {
-    fn resolve(&self, name: &str) -> Result<Digest, RegistriesError> {
+    fn resolve(&self, name: &str) -> Result<Resolved, RegistriesError> {
         let (client, reference) = Self::client(name)?;
-        resolve(&client, &reference.reference).map_err(|error| failed(name, error))
+        let (manifest, list) = resolve(&client, &reference.reference).map_err(|error| failed(name, error))?;
+        Ok(Resolved { manifest, list })
+    }
+
+    fn repository(&self, name: &str) -> Result<String, RegistriesError> {
+        let (_, reference) = Self::client(name)?;
+        Ok(format!("{}/{}", reference.host, reference.repository))
+    }
+
+    fn bring_said(&self, store: &Store, name: &str, subject: &Digest) -> Result<(), RegistriesError> {
+        let (client, _) = Self::client(name)?;
+        bring_said(store, &client, subject).map(|_| ()).map_err(|error| failed(name, error))
     }
 
     fn fetch(&self, store: &Store, name: &str, manifest: &Digest) -> Result<Image, RegistriesError> {
