@@ -6,7 +6,7 @@ use std::io;
 
 use kiln_store::{ReadError, TreePath};
 
-use super::archive::{self, ArchiveError};
+use super::archive::{self, ArchiveError, JAR_DIRECTORY_BYTES_MAX};
 use super::bytes::Bytes;
 use super::package::{Ecosystem, Package};
 use super::purl::purl;
@@ -57,7 +57,9 @@ struct Reading<'a, 'b> {
 
 impl Reading<'_, '_> {
     fn archive(&mut self, archive: &(impl Bytes + ?Sized), name: &[u8], depth: usize) -> io::Result<()> {
-        let Some(members) = self.refused(name, archive::members(archive))? else { return Ok(()) };
+        let Some(members) = self.refused(name, archive::members(archive, JAR_DIRECTORY_BYTES_MAX))? else {
+            return Ok(());
+        };
         let mut named = false;
         for member in members.iter().filter(|member| is_properties(&member.name)) {
             let Some(text) = self.member(archive, member, name, TEXT_BYTES_MAX)? else { continue };

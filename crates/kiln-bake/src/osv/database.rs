@@ -15,6 +15,9 @@ use crate::inventory::archive::{self, ArchiveError};
 /// All of osv.dev has several hundred thousand entries.
 const ENTRIES_MAX: usize = 2_000_000;
 
+/// The list of an archive's members: for each of the entries that there may be a name, and some tens of bytes.
+const DIRECTORY_BYTES_MAX: u64 = 256 << 20;
+
 /// The longest entries, of the kernel with every version listed, have some megabytes.
 const ENTRY_BYTES_MAX: u64 = 64 << 20;
 
@@ -149,7 +152,8 @@ impl Reading<'_> {
             ArchiveError::Refused(reason) => refused(name, reason.into()),
             ArchiveError::Io(source) => io_error(path, source),
         };
-        let members = archive::members(&file).map_err(|error| of_archive(&name_of(path), error))?;
+        let members = archive::members(&file, DIRECTORY_BYTES_MAX)
+            .map_err(|error| of_archive(&name_of(path), error))?;
         for member in members.iter().filter(|member| member.name.ends_with(b".json")) {
             let name = String::from_utf8_lossy(&member.name).into_owned();
             let limit = ENTRY_BYTES_MAX.min(self.left);
@@ -210,7 +214,7 @@ fn refused(name: &str, reason: String) -> DatabaseError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::archive::tests::zip;
+    use crate::inventory::archive::tests::{zip, zip64};
 
     const ONE: &[u8] = br#"{"id":"CVE-1","modified":"2026-01-02T00:00:00Z"}"#;
     const TWO: &[u8] = br#"{"id":"CVE-2","modified":"2026-03-04T00:00:00Z","withdrawn":null}"#;
@@ -242,6 +246,9 @@ mod tests {
         assert_eq!((info.entries, info.modified.as_str()), (2, "2026-03-04T00:00:00Z"));
         assert_eq!(ids(&at("list.json")).unwrap().0, in_folder);
         assert_eq!(ids(&at("all.zip")).unwrap(), (in_folder, info.clone()));
+        let large = zip64(&[("a.json", ONE, true), ("npm/b.json", TWO, false)]);
+        fs::write(at("large.zip"), large).unwrap();
+        assert_eq!(ids(&at("large.zip")).unwrap(), ids(&at("all.zip")).unwrap());
         fs::write(at("db/a.json"), [ONE, b" "].concat()).unwrap();
         assert_ne!(ids(&at("db")).unwrap().1.digest, info.digest);
     }
