@@ -416,7 +416,7 @@ fn lists_lead_to_the_image_of_this_machine_and_not_in_circles() {
         deep = list(vec![entry(&deep, None)]);
         add("deep", &deep);
     }
-    let found = |name: &str| find(&lists, &Reference::Tag(name.parse().unwrap())).map(|(bytes, _)| bytes);
+    let found = |name: &str| find(&lists, &Reference::Tag(name.parse().unwrap())).map(|found| found.bytes);
     for name in ["image", "two", "nested"] {
         assert!(found(name).unwrap() == image, "{name}");
     }
