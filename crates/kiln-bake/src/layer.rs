@@ -324,6 +324,26 @@ mod tests {
         tree
     }
 
+    #[test]
+    fn a_layer_can_be_packed_since_it_comes_out_the_same_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut tree = sample(&store);
+        let content: Vec<u8> = (0..300_000_u32).flat_map(|number| (number % 1_000).to_le_bytes()).collect();
+        let digest = store.objects.put_bytes(&content).unwrap();
+        tree.insert(&path("large"), Entry::file(0o644, digest, content.len() as u64)).unwrap();
+        let layer = super::store(&store.blobs, &store.objects, &Tree::new(), &tree).unwrap().unwrap();
+        let begun = store.leases.begin_collection().unwrap();
+        let mut needed = kiln_store::Needed::default();
+        store.need(&begun, &mut needed, [layer.digest]).unwrap();
+        let cold = store.cold(&begun, &needed, &Default::default()).unwrap();
+        store.pack(&cold).unwrap();
+        let shed = store.shed(&begun, &store.hold_starts().unwrap(), &cold).unwrap();
+        assert_eq!((shed.files, shed.bytes), (1, layer.size));
+        assert!(!store.blobs.path_of(&layer.digest).exists());
+        assert_eq!(store.blobs.read_verified(&layer.digest).unwrap().len() as u64, layer.size);
+    }
+
     /// Lists a layer as another implementation reads it.
     fn list(store: &Store, layer: &Layer) -> Vec<String> {
         let blob = store.blobs.open_file(&layer.digest).unwrap();

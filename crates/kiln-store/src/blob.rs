@@ -3,11 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{PutError, ReadError};
+use crate::packs::{PackError, Packs};
 use crate::shelf::{Batch, Shelf, Staged, Stored};
 
 /// A blob larger than this is not held in memory: manifests, configs and indexes are far smaller, layers are streamed.
@@ -18,8 +20,12 @@ pub const READ_BYTES_MAX: u64 = 256 << 20;
 pub struct Blobs(Shelf);
 
 impl Blobs {
-    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
-        Shelf::open(root, tmp).map(Self)
+    pub(crate) fn open(root: PathBuf, tmp: &Path, packs: &Arc<Packs>) -> io::Result<Self> {
+        Shelf::open_with(root, tmp, packs).map(Self)
+    }
+
+    pub(crate) const fn shelf(&self) -> &Shelf {
+        &self.0
     }
 
     /// Stores bytes durably.
@@ -65,7 +71,7 @@ impl Blobs {
         self.0.batch()
     }
 
-    /// Opens a blob without verifying it.
+    /// Opens a blob without verifying it. One that is packed is unpacked for the reader alone.
     ///
     /// # Errors
     /// `Missing` or `Io`.
@@ -100,7 +106,15 @@ impl Blobs {
         self.0.size(digest)
     }
 
-    /// Returns where a blob is or would be.
+    /// Makes a plain file of a blob that is packed; the packed copy stays.
+    ///
+    /// # Errors
+    /// It can't be read, or written.
+    pub fn unpack(&self, digest: &Digest) -> Result<(), PackError> {
+        self.0.unpack(std::iter::once(*digest))
+    }
+
+    /// Returns where a blob is as a plain file or would be.
     pub fn path_of(&self, digest: &Digest) -> PathBuf {
         self.0.path_of(digest)
     }
@@ -113,7 +127,7 @@ impl Blobs {
         self.0.remove(digest)
     }
 
-    /// Lists all blobs in the order of their digests.
+    /// Lists all blobs that are plain files in the order of their digests.
     ///
     /// # Errors
     /// The file system refused.

@@ -17,7 +17,7 @@ use crate::store::Store;
 const DOCUMENT_BYTES_MAX: u64 = 16 << 20;
 
 /// RFC 8878, section 3.1.1.
-const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+pub(crate) const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 const HEX_DIGITS: usize = 64;
 
@@ -32,7 +32,9 @@ pub struct Collected {
     pub objects: u64,
     /// Blobs.
     pub blobs: u64,
-    /// The bytes of all of them.
+    /// Files and layers that were packed.
+    pub packed: u64,
+    /// The bytes of all of them. What goes out of packs counts by the room that it made, so in a mere look it does not.
     pub bytes: u64,
 }
 
@@ -51,9 +53,9 @@ pub enum CollectError {
 #[derive(Debug, Default)]
 pub struct Needed {
     /// Blobs and manifests.
-    digests: BTreeSet<Digest>,
-    trees: BTreeSet<Digest>,
-    objects: BTreeSet<Digest>,
+    pub(crate) digests: BTreeSet<Digest>,
+    pub(crate) trees: BTreeSet<Digest>,
+    pub(crate) objects: BTreeSet<Digest>,
     /// What is said about images, with its blobs. Apart from `digests`, since what these name is not followed.
     said: BTreeSet<Digest>,
 }
@@ -103,7 +105,9 @@ impl Store {
 
     /// Whether a blob may name others. One that is compressed, as layers are, would be read for nothing.
     fn is_document(&self, digest: &Digest) -> Result<bool, ReadError> {
-        if self.blobs.size(digest).is_none_or(|size| size > DOCUMENT_BYTES_MAX) {
+        // Of blobs only layers are packed.
+        let size = self.blobs.shelf().plain_size(digest);
+        if size.is_none_or(|size| size > DOCUMENT_BYTES_MAX) {
             return Ok(false);
         }
         let mut magic = [0; ZSTD_MAGIC.len()];
@@ -196,15 +200,23 @@ impl Store {
     }
 
     fn sweep_bytes(&self, needed: &Needed, sweep: Sweep, collected: &mut Collected) -> io::Result<()> {
-        for object in self.objects.list()?.into_iter().filter(|it| !needed.objects.contains(it)) {
-            collected.bytes += self.objects.size(&object).unwrap_or(0);
-            collected.objects += u64::from(sweep.takes(|| self.objects.remove(&object))?);
+        let (objects, blobs) = (self.objects.shelf(), self.blobs.shelf());
+        for object in objects.list()?.into_iter().filter(|it| !needed.objects.contains(it)) {
+            collected.bytes += objects.plain_size(&object).unwrap_or(0);
+            collected.objects += u64::from(sweep.takes(|| objects.remove_plain(&object))?);
         }
         let is_needed = |blob: &Digest| needed.digests.contains(blob) || needed.said.contains(blob);
-        for blob in self.blobs.list()?.into_iter().filter(|it| !is_needed(it)) {
-            collected.bytes += self.blobs.size(&blob).unwrap_or(0);
-            collected.blobs += u64::from(sweep.takes(|| self.blobs.remove(&blob))?);
+        for blob in blobs.list()?.into_iter().filter(|it| !is_needed(it)) {
+            collected.bytes += blobs.plain_size(&blob).unwrap_or(0);
+            collected.blobs += u64::from(sweep.takes(|| blobs.remove_plain(&blob))?);
         }
+        // Last: writing a pack anew takes room, which there may be only now.
+        let is_needed = |it: &Digest| needed.objects.contains(it) || is_needed(it);
+        let (packed, bytes) = match sweep {
+            Sweep::Look => (self.packs.unneeded(is_needed), 0),
+            Sweep::Remove => self.packs.retain(is_needed).map_err(io::Error::other)?,
+        };
+        (collected.packed, collected.bytes) = (packed, collected.bytes + bytes);
         Ok(())
     }
 }

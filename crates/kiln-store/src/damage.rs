@@ -125,6 +125,10 @@ impl Verification<'_> {
         if self.seen.contains(digest) {
             return Ok(None);
         }
+        let shelf = self.store.objects.shelf();
+        if shelf.is_packed(digest) && !shelf.contains_plain(digest) {
+            return self.packed_damage(digest);
+        }
         let hashed = stamp_of(&self.store.objects.path_of(digest), digest).and_then(|stamp| {
             let believed = self.is_believed(digest, &stamp);
             Ok((stamp, if believed { (*digest, size) } else { self.store.hash_object(digest)? }, believed))
@@ -141,6 +145,16 @@ impl Verification<'_> {
         }
         self.seen.insert(*digest);
         Ok(None)
+    }
+
+    /// Reads what is packed, whatever was read before: its pack is a file of many.
+    fn packed_damage(&self, digest: &Digest) -> Result<Option<String>, ReadError> {
+        match self.store.objects.open_file(digest) {
+            // It was verified on the way.
+            Ok(_) => Ok(None),
+            Err(error @ (ReadError::Missing(_) | ReadError::Corrupt { .. })) => Ok(Some(error.to_string())),
+            Err(error) => Err(error),
+        }
     }
 
     /// Lets later looks know what this one read. They only save time: what can't be written is read again.

@@ -2,7 +2,8 @@
 //!
 //! Everything in `STATE/store` is addressed by the sha256 of its bytes, is written under a temporary name, made durable
 //! and only then given its name; so what has a name is whole, and a crash leaves nothing but temporary files that the
-//! next [`Store::open`] removes. The crate is synchronous and starts no threads.
+//! next [`Store::open`] removes. What is kept for later may be packed, and reads all the same. The crate is synchronous and
+//! starts no threads.
 //!
 //! **Architecture invariant:** nothing outside this crate knows how any of it is encoded, and nothing here decides
 //! anything: what is to be stored, collected or mounted is the caller's choice.
@@ -14,10 +15,12 @@ pub mod damage;
 mod erofs;
 pub mod error;
 pub mod image;
+pub mod keep;
 pub mod lease;
 pub mod log;
 mod mount;
 pub mod object;
+mod packs;
 mod process;
 pub mod referrers;
 pub mod release;
@@ -37,6 +40,7 @@ pub use collect::{CollectError, Collected, Needed};
 pub use damage::{Damage, Verification};
 pub use error::{PutError, ReadError};
 pub use image::Images;
+pub use keep::{Cold, PackError, Shed, StartsHeld};
 pub use lease::{Collection, Lease, Leases};
 pub use log::EventLog;
 pub use object::Objects;

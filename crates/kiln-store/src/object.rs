@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kiln_model::Digest;
 
 use crate::error::{PutError, ReadError};
+use crate::packs::Packs;
 use crate::shelf::{Batch, Shelf, Stored};
 
 /// The file objects of a store.
@@ -17,8 +19,12 @@ use crate::shelf::{Batch, Shelf, Stored};
 pub struct Objects(Shelf);
 
 impl Objects {
-    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
-        Shelf::open(root, tmp).map(Self)
+    pub(crate) fn open(root: PathBuf, tmp: &Path, packs: &Arc<Packs>) -> io::Result<Self> {
+        Shelf::open_with(root, tmp, packs).map(Self)
+    }
+
+    pub(crate) const fn shelf(&self) -> &Shelf {
+        &self.0
     }
 
     /// Stores bytes durably.
@@ -50,7 +56,7 @@ impl Objects {
         self.0.batch()
     }
 
-    /// Opens an object without verifying it.
+    /// Opens an object without verifying it. One that is packed is unpacked for the reader alone.
     ///
     /// # Errors
     /// `Missing` or `Io`.
@@ -76,7 +82,7 @@ impl Objects {
         self.0.size(digest)
     }
 
-    /// Returns where an object is or would be.
+    /// Returns where an object is as a plain file or would be.
     pub fn path_of(&self, digest: &Digest) -> PathBuf {
         self.0.path_of(digest)
     }
@@ -94,7 +100,7 @@ impl Objects {
         self.0.remove(digest)
     }
 
-    /// Lists all objects in the order of their digests.
+    /// Lists all objects that are plain files in the order of their digests.
     ///
     /// # Errors
     /// The file system refused.

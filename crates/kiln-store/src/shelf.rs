@@ -12,6 +12,7 @@ use kiln_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{PutError, ReadError};
+use crate::packs::{PackError, Packs};
 use crate::process::ProcessId;
 
 /// Copies go through a buffer of this size: small enough to cost nothing beside a small file, and large enough that a large
@@ -33,16 +34,24 @@ pub(crate) fn sha256(bytes: &[u8]) -> Digest {
 }
 
 /// A folder of content-addressed files, two levels deep so that no folder grows to hundreds of thousands of names.
+///
+/// What is not there as a plain file may be packed; it reads all the same.
 #[derive(Debug, Clone)]
 pub(crate) struct Shelf {
     root: Arc<Path>,
     tmp: Arc<Path>,
+    packs: Option<Arc<Packs>>,
 }
 
 impl Shelf {
     pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root: root.into(), tmp: tmp.into() })
+        Ok(Self { root: root.into(), tmp: tmp.into(), packs: None })
+    }
+
+    /// As [`Shelf::open`], with packs behind it.
+    pub(crate) fn open_with(root: PathBuf, tmp: &Path, packs: &Arc<Packs>) -> io::Result<Self> {
+        Ok(Self { packs: Some(Arc::clone(packs)), ..Self::open(root, tmp)? })
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -55,19 +64,42 @@ impl Shelf {
     }
 
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.contains_plain(digest) || self.is_packed(digest)
+    }
+
+    /// Whether it is there as a plain file.
+    pub(crate) fn contains_plain(&self, digest: &Digest) -> bool {
         self.path_of(digest).is_file()
     }
 
+    /// Whether it is packed; a plain file may be there besides.
+    pub(crate) fn is_packed(&self, digest: &Digest) -> bool {
+        self.packs.as_ref().is_some_and(|packs| packs.contains(digest))
+    }
+
     pub(crate) fn size(&self, digest: &Digest) -> Option<u64> {
+        self.plain_size(digest).or_else(|| self.packs.as_ref()?.size(digest))
+    }
+
+    /// Returns the size of the plain file.
+    pub(crate) fn plain_size(&self, digest: &Digest) -> Option<u64> {
         fs::metadata(self.path_of(digest)).ok().map(|meta| meta.len())
     }
 
+    /// Opens the plain file, or what is packed as a file without a name.
     pub(crate) fn open_file(&self, digest: &Digest) -> Result<File, ReadError> {
         let path = self.path_of(digest);
-        File::open(&path).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => ReadError::Missing(*digest),
-            _ => ReadError::at(path)(error),
-        })
+        match (File::open(&path), &self.packs) {
+            (Ok(file), _) => Ok(file),
+            (Err(error), Some(packs)) if error.kind() == ErrorKind::NotFound => packs.open_file(digest),
+            (Err(error), None) if error.kind() == ErrorKind::NotFound => Err(ReadError::Missing(*digest)),
+            (Err(error), _) => Err(ReadError::at(path)(error)),
+        }
+    }
+
+    /// Makes plain files of those that are packed alone.
+    pub(crate) fn unpack(&self, digests: impl Iterator<Item = Digest>) -> Result<(), PackError> {
+        self.packs.as_ref().map_or(Ok(()), |packs| packs.unpack(self, digests))
     }
 
     /// Reads and verifies the whole file.
@@ -138,8 +170,14 @@ impl Shelf {
         Batch { shelf: self.clone(), pending: Mutex::default() }
     }
 
-    /// Removes a file; whether there was one.
+    /// Removes a file, packed or not; whether there was one.
     pub(crate) fn remove(&self, digest: &Digest) -> io::Result<bool> {
+        let was_packed = self.packs.as_ref().map_or(Ok(false), |packs| packs.forget(digest))?;
+        Ok(self.remove_plain(digest)? || was_packed)
+    }
+
+    /// Removes a plain file; whether there was one.
+    pub(crate) fn remove_plain(&self, digest: &Digest) -> io::Result<bool> {
         match fs::remove_file(self.path_of(digest)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
@@ -147,7 +185,7 @@ impl Shelf {
         }
     }
 
-    /// Lists all digests in order. Names that are not digests are ignored: they are not ours.
+    /// Lists the digests of all plain files in order. Names that are not digests are ignored: they are not ours.
     pub(crate) fn list(&self) -> io::Result<Vec<Digest>> {
         let mut found = Vec::new();
         for folder in fs::read_dir(&self.root)? {
@@ -247,6 +285,11 @@ impl Staged {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Returns the file itself, which stays open when the name goes.
+    pub(crate) fn reopen(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     pub(crate) fn stored(&self) -> Stored {
@@ -359,15 +402,7 @@ impl Batch {
             return Ok(());
         }
         let few = pending.len() <= SINGLE_SYNCS_MAX;
-        if few {
-            for stage in pending.values() {
-                let synced = File::open(&stage.path).and_then(|file| file.sync_all());
-                synced.map_err(PutError::at(&stage.path))?;
-            }
-        } else {
-            self.sync_all()?;
-        }
-        let folders = self.name_all(pending)?;
+        let folders = self.commit_files(pending)?;
         if few {
             for folder in folders {
                 sync_folder(&folder).map_err(PutError::at(&folder))?;
@@ -375,6 +410,25 @@ impl Batch {
             return Ok(());
         }
         self.sync_all()
+    }
+
+    /// Makes the content of all of it durable, then visible. A power failure may take the names again: for whoever can find out.
+    pub(crate) fn commit_content(self) -> Result<(), PutError> {
+        let pending = std::mem::take(&mut *self.lock());
+        self.commit_files(pending).map(drop)
+    }
+
+    /// Makes files durable, then names them; returns the folders that they are in.
+    fn commit_files(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
+        if pending.len() <= SINGLE_SYNCS_MAX {
+            for stage in pending.values() {
+                let synced = File::open(&stage.path).and_then(|file| file.sync_all());
+                synced.map_err(PutError::at(&stage.path))?;
+            }
+        } else {
+            self.sync_all()?;
+        }
+        self.name_all(pending)
     }
 
     fn name_all(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
@@ -398,15 +452,20 @@ impl Batch {
         rustix::fs::syncfs(folder).map_err(io::Error::from).map_err(PutError::at(root))
     }
 
-    fn keep(&self, mut staged: Staged) -> Stored {
+    fn keep(&self, staged: Staged) -> Stored {
         let stored = staged.stored();
-        if self.shelf.size(&stored.digest) == Some(stored.size) {
-            return stored;
+        if self.shelf.size(&stored.digest) != Some(stored.size) {
+            self.add(staged);
         }
+        stored
+    }
+
+    /// Adds a file that is to be plain, whether or not it is packed.
+    pub(crate) fn add(&self, mut staged: Staged) {
+        let digest = staged.stored().digest;
         // The path moves on to the batch, so that the drop of `staged` removes nothing.
         let path = std::mem::take(&mut staged.path);
-        self.lock().entry(stored.digest).or_insert(ClosedStage { path });
-        stored
+        self.lock().entry(digest).or_insert(ClosedStage { path });
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, ClosedStage>> {

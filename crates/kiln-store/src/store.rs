@@ -3,11 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::blob::Blobs;
 use crate::image::Images;
 use crate::lease::Leases;
 use crate::object::Objects;
+use crate::packs::Packs;
 use crate::referrers::Referrers;
 use crate::release::Releases;
 use crate::shelf;
@@ -34,6 +36,7 @@ pub struct Store {
     pub snapshots: Snapshots,
     /// What keeps a collection away from what was just written.
     pub leases: Leases,
+    pub(crate) packs: Arc<Packs>,
 }
 
 /// A store can't be opened.
@@ -61,10 +64,11 @@ impl Store {
         let tmp = root.join("tmp");
         fs::create_dir_all(&tmp)?;
         shelf::sweep(&tmp)?;
-        let blobs = Blobs::open(root.join("blobs/sha256"), &tmp)?;
-        let objects = Objects::open(root.join("objects"), &tmp)?;
+        let packs = Arc::new(Packs::open(root.join("packs"), &tmp)?);
+        let blobs = Blobs::open(root.join("blobs/sha256"), &tmp, &packs)?;
+        let objects = Objects::open(root.join("objects"), &tmp, &packs)?;
         Ok(Self {
-            trees: Trees::open(root, &tmp, objects.clone())?,
+            trees: Trees::open(root, &tmp, objects.clone(), Arc::clone(&packs))?,
             images: Images::open(&root.join("images"), &tmp)?,
             referrers: Referrers::open(root.join("images/referrers"), &tmp)?,
             releases: Releases::new(blobs.clone()),
@@ -72,6 +76,7 @@ impl Store {
             leases: Leases::open(root.join("leases"))?,
             blobs,
             objects,
+            packs,
         })
     }
 }

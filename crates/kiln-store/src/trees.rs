@@ -13,6 +13,7 @@ use crate::erofs::{Contents, WriteError, read_tree, write_image};
 use crate::error::{PutError, ReadError};
 use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay};
 use crate::object::Objects;
+use crate::packs::{PackError, Packs};
 use crate::shelf::{Shelf, Staged, replace_file, sha256};
 use crate::skeleton::{self, MountPoint};
 use crate::tree::{Tree, TreeError};
@@ -31,6 +32,7 @@ const LIST_ITEM_BYTES: usize = 40;
 pub struct Trees {
     shelf: Shelf,
     objects: Objects,
+    packs: Arc<Packs>,
     tmp: Arc<Path>,
     /// What can be made again: whole images, and which variant has which mount points.
     cache: Arc<Path>,
@@ -83,6 +85,9 @@ pub enum AssembleError {
     /// Its metadata or one of its objects is missing or corrupt.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is packed, and can't be unpacked.
+    #[error("the image can't be unpacked")]
+    Unpack(#[source] io::Error),
     /// A whole image of it could not be written.
     #[error("a whole image of the tree can't be written")]
     Whole(#[source] io::Error),
@@ -113,13 +118,13 @@ impl Strategy {
 }
 
 impl Trees {
-    pub(crate) fn open(root: &Path, tmp: &Path, objects: Objects) -> io::Result<Self> {
+    pub(crate) fn open(root: &Path, tmp: &Path, objects: Objects, packs: Arc<Packs>) -> io::Result<Self> {
         let cache = root.join("cache");
         for folder in ["whole", "variants", LISTS] {
             fs::create_dir_all(cache.join(folder))?;
         }
         let shelf = Shelf::open(root.join("trees"), tmp)?;
-        Ok(Self { shelf, objects, tmp: tmp.into(), cache: cache.into() })
+        Ok(Self { shelf, objects, packs, tmp: tmp.into(), cache: cache.into() })
     }
 
     /// Stores a tree, with the mount points that every instance needs added to it.
@@ -155,6 +160,11 @@ impl Trees {
         }
         let image = self.image_with(&self.load(tree)?, points)?;
         let variant = sha256(&image);
+        // Held until the variant is there: packing marks a tree with its variants, and would not know of this one.
+        let _start = self.packs.start().map_err(PutError::at(&self.cache))?;
+        if self.packs.is_noted(tree) {
+            self.mark(&variant)?;
+        }
         // Noted before it is stored: whoever stores it holds no lease, and a collection keeps what is noted of a kept tree.
         replace_file(&cached, &self.tmp, format!("{tree} {variant}").as_bytes())?;
         Ok(self.shelf.put_bytes(&image)?)
@@ -178,7 +188,37 @@ impl Trees {
     }
 
     fn put_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
-        Ok(self.shelf.put_bytes(&self.image_with(tree, points)?)?)
+        let image = self.image_with(tree, points)?;
+        let shelf = self.objects.shelf();
+        // What was put and is packed was not written again: it is unpacked when the tree is mounted. So it is where it is a plain
+        // file now, whose name a power failure may take.
+        if !self.packs.is_empty() && tree.objects().any(|object| shelf.is_packed(&object)) {
+            self.mark(&sha256(&image))?;
+        }
+        Ok(self.shelf.put_bytes(&image)?)
+    }
+
+    fn mark(&self, tree: &Digest) -> Result<(), PutError> {
+        self.packs.mark(tree).and_then(|()| self.packs.sync_marks()).map_err(PutError::at(&self.cache))
+    }
+
+    /// Unpacks a tree of which objects are packed alone, and returns what keeps it so until it is mounted.
+    pub(crate) fn unpacked(&self, tree: &Digest) -> Result<File, AssembleError> {
+        let start = self.packs.start().map_err(AssembleError::Unpack)?;
+        if self.packs.is_marked(tree) {
+            let objects = self.load_furnished(tree)?;
+            let unpacked = self.packs.unpack_tree(self.objects.shelf(), tree, objects.objects());
+            unpacked.map_err(|error| match error {
+                PackError::Read(error) => AssembleError::Read(error),
+                error => AssembleError::Unpack(io::Error::other(error)),
+            })?;
+        }
+        Ok(start)
+    }
+
+    /// Whether a tree must be unpacked before it is mounted, which happens by itself.
+    pub fn is_packed(&self, tree: &Digest) -> bool {
+        self.packs.is_marked(tree)
     }
 
     /// The metadata of a tree with mount points.
@@ -236,7 +276,9 @@ impl Trees {
                 _ => {}
             }
         }
-        self.shelf.remove(digest)
+        let was = self.shelf.remove(digest)?;
+        self.packs.unmark(digest)?;
+        Ok(was)
     }
 
     /// Lists all trees in the order of their digests.
@@ -283,6 +325,7 @@ impl Trees {
         if !self.contains(tree) {
             return Err(ReadError::Missing(*tree).into());
         }
+        let _start = self.unpacked(tree)?;
         let mount = if strategy.is_whole() {
             mount_erofs(&self.whole_image(tree)?, strategy.backing())
         } else {

@@ -6,10 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use kiln_model::event::ControlEvent;
-use kiln_model::{Actor, Entry, Event, Millis, Position, SecretName, StackName, Term, Timestamp};
+use kiln_model::image::{Image, ImageConfig};
+use kiln_model::{Actor, Digest, Entry, Event, Millis, Position, SecretName, StackName, Term, Timestamp};
 use kiln_store::log::AppendError;
 use kiln_store::sealed::{SealedError, SecretValue};
-use kiln_store::{EventLog, PutError, Sealed, Store};
+use kiln_store::{
+    Collection, Entry as TreeEntry, EventLog, Needed, PackError, PutError, Sealed, Store, Tree, TreePath,
+};
 use rustix::fs::CWD;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
@@ -77,6 +80,71 @@ fn a_blob_that_does_not_fit_is_refused_and_leaves_nothing() {
     assert_eq!(store.objects.list().unwrap(), []);
     assert_eq!(fs::read_dir(disk.path().join("store/tmp")).unwrap().count(), 0);
     store.blobs.put_reader(std::io::repeat(7).take(512 << 10)).unwrap();
+}
+
+/// Stores an image of one file that does not compress, and returns its manifest and its tree.
+fn image(store: &Store, seed: u8, length: usize) -> (Digest, Digest) {
+    let mut state = u64::from(seed) + 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    };
+    let content: Vec<u8> = (0..length).map(|_| next()).collect();
+    let mut tree = Tree::new();
+    let object = store.objects.put_bytes(&content).unwrap();
+    tree.insert(&TreePath::parse("file").unwrap(), TreeEntry::file(0o644, object, length as u64)).unwrap();
+    let (manifest, tree) = (store.blobs.put_bytes(&[seed]).unwrap(), store.trees.put(&tree).unwrap());
+    let image = Image { manifest, tree, config: ImageConfig::default(), size_bytes: 1, unproven: Vec::new() };
+    store.images.put(&image).unwrap();
+    (manifest, tree)
+}
+
+fn needed(store: &Store, begun: &Collection, images: &[Digest]) -> Needed {
+    let mut needed = Needed::default();
+    store.need(begun, &mut needed, images.iter().copied()).unwrap();
+    needed
+}
+
+/// Packs these, and removes them as plain files.
+fn pack(store: &Store, images: &[Digest]) -> Result<(), PackError> {
+    let begun = store.leases.begin_collection().unwrap();
+    let cold = store.cold(&begun, &needed(store, &begun, images), &Needed::default()).unwrap();
+    store.pack(&cold)?;
+    store.shed(&begun, &store.hold_starts().unwrap(), &cold).map(drop)
+}
+
+#[test]
+fn a_disk_that_fills_up_while_packing_or_unpacking_loses_nothing_and_a_collection_makes_room() {
+    let disk = SmallDisk::new("8m");
+    let store = Store::open(disk.path()).unwrap();
+    let (kept, tree) = image(&store, 1, 2 << 20);
+    let (other, _) = image(&store, 2, 1 << 20);
+    let ballast = disk.fill();
+    let error = pack(&store, &[kept, other]).unwrap_err();
+    assert!(matches!(error, PackError::Put(PutError::Full { .. })), "{error:?}");
+    assert_eq!(store.verification().damage(&kept).unwrap(), []);
+    assert!(!store.is_packed(&kept));
+    fs::remove_file(ballast).unwrap();
+
+    pack(&store, &[kept, other]).unwrap();
+    assert!(store.is_packed(&kept));
+    let ballast = disk.fill();
+    store.trees.assemble(&tree).expect_err("there is no room to unpack it");
+    assert!(store.is_packed(&kept));
+    fs::remove_file(ballast).unwrap();
+    assert_eq!(store.verification().damage(&kept).unwrap(), []);
+
+    // A file that nothing needs goes before the packs are written anew, which needs room.
+    store.objects.put_reader(std::io::repeat(7).take(1 << 20)).unwrap();
+    let ballast = disk.fill();
+    let begun = store.leases.begin_collection().unwrap();
+    let collected = store.collect(&begun, &needed(&store, &begun, &[kept])).unwrap();
+    assert_eq!((collected.objects, collected.packed), (1, 1));
+    drop((begun, ballast));
+    drop(store.trees.assemble(&tree).unwrap_err());
+    fs::remove_file(disk.path().join("ballast")).unwrap();
+    drop(store.trees.assemble(&tree).unwrap());
+    assert_eq!(store.verification().damage(&kept).unwrap(), []);
 }
 
 #[test]

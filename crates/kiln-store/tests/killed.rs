@@ -4,17 +4,29 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kiln_model::event::ControlEvent;
-use kiln_model::{Actor, Entry, Event, Millis, Position, Term, Timestamp};
-use kiln_store::{EventLog, Lease, Store};
+use kiln_model::image::{Image, ImageConfig};
+use kiln_model::{Actor, Digest, Entry, Event, Millis, Position, Term, Timestamp};
+use kiln_store::canonical::digest_of;
+use kiln_store::{Collection, Entry as TreeEntry, EventLog, Lease, Needed, Store, Tree, TreePath};
 
 /// Tells the child where to store; without it the child's part is no test.
 const STATE: &str = "KILN_TEST_STATE";
 
 /// How often a writer is killed: each time at another moment.
 const ROUNDS: u64 = 12;
+
+/// A process that is being born holds what its parent has locked until it begins its own program: the tests of this file, which all lock
+/// and all bear, go one by one.
+static ONE_BY_ONE: Mutex<()> = Mutex::new(());
+
+fn one_by_one() -> MutexGuard<'static, ()> {
+    // The failure of one is no reason to fail the others.
+    ONE_BY_ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Runs `child` in a process of its own until it has acknowledged some work, and a little longer; returns its last
 /// acknowledgement.
@@ -69,6 +81,7 @@ fn child_that_puts() {
 
 #[test]
 fn a_killed_writer_leaves_whole_blobs_all_that_it_acknowledged_and_no_rubbish() {
+    let _one = one_by_one();
     let state = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
         let last = kill_in_the_middle("child_that_puts", state.path(), round);
@@ -81,13 +94,81 @@ fn a_killed_writer_leaves_whole_blobs_all_that_it_acknowledged_and_no_rubbish() 
             store.objects.read_verified(&digest, 1 << 20).unwrap();
         }
         for number in 0..=last {
-            assert!(store.blobs.contains(&kiln_store::canonical::digest_of(&content(number))), "{number}");
+            assert!(store.blobs.contains(&digest_of(&content(number))), "{number}");
         }
         for number in 0..(last + 1) * 20 {
-            assert!(store.objects.contains(&kiln_store::canonical::digest_of(&content(number))), "{number}");
+            assert!(store.objects.contains(&digest_of(&content(number))), "{number}");
         }
         assert!(store.leases.holders().is_empty());
         store.leases.begin_collection().expect("the lease ended with its process");
+    }
+}
+
+/// Images of this many files each, of which the last differs from image to image.
+const IMAGES: u64 = 4;
+
+/// Stores an image and returns its manifest, the same for the same number.
+fn image(store: &Store, number: u64) -> Digest {
+    let mut tree = Tree::new();
+    for part in (0..12).chain([100 + number]) {
+        let content = part.to_le_bytes().repeat(3_000 + part as usize);
+        let entry = TreeEntry::file(0o644, store.objects.put_bytes(&content).unwrap(), content.len() as u64);
+        tree.insert(&TreePath::parse(format!("{part}")).unwrap(), entry).unwrap();
+    }
+    let manifest = store.blobs.put_bytes(format!("manifest {number}").as_bytes()).unwrap();
+    let tree = store.trees.put(&tree).unwrap();
+    let image = Image { manifest, tree, config: ImageConfig::default(), size_bytes: 1, unproven: Vec::new() };
+    store.images.put(&image).unwrap();
+    manifest
+}
+
+fn needed(store: &Store, begun: &Collection, images: &[Digest]) -> Needed {
+    let mut needed = Needed::default();
+    store.need(begun, &mut needed, images.iter().copied()).unwrap();
+    needed
+}
+
+#[test]
+#[ignore = "the child process of the test below, which runs it"]
+fn child_that_packs_and_unpacks_and_collects() {
+    let Some(state) = state_of_child() else { return };
+    let store = Store::open(state).unwrap();
+    let images: Vec<Digest> = (0..IMAGES).map(|number| image(&store, number)).collect();
+    for round in 0.. {
+        // One that nobody needs afterwards, so that the packs get holes.
+        let lost = image(&store, IMAGES + round);
+        for kept in [&[images.as_slice(), &[lost]].concat(), &images] {
+            let begun = store.leases.begin_collection().unwrap();
+            let all = needed(&store, &begun, kept);
+            store.collect(&begun, &all).unwrap();
+            let cold = store.cold(&begun, &all, &Needed::default()).unwrap();
+            store.pack(&cold).unwrap();
+            store.shed(&begun, &store.hold_starts().unwrap(), &cold).unwrap();
+        }
+        for image in &images {
+            drop(store.trees.assemble(&store.images.get(image).unwrap().tree).unwrap());
+        }
+        acknowledge(round);
+    }
+}
+
+#[test]
+fn whoever_is_killed_while_packing_unpacking_or_collecting_leaves_every_kept_image_whole() {
+    let _one = one_by_one();
+    let state = tempfile::tempdir().unwrap();
+    for round in 0..ROUNDS {
+        kill_in_the_middle("child_that_packs_and_unpacks_and_collects", state.path(), round * 5);
+        let store = Store::open(state.path()).unwrap();
+        assert_eq!(std::fs::read_dir(state.path().join("store/tmp")).unwrap().count(), 0);
+        for number in 0..IMAGES {
+            let manifest = digest_of(format!("manifest {number}").as_bytes());
+            assert_eq!(store.verification().damage(&manifest).unwrap(), []);
+            let tree = store.images.get(&manifest).unwrap().tree;
+            drop(store.trees.assemble(&tree).unwrap());
+            for object in store.trees.load(&tree).unwrap().objects() {
+                assert!(store.objects.path_of(&object).is_file(), "what is mounted is there for the mount");
+            }
+        }
     }
 }
 
@@ -117,6 +198,7 @@ fn child_that_appends() {
 
 #[test]
 fn a_killed_writer_leaves_a_sound_log_with_every_acknowledged_entry() {
+    let _one = one_by_one();
     let state = tempfile::tempdir().unwrap();
     for round in 0..ROUNDS {
         let last = kill_in_the_middle("child_that_appends", state.path(), round);

@@ -156,7 +156,11 @@ impl Proof<'_> {
         if their == image.manifest {
             return Ok(Verdict::Unproven(image.unproven.clone()));
         }
-        let ours = |digest: &Digest| store.blobs.path_of(digest);
+        let ours = |digest: &Digest| {
+            // What is compared is read by its path; where that fails, whoever reads it says so.
+            let _ = store.blobs.unpack(digest);
+            store.blobs.path_of(digest)
+        };
         let theirs = |digest: &Digest| room.out().join(digest.hex());
         Ok(Verdict::Differs(compare::compare((&image.manifest, &ours), (&their, &theirs), &room.path)?))
     }

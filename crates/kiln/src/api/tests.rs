@@ -161,7 +161,7 @@ fn a_refusal_comes_back_with_its_code() {
 fn a_collection_is_asked_for_and_answered() {
     let served = Served::new();
     let client = served.client();
-    assert_eq!(client.collect(&wire::Collect { dry_run: true }).unwrap().bytes, 7);
+    assert_eq!(client.collect(&wire::Collect { dry_run: true, pack: false }).unwrap().bytes, 7);
     let error = client.collect(&wire::Collect::default()).unwrap_err();
     assert_eq!(refused(&error).code, "storing");
 }
@@ -258,6 +258,7 @@ fn the_answer_of_a_collection_is_as_in_its_golden_file() {
         names: vec!["shop/web".into()],
         size_bytes: 1_000,
         reasons,
+        packed: true,
     };
     golden(
         "collection.json",
@@ -269,7 +270,9 @@ fn the_answer_of_a_collection_is_as_in_its_golden_file() {
             files: 2,
             blobs: 3,
             secrets: 4,
+            packed: 6,
             bytes: 5_000,
+            packing: Some(wire::Packing { files: 1, bytes: 9_000, packs_bytes: 2_000 }),
         },
     );
 }

@@ -362,6 +362,8 @@ pub struct Inspected {
 pub struct Collect {
     /// Whether to look only.
     pub dry_run: bool,
+    /// Whether what is kept and not used is packed, too.
+    pub pack: bool,
 }
 
 /// What a collection removed, or with `dry_run` would remove, and why the rest stays.
@@ -382,8 +384,24 @@ pub struct Collection {
     pub blobs: u64,
     /// How many secret values go.
     pub secrets: u64,
-    /// The bytes of all but the secrets.
+    /// How many files and layers that were packed go.
+    pub packed: u64,
+    /// The bytes of all but the secrets. A look does not know how much room packs will make.
     pub bytes: u64,
+    /// What packing came to, where it was asked for.
+    pub packing: Option<Packing>,
+}
+
+/// What packing came to, or would begin with.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Packing {
+    /// How many files and layers are packed alone from now on.
+    pub files: u64,
+    /// How many bytes they took.
+    pub bytes: u64,
+    /// How many bytes all packs take.
+    pub packs_bytes: u64,
 }
 
 /// An image that a collection looked at.
@@ -398,6 +416,8 @@ pub struct CollectedImage {
     pub size_bytes: u64,
     /// Why it stays, for people; empty where it goes.
     pub reasons: Vec<String>,
+    /// Whether it must be unpacked before it is started, which happens by itself.
+    pub packed: bool,
 }
 
 /// What became of a command.

@@ -163,12 +163,16 @@ enum Verb {
     /// Remove what nothing needs
     ///
     /// Images that no retained revision, instance or name needs, their files and layers, and secret values that no retained revision
-    /// needs. It happens by itself as well, some seconds after a revision is released.
-    #[command(after_help = "Example:\n  kiln image gc --dry-run\n  kiln image gc")]
+    /// needs. It happens by itself as well, some seconds after a revision is released. With --pack, the files and layers of retained
+    /// revisions that nothing runs of are packed besides; they are unpacked when they are needed.
+    #[command(after_help = "Example:\n  kiln image gc --dry-run\n  kiln image gc --pack")]
     Gc {
         /// Only say what would go, and why the rest stays
         #[arg(long)]
         dry_run: bool,
+        /// Pack what is kept and not used
+        #[arg(long)]
+        pack: bool,
     },
     /// Forget a name of an image
     ///
@@ -185,8 +189,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         return signing::keygen(name, *kind, context);
     }
     context.require_root("image")?;
-    if let Verb::Gc { dry_run } = &args.verb {
-        return gc::run(*dry_run, context);
+    if let Verb::Gc { dry_run, pack } = &args.verb {
+        return gc::run(*dry_run, *pack, context);
     }
     let store = Store::open(context.state().path())
         .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
@@ -242,16 +246,24 @@ fn list(store: &Store, context: &mut Context<'_>) -> Outcome {
     for (digest, names) in images(store)? {
         rows.push((load(store, digest)?, names));
     }
+    let is_packed = |image: &Image| store.is_packed(&image.manifest);
     // Named ones first: the others are what only older revisions still need.
     rows.sort_by(|a, b| (a.1.is_empty(), &a.1).cmp(&(b.1.is_empty(), &b.1)));
     if context.screen.json() {
-        let images: Vec<Value> = rows.iter().map(|(image, names)| answer(image, names)).collect();
+        let shown = |(image, names): &(Image, Vec<String>)| {
+            let mut answer = answer(image, names);
+            answer["packed"] = json!(is_packed(image));
+            answer
+        };
+        let images: Vec<Value> = rows.iter().map(shown).collect();
         context.screen.answer(&json!({ "images": images }));
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&["IMAGE", "SIZE", "NAMES"]);
     for (image, names) in &rows {
-        table.row([image.manifest.short(), ByteSize(image.size_bytes).to_string(), names.join(", ")]);
+        let packed = if is_packed(image) { " (packed)" } else { "" };
+        let size = format!("{}{packed}", ByteSize(image.size_bytes));
+        table.row([image.manifest.short(), size, names.join(", ")]);
     }
     context.screen.print(&table.render(0));
     Ok(Exit::Done)

@@ -1,5 +1,6 @@
 //! `kiln release`
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use kiln_model::release::{Binding, Release};
@@ -46,14 +47,20 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     match &args.verb {
         Verb::List { retained } => {
             let mut revisions = client.revisions(&target)?;
+            let store = open(context)?;
             if *retained {
                 revisions.retain(|revision| revision.completed);
             }
             if context.screen.json() {
-                context.screen.answer(&json!({ "environment": target.to_string(), "revisions": revisions }));
+                let mut shown = json!(revisions);
+                for (revision, shown) in revisions.iter().zip(shown.as_array_mut().into_iter().flatten()) {
+                    shown["packed"] = json!(is_packed(&store, revision));
+                }
+                context.screen.answer(&json!({ "environment": target.to_string(), "revisions": shown }));
                 return Ok(Exit::Done);
             }
-            let text = list(&revisions, context.screen.paint());
+            let packed = |revision: &wire::Revision| is_packed(&store, revision);
+            let text = list(&revisions, packed, context.screen.paint());
             context.screen.print(&text);
             Ok(Exit::Done)
         }
@@ -80,12 +87,25 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     }
 }
 
-fn list(revisions: &[wire::Revision], paint: Paint) -> String {
+fn open(context: &Context<'_>) -> Result<Store, Failure> {
+    Store::open(context.state().path())
+        .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))
+}
+
+/// Whether an image of a revision must be unpacked before it is started, which happens by itself.
+fn is_packed(store: &Store, revision: &wire::Revision) -> bool {
+    // What can't be read is no image that is packed; `kiln release show` says what is wrong with it.
+    let release = revision.release.parse::<Digest>().ok().and_then(|it| store.releases.release(&it).ok());
+    release.is_some_and(|release| release.images.values().any(|image| store.is_packed(image)))
+}
+
+fn list(revisions: &[wire::Revision], is_packed: impl Fn(&wire::Revision) -> bool, paint: Paint) -> String {
     let mut table = Table::new(&["REVISION", "RELEASE", "SERVICES", "STATE", ""]);
     for revision in revisions {
         let state = match (revision.current, revision.warm, revision.completed) {
             (true, ..) => paint.green("current"),
             (false, true, _) => paint.yellow("warm"),
+            (false, false, true) if is_packed(revision) => "retained, packed".into(),
             (false, false, true) => "retained".into(),
             (false, false, false) => paint.dim("never reached"),
         };
@@ -100,12 +120,13 @@ fn list(revisions: &[wire::Revision], paint: Paint) -> String {
 struct Shown {
     release: Release,
     binding: Binding,
+    /// The images that must be unpacked before they are started.
+    packed: BTreeSet<Digest>,
 }
 
 impl Shown {
     fn load(context: &Context<'_>, detail: &wire::RevisionDetail) -> Result<Self, Failure> {
-        let store = Store::open(context.state().path())
-            .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
+        let store = open(context)?;
         let digest = |text: &str| {
             text.parse::<Digest>()
                 .map_err(|error| Failure::bug("the controller named an impossible digest").cause(error))
@@ -114,8 +135,11 @@ impl Shown {
             Failure::external(format!("the release of #{} can't be read", detail.revision.number))
                 .caused_by(&error)
         };
+        let release = store.releases.release(&digest(&detail.revision.release)?).map_err(lost)?;
+        let packed = release.images.values().filter(|image| store.is_packed(image)).copied().collect();
         Ok(Self {
-            release: store.releases.release(&digest(&detail.revision.release)?).map_err(lost)?,
+            release,
+            packed,
             binding: store.releases.binding(&digest(&detail.revision.binding)?).map_err(lost)?,
         })
     }
@@ -134,6 +158,7 @@ impl Shown {
             "revision": detail.revision,
             "source": self.release.source.to_string(),
             "images": pairs(self.release.images.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()),
+            "packed": self.packed.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "holes": pairs(self.release.holes.iter().map(|(k, v)| (k.to_string(), v.clone())).collect()),
             "variables": pairs(self.binding.variables.iter().map(|(k, v)| (k.to_string(), v.clone())).collect()),
             "secrets": pairs(self.binding.secrets.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
@@ -162,7 +187,10 @@ impl Shown {
                 ["source".into(), self.release.source.to_string()],
             ],
         );
-        let images = self.release.images.iter().map(|(name, digest)| [name.to_string(), digest.to_string()]);
+        let images = self.release.images.iter().map(|(name, digest)| {
+            let packed = if self.packed.contains(digest) { " (packed)" } else { "" };
+            [name.to_string(), format!("{digest}{packed}")]
+        });
         section("Images", images.collect());
         let holes = self.release.holes.iter().map(|(name, kind)| {
             let value = self.binding.variables.get(name).map_or("(sensitive)", String::as_str);

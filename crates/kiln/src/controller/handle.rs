@@ -34,6 +34,11 @@ pub(super) enum Message {
     Observation(Observation),
     /// The way to a peer is open again.
     Reconnected(Peer),
+    /// Somebody waits until all that was done before is shown.
+    Settle {
+        /// Where it is told.
+        answer: SyncSender<()>,
+    },
     /// The controller is to end.
     Stop,
 }
@@ -98,6 +103,18 @@ impl Handle {
     /// It has ended already.
     pub fn stop(&self) -> Result<(), Ended> {
         self.send(Message::Stop)
+    }
+
+    /// Returns a committed state that holds whatever was acted on before this call. [`Handle::state`] may lag behind it by the
+    /// end of one step.
+    ///
+    /// # Errors
+    /// It has ended, or does not answer.
+    pub fn settled(&self) -> Result<Arc<State>, Ended> {
+        let (answer, answered) = sync_channel(1);
+        self.send(Message::Settle { answer })?;
+        answered.recv_timeout(ANSWER_WITHIN).map_err(|_| Ended)?;
+        Ok(self.state())
     }
 
     /// Returns the last committed state; before the log is folded, an empty one.

@@ -127,7 +127,7 @@ pub fn run<L: Log, E: Effects, C: Clock>(
     let published = Arc::clone(&inbox.published);
     let end = Controller::open(log, effects).map(|controller| {
         let time = Time::new(clock, controller.state().now());
-        Loop { inbox, controller, time, wake_at: None }.run()
+        Loop { inbox, controller, time, wake_at: None, settling: Vec::new() }.run()
     });
     published.end();
     end
@@ -139,6 +139,8 @@ struct Loop<L, E, C> {
     controller: Controller<L, E>,
     time: Time<C>,
     wake_at: Option<Timestamp>,
+    /// Who waits for the end of the step.
+    settling: Vec<SyncSender<()>>,
 }
 
 impl<L: Log, E: Effects, C: Clock> Loop<L, E, C> {
@@ -184,6 +186,10 @@ impl<L: Log, E: Effects, C: Clock> Loop<L, E, C> {
         self.wake_at = outcome.wake_at;
         // Before the answers: whoever was answered finds what was done in the state.
         self.inbox.published.show(self.controller.state(), outcome.trouble.clone(), outcome.in_doubt);
+        for settled in self.settling.drain(..) {
+            // Whoever gave up waiting does not want it any more.
+            let _ = settled.try_send(());
+        }
         let deposed = outcome.deposed;
         answer(outcome, askers);
         deposed
@@ -207,6 +213,10 @@ impl<L: Log, E: Effects, C: Clock> Loop<L, E, C> {
                 }
                 Message::Reconnected(peer) => {
                     self.controller.reconnected(peer);
+                    continue;
+                }
+                Message::Settle { answer } => {
+                    self.settling.push(answer);
                     continue;
                 }
                 Message::Stop => continue,

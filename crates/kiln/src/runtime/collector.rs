@@ -4,6 +4,7 @@
 //! needs by the log, and what a name points at. It is looked up only once no lease is held, and none can begin: whoever
 //! stored something has recorded it by then.
 
+mod packing;
 mod reasons;
 
 use std::collections::BTreeSet;
@@ -16,7 +17,7 @@ use kiln_core::State;
 use kiln_model::{Digest, InstanceSpec, Position};
 use kiln_store::lease::{Collection, LeaseError};
 use kiln_store::sealed::{SealedError, erasable, erase_all_but};
-use kiln_store::{CollectError, Collected, Needed, Store};
+use kiln_store::{CollectError, Collected, Needed, PackError, Store};
 
 use reasons::Reasons;
 
@@ -89,6 +90,8 @@ pub(super) enum CollectorError {
     Store(#[from] CollectError),
     #[error("a secret value can't be erased")]
     Sealed(#[from] SealedError),
+    #[error("what is not used can't be packed")]
+    Pack(#[from] PackError),
 }
 
 impl CollectorError {
@@ -142,9 +145,9 @@ pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io
 }
 
 impl SharedCollector {
-    /// Collects now, or with `dry_run` only looks what would go, and says why each image that stays does.
-    pub(super) fn ask(&self, dry_run: bool) -> Result<wire::Collection, CollectorError> {
-        self.with(|collector| collector.ask(dry_run))
+    /// Collects and packs now, or with `dry_run` only looks what would go, and says why each image that stays does.
+    pub(super) fn ask(&self, request: &wire::Collect) -> Result<wire::Collection, CollectorError> {
+        self.with(|collector| collector.ask(request))
     }
 
     fn collect_if_due(&self) -> Result<Removed, CollectorError> {
@@ -199,10 +202,12 @@ impl Collector {
         Ok(removed)
     }
 
-    fn ask(&mut self, dry_run: bool) -> Result<wire::Collection, CollectorError> {
+    fn ask(&mut self, request: &wire::Collect) -> Result<wire::Collection, CollectorError> {
+        let dry_run = request.dry_run;
         let round = self.begin()?;
         let mut answer = self.explain(&round)?;
         let removed = if dry_run {
+            answer.packing = request.pack.then(|| self.look_for_cold(&round)).transpose()?;
             Removed {
                 store: self.store.collectable(&round.begun, &round.needed).map_err(CollectError::from)?,
                 secrets: erasable(self.state.path(), &round.begun, &round.secrets)?,
@@ -212,8 +217,12 @@ impl Collector {
         };
         answer.dry_run = dry_run;
         answer.secrets = removed.secrets;
-        let Collected { images: _, trees, objects, blobs, bytes } = removed.store;
+        let Collected { images: _, trees, objects, blobs, packed, bytes } = removed.store;
         (answer.trees, answer.files, answer.blobs, answer.bytes) = (trees, objects, blobs, bytes);
+        answer.packed = packed;
+        if request.pack && !dry_run {
+            answer.packing = Some(self.pack()?);
+        }
         Ok(answer)
     }
 
@@ -254,6 +263,7 @@ impl Collector {
                 names: named.map(|(name, _)| name.clone()).collect(),
                 size_bytes: self.store.images.get(&digest).map_or(0, |image| image.size_bytes),
                 reasons: Vec::new(),
+                packed: self.store.is_packed(&digest),
             };
             if round.needed.contains(&digest) {
                 image.reasons = reasons.take(&digest);
@@ -301,6 +311,19 @@ mod tests {
     impl Effects for Nothing {
         fn execute(&mut self, _: DueAction) {}
         fn relist(&mut self) {}
+    }
+
+    /// Asks until it is answered: a process that another test bears holds for a moment what is locked here.
+    fn asked(collector: &mut Collector, request: &wire::Collect) -> wire::Collection {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match collector.ask(request) {
+                Err(error) if error.is_brief() && Instant::now() < until => {
+                    thread::sleep(Duration::from_millis(5));
+                }
+                answer => return answer.unwrap(),
+            }
+        }
     }
 
     /// A controller on a state folder of its own.
@@ -454,7 +477,7 @@ mod tests {
             .command(world.up_with_lock(running, &version, &version, &lock), Actor::Controller)
             .unwrap();
         let mut collector = world.collector();
-        let looked = collector.ask(true).unwrap();
+        let looked = asked(&mut collector, &wire::Collect { dry_run: true, pack: false });
         assert!(looked.dry_run && world.store.images.contains(&lost), "nothing is removed");
         let gone: Vec<&str> = looked.gone.iter().map(|image| image.digest.as_str()).collect();
         assert_eq!((gone, looked.secrets), (vec![lost.to_string().as_str()], 1));
@@ -467,11 +490,39 @@ mod tests {
         assert_eq!(because(base), ["what is kept is made from it"]);
 
         let lease = world.store.leases.take("bake").unwrap();
-        assert!(collector.ask(true).unwrap_err().is_brief() && collector.ask(false).unwrap_err().is_brief());
+        assert!(
+            collector.ask(&wire::Collect { dry_run: true, pack: false }).unwrap_err().is_brief()
+                && collector.ask(&wire::Collect::default()).unwrap_err().is_brief()
+        );
         drop(lease);
-        let removed = collector.ask(false).unwrap();
+        let removed = asked(&mut collector, &wire::Collect::default());
         assert_eq!(wire::Collection { dry_run: true, ..removed }, looked, "what was said to go is what went");
         assert!(!world.store.images.contains(&lost));
+        world.end();
+    }
+
+    #[test]
+    fn what_is_kept_and_not_used_is_packed_but_not_while_somebody_stores() {
+        let world = World::new();
+        let [running, named, base] = ["running", "named", "base"].map(|it| world.image(it));
+        world.store.images.set_name("shop/web", &named).unwrap();
+        let version = world.secret("value");
+        let lock = format!("kiln.lock 2\nimage registry.test/os:v1 {base}\n");
+        let up = world.up_with_lock(running, &version, &version, &lock);
+        world.handle.command(up, Actor::Controller).unwrap();
+        let mut collector = world.collector();
+        let pack = |dry_run| wire::Collect { dry_run, pack: true };
+        assert_eq!(asked(&mut collector, &pack(true)).packing.unwrap().files, 1);
+        assert!(!world.store.is_packed(&base));
+
+        let lease = world.store.leases.take("bake").unwrap();
+        assert!(collector.ask(&pack(false)).unwrap_err().is_brief());
+        drop(lease);
+        let packing = asked(&mut collector, &pack(false)).packing.unwrap();
+        assert_eq!((packing.files, packing.bytes), (1, "base".len() as u64));
+        let packed = [running, named, base].map(|image| world.store.is_packed(&image));
+        assert_eq!(packed, [false, false, true]);
+        assert_eq!(world.store.verification().damage(&base).unwrap(), []);
         world.end();
     }
 

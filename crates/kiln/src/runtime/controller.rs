@@ -217,7 +217,7 @@ impl server::Backend for Api {
     }
 
     fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, wire::Problem> {
-        self.collector.ask(request.dry_run).map_err(|error| {
+        self.collector.ask(request).map_err(|error| {
             let problem = |kind: &str, code: &str, message: String| wire::Problem {
                 kind: kind.into(),
                 code: code.into(),

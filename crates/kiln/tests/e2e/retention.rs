@@ -53,8 +53,15 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
     let looked = machine.kiln(&["image", "gc", "--dry-run"]).ok();
     assert!(looked.out.contains(&format!("tiny/dev#{} is current", RETAINED + BEYOND)), "{}", looked.out);
     assert!(looked.out.contains(&format!("tiny/dev#{} is retained", BEYOND + 1)), "{}", looked.out);
-    machine.kiln(&["image", "gc"]).ok();
+    machine.kiln(&["image", "gc", "--pack"]).ok();
     assert_eq!(images(&machine), kept);
+    let packed = || machine.kiln(&["release", "list"]).ok().out.matches("retained, packed").count();
+    assert_eq!(packed(), RETAINED - 1, "all but what runs");
+    let folder = tempfile::tempdir().unwrap();
+    let layout = format!("oci:{}:v1", folder.path().join("out").display());
+    machine.kiln(&["image", "push", &baked[BEYOND], &layout]).ok();
+    machine.kiln(&["image", "diff", &baked[BEYOND], &baked[BEYOND + 1]]).ok();
+    assert_eq!(packed(), RETAINED - 1, "who only reads leaves it packed");
 
     let refused = machine.kiln(&["rollback", "1"]).fails_with("cannot roll back tiny/dev to #1");
     assert!(
@@ -64,12 +71,12 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
     );
     machine.kiln(&["rollback", "99"]).fails_with("tiny/dev has no revision #99");
 
-    // None of their instances is left: each starts from its image, with its secret.
+    // None of their instances is left: each starts from its image, which is unpacked, with its secret.
     for number in (BEYOND + 1..RETAINED + BEYOND).rev() {
         machine.kiln(&["rollback", &number.to_string()]).ok();
         machine.wait_page(&format!("v{number}"));
     }
-    assert_eq!(images(&machine), kept);
+    assert_eq!((images(&machine), packed()), (kept, 0));
     // What is between the steps of a kept image was kept, too: nothing is copied again.
     let again = machine.kiln(&["up"]).ok();
     machine.wait_page(&format!("v{}", RETAINED + BEYOND));

@@ -11,11 +11,11 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::table::{Table, count};
 
-pub(super) fn run(dry_run: bool, context: &mut Context<'_>) -> Outcome {
+pub(super) fn run(dry_run: bool, pack: bool, context: &mut Context<'_>) -> Outcome {
     let client = context.client("image gc")?;
-    let answer = client.collect(&wire::Collect { dry_run }).map_err(|error| match error {
+    let answer = client.collect(&wire::Collect { dry_run, pack }).map_err(|error| match error {
         RequestError::Problem(problem) if problem.code == "storing" => {
-            Failure::refused("nothing is collected while something is being stored")
+            Failure::refused("it has to wait until nothing is being stored")
                 .cause(problem.message)
                 .hint("run it again when that is done")
         }
@@ -51,7 +51,8 @@ fn text(answer: &wire::Collection) -> String {
         let mut table = Table::new(&["STAYS", "SIZE", "BECAUSE"]);
         for image in &answer.kept {
             let mut reasons = image.reasons.iter();
-            table.row([short(image), size(image), reasons.next().cloned().unwrap_or_default()]);
+            let packed = if image.packed { " (packed)" } else { "" };
+            table.row([short(image), size(image) + packed, reasons.next().cloned().unwrap_or_default()]);
             reasons.for_each(|reason| table.row(["", "", reason]));
         }
         text.push_str(&table.render(0));
@@ -59,6 +60,9 @@ fn text(answer: &wire::Collection) -> String {
     }
     // Writing to a String can't fail.
     let _ = writeln!(text, "{}", sentence(answer));
+    if let Some(packing) = &answer.packing {
+        let _ = writeln!(text, "{}", packing_sentence(packing, answer.dry_run));
+    }
     text
 }
 
@@ -68,6 +72,7 @@ fn sentence(answer: &wire::Collection) -> String {
         (answer.trees, "tree"),
         (answer.files, "file"),
         (answer.blobs, "blob"),
+        (answer.packed, "packed file"),
         (answer.secrets, "secret value"),
     ];
     let parts: Vec<String> = counts
@@ -80,6 +85,16 @@ fn sentence(answer: &wire::Collection) -> String {
         (true, _) => "Nothing goes: all that is stored is needed.".into(),
         (false, true) => format!("{freed} would be freed: {}.", parts.join(", ")),
         (false, false) => format!("{freed} freed: {}.", parts.join(", ")),
+    }
+}
+
+fn packing_sentence(packing: &wire::Packing, dry_run: bool) -> String {
+    let files = count(usize::try_from(packing.files).unwrap_or(usize::MAX), "file");
+    let (bytes, packs) = (ByteSize(packing.bytes), ByteSize(packing.packs_bytes));
+    match (packing.files, dry_run) {
+        (0, _) => format!("Nothing more to pack; the packs hold {packs}."),
+        (_, true) => format!("{files} of {bytes} would be packed."),
+        (_, false) => format!("{files} of {bytes} packed; the packs hold {packs}."),
     }
 }
 
@@ -101,6 +116,7 @@ mod tests {
             names: Vec::new(),
             size_bytes: 3 << 20,
             reasons: reasons.iter().map(|reason| (*reason).to_string()).collect(),
+            packed: false,
         }
     }
 
@@ -126,10 +142,11 @@ bbbbbbbbbbbb  3 MiB  web/0 of shop/prod is running
 5 MiB would be freed: 1 image, 2 trees, 1 file.
 ";
         assert_eq!(text(&answer), expected);
-        answer.dry_run = false;
+        (answer.dry_run, answer.packing) =
+            (false, Some(wire::Packing { files: 2, bytes: 9 << 20, packs_bytes: 1 << 20 }));
         assert_eq!(
             text(&answer),
-            "GONE          SIZE\naaaaaaaaaaaa  3 MiB\n\n5 MiB freed: 1 image, 2 trees, 1 file.\n"
+            "GONE          SIZE\naaaaaaaaaaaa  3 MiB\n\n5 MiB freed: 1 image, 2 trees, 1 file.\n2 files of 9 MiB packed; the packs hold 1 MiB.\n"
         );
         assert_eq!(text(&wire::Collection::default()), "Nothing goes: all that is stored is needed.\n");
     }
