@@ -13,8 +13,8 @@ use ureq::{Body, SendBody};
 use super::challenge::Challenge;
 use super::credentials::Credentials;
 use super::{
-    ANSWER_BYTES_MAX, ATTEMPTS_MAX, CONNECT_WITHIN, Client, ClientError, ClientOptions, Purpose,
-    REDIRECTS_MAX, RETRY_AFTER_MAX, RETRY_PAUSE,
+    ANSWER_BYTES_MAX, ATTEMPTS_MAX, CONNECT_WITHIN, Client, ClientError, Purpose, REDIRECTS_MAX,
+    RETRY_AFTER_MAX, RETRY_PAUSE,
 };
 use crate::base64;
 use crate::query::encode;
@@ -87,7 +87,7 @@ impl Read for Part<'_> {
 }
 
 /// Prepares what opens connections.
-pub(super) fn agent(options: &ClientOptions, stall: Duration) -> Result<ureq::Agent, ClientError> {
+pub(super) fn agent(authorities: &[std::path::PathBuf], stall: Duration) -> Result<ureq::Agent, ClientError> {
     let read = |path: &std::path::Path| -> Vec<_> {
         let pem = std::fs::read(path).unwrap_or_default();
         let items = ureq::tls::parse_pem(&pem).filter_map(|item| match item {
@@ -99,7 +99,7 @@ pub(super) fn agent(options: &ClientOptions, stall: Duration) -> Result<ureq::Ag
     let system =
         std::env::var_os("SSL_CERT_FILE").map_or_else(|| CERTIFICATES_PATH.into(), std::path::PathBuf::from);
     let mut roots = read(&system);
-    if let Some(path) = &options.authority {
+    for path in authorities {
         let more = read(path);
         if more.is_empty() {
             return Err(ClientError::Authority { path: path.clone() });

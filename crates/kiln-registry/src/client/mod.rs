@@ -12,6 +12,7 @@ mod download;
 mod exchange;
 mod reference;
 mod referrers;
+pub mod trust;
 mod upload;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use std::time::Duration;
 
 use crate::digest::ContentDigest;
 use credentials::{Credentials, CredentialsError};
+use trust::{Trust, TrustError};
 
 pub use reference::{ImageReference, ParseReferenceError};
 pub use upload::Pushed;
@@ -63,6 +65,8 @@ pub struct ClientOptions {
     pub authority: Option<PathBuf>,
     /// Docker's file of credentials.
     pub docker_config: Option<PathBuf>,
+    /// Folders of settings about hosts; see [`trust::folders`]. Not asked where something is said here.
+    pub settings: Vec<PathBuf>,
 }
 
 /// A registry did not do what it was asked for.
@@ -128,6 +132,9 @@ pub enum ClientError {
     /// The credentials can't be read.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// What this machine says of registries can't be read.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The file of authorities can't be read.
     #[error("{} holds no certificate that can be read", path.display())]
     Authority {
@@ -167,10 +174,17 @@ impl Client {
             Some(path) => credentials::find(path, &reference.host)?,
             None => None,
         };
-        let is_plain = options.insecure || (reference.is_loopback() && options.authority.is_none());
+        let said =
+            Trust { insecure: options.insecure, authorities: options.authority.iter().cloned().collect() };
+        let trust = match said == Trust::default() {
+            true => Trust::find(&options.settings, &reference.host)?,
+            false => said,
+        };
+        // Who has an authority of its own speaks TLS, wherever it is.
+        let is_plain = trust.authorities.is_empty() && (trust.insecure || reference.is_loopback());
         let scheme = if is_plain { "http" } else { "https" };
         Ok(Self {
-            agent: exchange::agent(options, STALL_MAX)?,
+            agent: exchange::agent(&trust.authorities, STALL_MAX)?,
             origin: format!("{scheme}://{}", reference.endpoint()),
             reference: reference.clone(),
             purpose,

@@ -190,7 +190,7 @@ fn a_registry_that_stalls_is_given_up() {
         0,
     );
     let mut client = fake.client();
-    client.agent = exchange::agent(&ClientOptions::default(), Duration::from_millis(100)).unwrap();
+    client.agent = exchange::agent(&[], Duration::from_millis(100)).unwrap();
     let request = exchange::Outgoing::new("GET", client.path("blobs/x"));
     let mut reader = client.authorized(&request).unwrap().into_body().into_reader();
     let error = reader.read_to_end(&mut Vec::new()).unwrap_err();

@@ -215,3 +215,46 @@ fn a_signature_of_the_list_for_all_machines_is_one_of_the_image_in_it() {
     assert!(lock.contains(&format!("image {name} {manifest} of {digest}\n")), "{lock}");
     two.kiln(&["bake"]).ok();
 }
+
+/// Writes a setting of this machine about registries, of those that a [`Place`] has for itself.
+fn set(place: &Place, name: &str, text: &str) {
+    let path = place.path("config").join(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// Pushes an image, starts another from it, and pulls what was pushed.
+fn push_start_and_pull(place: &Place, name: &str) {
+    bake_os(place, "first");
+    place.kiln(&["image", "push", "os/os", name]).ok();
+    write_web(place, name);
+    place.kiln(&["bake"]).ok();
+    place.kiln(&["image", "pull", name]).ok();
+}
+
+#[test]
+fn a_registry_with_an_authority_of_its_own_is_trusted_by_the_settings_that_docker_has() {
+    let place = Place::new();
+    let Some((cert, key)) = crate::start::certificate(&place.path("")) else { return };
+    let registry = Registry::start_with(&["--tls-cert", &cert, "--tls-key", &key]);
+    let name = at(&registry, "os/os:v1");
+    bake_os(&place, "first");
+    let host = registry.client.address;
+    place.kiln(&["image", "push", "os/os", &name]).failed(5, &[&host.to_string()]);
+    set(&place, &format!("containers/certs.d/{host}/ca.crt"), &fs::read_to_string(&cert).unwrap());
+    push_start_and_pull(&place, &name);
+}
+
+#[test]
+fn a_registry_of_another_machine_is_spoken_to_without_tls_where_docker_would_be_too() {
+    let (registry, place) = (Registry::start(), Place::new());
+    // It leads to this machine, and is no name of it.
+    let host = format!("0.0.0.0:{}", registry.client.address.port());
+    let name = format!("{host}/os/os:v1");
+    bake_os(&place, "first");
+    place.kiln(&["image", "push", "os/os", &name]).failed(5, &[&host]);
+    set(&place, "docker/daemon.json", &json!({ "insecure-registries": [&host] }).to_string());
+    push_start_and_pull(&place, &name);
+    set(&place, "docker/daemon.json", "{");
+    place.kiln(&["image", "pull", &name]).failed(5, &["docker/daemon.json can't be used"]);
+}

@@ -66,7 +66,7 @@ impl Place {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
         command.arg("--state").arg(self.state()).arg("--json").args(words).current_dir(self.folder.path());
-        command.env("DOCKER_CONFIG", self.path("docker"));
+        command.env("DOCKER_CONFIG", self.path("docker")).env("XDG_CONFIG_HOME", self.path("config"));
         command
     }
 

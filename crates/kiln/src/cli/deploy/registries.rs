@@ -4,12 +4,14 @@ use kiln_bake::{Registries, RegistriesError, Resolved};
 use kiln_model::Digest;
 use kiln_model::image::Image;
 use kiln_registry::client::credentials::docker_config;
+use kiln_registry::client::trust::folders;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
 use kiln_registry::image::{ImageError, bring_in, bring_said, resolve};
 use kiln_registry::name::Reference;
 use kiln_store::Store;
 
-/// Any registry, with the credentials that `docker login` keeps: over TLS, but for one on this machine.
+/// Any registry, with the credentials that `docker login` keeps: over TLS, but for one on this machine
+/// and for those that this machine's settings except.
 #[derive(Debug)]
 pub(crate) struct AnyRegistry;
 
@@ -22,7 +24,8 @@ impl AnyRegistry {
             source,
         };
         let reference: ImageReference = name.parse().map_err(|error| failed(Box::new(error)))?;
-        let options = ClientOptions { docker_config: docker_config(), ..ClientOptions::default() };
+        let options =
+            ClientOptions { docker_config: docker_config(), settings: folders(), ..ClientOptions::default() };
         let client =
             Client::new(&reference, Purpose::Pull, &options).map_err(|error| failed(Box::new(error)))?;
         Ok((client, reference))

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kiln_model::{ByteSize, Digest};
 use kiln_registry::client::credentials::docker_config;
+use kiln_registry::client::trust::folders;
 use kiln_registry::client::{Client, ClientError, ClientOptions, ImageReference, Purpose};
 use kiln_registry::image::{
     Brought, DockerArchive, DockerArchiveError, ImageError, Layout, LayoutError, PushSummary, bring_in,
@@ -28,7 +29,12 @@ pub(in crate::cli) struct Options {
 
 impl Options {
     fn client(&self) -> ClientOptions {
-        ClientOptions { insecure: self.insecure, authority: self.ca.clone(), docker_config: docker_config() }
+        ClientOptions {
+            insecure: self.insecure,
+            authority: self.ca.clone(),
+            docker_config: docker_config(),
+            settings: folders(),
+        }
     }
 }
 
