@@ -4,6 +4,7 @@
 
 mod bake;
 mod dockerfile;
+mod keep;
 mod plan;
 mod registry;
 mod replace;
@@ -29,20 +30,25 @@ type Bench = fn(&mut Table) -> Result<(), String>;
 /// Measures what is named, or everything.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
-    let known = ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile", "registry"];
+    let known =
+        ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile", "registry", "keep"];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
-    let binary = build(&mut table, wanted("build"))?;
-    machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
-    let benches: [(&str, Bench); 8] = [
+    // The store is measured without the program around it.
+    if names != ["keep"] {
+        let binary = build(&mut table, wanted("build"))?;
+        machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
+    }
+    let benches: [(&str, Bench); 9] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
         ("replace", replace::replicas),
         ("plan", plan::run),
         ("bake", bake::run),
+        ("keep", keep::run),
         ("dockerfile", dockerfile::run),
         ("registry", registry::run),
     ];
