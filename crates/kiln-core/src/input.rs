@@ -116,6 +116,8 @@ pub enum Command {
         question: Digest,
         /// Why it failed, for people; none if it passed.
         failure: Option<String>,
+        /// What it was answered by, for people, where the image alone does not decide: a database and its date.
+        basis: Option<String>,
     },
 }
 

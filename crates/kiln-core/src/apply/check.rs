@@ -43,7 +43,9 @@ pub(super) fn apply(
             state.verdicts.insert((check.image, check.test.clone()), verdict);
             Ok(())
         }
-        (None, CheckEvent::Inspected { image, test, question, failure }) if id.0 == entry.position.0 => {
+        (None, CheckEvent::Inspected { image, test, question, failure, basis: _ })
+            if id.0 == entry.position.0 =>
+        {
             let failure = failure.as_deref().map(Into::into);
             let verdict = Verdict { check: id, spec_digest: *question, failure, at: entry.at };
             state.verdicts.insert((*image, test.clone()), verdict);

@@ -34,8 +34,9 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
             let question = Question { image: *image, test, spec, spec_digest: *spec_digest };
             return Ok((None, start_check(work, env, &question, deadline)));
         }
-        Command::Inspected { env, image, test, question, failure } => {
-            return Ok((None, note_inspection(work, env, (*image, test), *question, failure.as_deref())));
+        Command::Inspected { env, image, test, question, failure, basis } => {
+            let answer = (failure.as_deref(), basis.as_deref());
+            return Ok((None, note_inspection(work, env, (*image, test), *question, answer)));
         }
     };
     let (Command::Up { env, .. }
@@ -253,9 +254,9 @@ fn note_inspection(
     env: &EnvKey,
     (image, test): (Digest, &str),
     question: Digest,
-    failure: Option<&str>,
+    (failure, basis): (Option<&str>, Option<&str>),
 ) -> Reply {
-    let failure = failure.map(brief);
+    let (failure, basis) = (failure.map(brief), basis.map(brief));
     let known = work.state().verdict(image, test);
     if known
         .is_some_and(|known| known.spec_digest == question && known.failure.as_deref() == failure.as_deref())
@@ -263,7 +264,7 @@ fn note_inspection(
         return Reply::Noted;
     }
     let id = CheckId(work.next_position().0);
-    let event = CheckEvent::Inspected { image, test: brief(test), question, failure };
+    let event = CheckEvent::Inspected { image, test: brief(test), question, failure, basis };
     work.ask(Some(env), Event::Check(id, event));
     Reply::Noted
 }

@@ -137,6 +137,7 @@ fn an_inspection_is_a_verdict_and_is_written_down_once() {
         test: "hardened".into(),
         question: digest_of(question),
         failure: failure.map(str::to_owned),
+        basis: None,
     };
     let mut events = Vec::new();
     for (question, failure) in [

@@ -94,6 +94,9 @@ enum CheckWire {
         test: String,
         question: Text<Digest>,
         failure: Option<String>,
+        // Left out where there is none: what was stored before it existed stays what it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        basis: Option<String>,
     },
 }
 
@@ -261,11 +264,12 @@ impl From<&CheckEvent> for CheckWire {
             },
             CheckEvent::Passed => Self::Passed,
             CheckEvent::Failed { reason } => Self::Failed { reason: reason.clone() },
-            CheckEvent::Inspected { image, test, question, failure } => Self::Inspected {
+            CheckEvent::Inspected { image, test, question, failure, basis } => Self::Inspected {
                 image: Text(*image),
                 test: test.clone(),
                 question: Text(*question),
                 failure: failure.clone(),
+                basis: basis.clone(),
             },
         }
     }
@@ -283,8 +287,8 @@ impl From<CheckWire> for CheckEvent {
             },
             CheckWire::Passed => Self::Passed,
             CheckWire::Failed { reason } => Self::Failed { reason },
-            CheckWire::Inspected { image, test, question, failure } => {
-                Self::Inspected { image: image.0, test, question: question.0, failure }
+            CheckWire::Inspected { image, test, question, failure, basis } => {
+                Self::Inspected { image: image.0, test, question: question.0, failure, basis }
             }
         }
     }

@@ -261,12 +261,14 @@ fn check_events() -> Vec<Event> {
             test: "hardened".into(),
             question: digest(8),
             failure: None,
+            basis: None,
         },
         CheckEvent::Inspected {
             image: digest(1),
             test: "hardened".into(),
             question: digest(8),
             failure: Some("its user is root".into()),
+            basis: None,
         },
         CheckEvent::Requested {
             image: digest(1),
@@ -274,6 +276,13 @@ fn check_events() -> Vec<Event> {
             spec: Arc::new(InstanceSpec { health: Some(asks), ..bare_spec() }),
             spec_digest: digest(7),
             deadline: Timestamp(11),
+        },
+        CheckEvent::Inspected {
+            image: digest(1),
+            test: ":scan".into(),
+            question: digest(8),
+            failure: None,
+            basis: Some("a database of 2026-05-01T00:00:00Z".into()),
         },
     ]
     .map(|event| Event::Check(CheckId(17), event))

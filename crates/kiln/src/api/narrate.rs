@@ -213,8 +213,9 @@ fn check(id: CheckId, event: &CheckEvent) -> (&'static str, String) {
         }
         CheckEvent::Passed => ("check.passed", format!("{id} passed")),
         CheckEvent::Failed { reason } => ("check.failed", format!("{id} failed{}", because(reason))),
-        CheckEvent::Inspected { image, test, failure: None, .. } => {
-            ("check.inspected", format!("{} of image {} passed", inspection(test), image.short()))
+        CheckEvent::Inspected { image, test, failure: None, basis, .. } => {
+            let by = basis.as_ref().map_or(String::new(), |basis| format!(", by {basis}"));
+            ("check.inspected", format!("{} of image {} passed{by}", inspection(test), image.short()))
         }
         CheckEvent::Inspected { image, test, failure: Some(reason), .. } => {
             let text = format!("{} of image {} failed{}", inspection(test), image.short(), because(reason));

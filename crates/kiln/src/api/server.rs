@@ -379,6 +379,7 @@ async fn inspected(
         test: found.test,
         question: sealed::parse("question", &found.question)?,
         failure: found.failure,
+        basis: found.basis,
     };
     ask(&api, command, actor).await
 }

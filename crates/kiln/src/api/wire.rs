@@ -354,6 +354,9 @@ pub struct Inspected {
     pub question: String,
     /// Why it failed, for people; none if it passed.
     pub failure: Option<String>,
+    /// What it was answered by, for people, where the image alone does not decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<String>,
 }
 
 /// Asks to collect what nothing needs.

@@ -284,6 +284,8 @@ fn an_image_with_a_known_vulnerability_is_not_released_unless_it_is_ignored_and_
     write(&(ignore("DEBIAN-CVE-2026-1", "2999-01-01") + &ignore("CVE-2026-2", "2999-01-01")));
     let up = machine.kiln(&["up"]).ok();
     assert!(up.err.contains("scan tiny passed, by a database of 2026-05-01T00:00:00Z"), "{}", up.err);
+    let events = machine.kiln(&["events", "--all"]).ok().out;
+    assert!(events.contains(" passed, by a database of 2026-05-01T00:00:00Z"), "{events}");
     machine.wait_page("v1");
 
     // What becomes known later keeps the same image from the next release, and touches nothing that runs.

@@ -60,6 +60,7 @@ pub(crate) fn run(
         test: name,
         question: question.to_string(),
         failure: failure.clone(),
+        basis: None,
     };
     client.inspected(env, &found)?;
     if failure.is_none() && says_so {

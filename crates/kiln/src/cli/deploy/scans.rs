@@ -69,6 +69,7 @@ pub(crate) fn run(
             test: NAME.to_owned(),
             question: question.to_string(),
             failure: failure.clone(),
+            basis: Some(format!("a database of {}", dated(&found.database.modified))),
         };
         client.inspected(env, &inspected)?;
     }
@@ -82,10 +83,15 @@ pub(crate) fn run(
         ));
     }
     if failure.is_none() {
-        let of = if found.database.modified.is_empty() { "no date" } else { &found.database.modified };
+        let of = dated(&found.database.modified);
         screen.note(&format!("scan {title} passed, by a database of {of}"));
     }
     Ok(failure)
+}
+
+/// The date of a database as it is shown and recorded.
+fn dated(modified: &str) -> String {
+    if modified.is_empty() { "no date".into() } else { short(modified) }
 }
 
 fn is_about(ignore: &ScanIgnore, finding: &Finding) -> bool {
