@@ -185,7 +185,7 @@ impl Peer {
             ),
             Self::Buildah { folder } => quietly(
                 buildah(folder.path())
-                    .args(["build", "--isolation=chroot", "--network=none", "--pull-never"])
+                    .args(["build", "--isolation=chroot", "--network=host", "--pull-never"])
                     .args(["--layers", "--tag=web"])
                     .arg(context),
             ),
