@@ -402,6 +402,11 @@ fn a_registry_that_lists_no_referrers_gets_a_list() {
     entry["annotations"] = serde_json::json!({ "a": "b" });
     assert_eq!(found["manifests"], serde_json::json!([entry]), "once");
     assert!(fake.lines().iter().any(|line| line.ends_with(&format!("manifests/sha256-{}", subject.hex()))));
+    for other in ["[]", "7", "\"a\"", "null", "{}"] {
+        *list.lock().unwrap() = Some(other.into());
+        let refused = fake.client().push_referrer(&manifest, &text).unwrap_err();
+        assert!(matches!(refused, ClientError::Wrong { .. }), "{other}: {refused}");
+    }
     // One that lists them is asked for no list.
     let lists = Fake::start(|_, _| answer("201 Created", &[("OCI-Subject", "sha256:x")], b""));
     lists.client().push_referrer(&manifest, &text).unwrap();

@@ -177,7 +177,7 @@ impl Client {
     /// The specification's "Referrers Tag Schema".
     fn list_referrer(&self, subject: &ContentDigest, entry: Value) -> Result<(), ClientError> {
         let tag = referrers_tag(subject);
-        let mut list = match self.manifest(&tag) {
+        let mut list: Value = match self.manifest(&tag) {
             Ok((bytes, _)) => serde_json::from_slice(&bytes).unwrap_or_default(),
             Err(ClientError::Missing { .. }) => {
                 json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [] })
@@ -185,8 +185,8 @@ impl Client {
             Err(error) => return Err(error),
         };
         // Somebody's tag that only looks like that of a list is his.
-        let entries = match &mut list["manifests"] {
-            Value::Array(entries) => entries,
+        let entries = match list.get_mut("manifests") {
+            Some(Value::Array(entries)) => entries,
             _ => {
                 let (host, what) = (self.host(), format!("{tag}"));
                 return Err(ClientError::Wrong {

@@ -2,12 +2,12 @@
 
 use kiln_model::Digest;
 use kiln_store::Store;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ImageError, cosign, fetch, sha256};
 use crate::client::{Client, ClientError};
 use crate::digest::ContentDigest;
-use crate::manifest::{Manifest, OCI_MANIFEST};
+use crate::manifest::{Manifest, ManifestError, OCI_MANIFEST};
 use crate::name::Reference;
 
 /// Manifests about one image. A bake says three things, and each that signs adds to one of two.
@@ -117,8 +117,7 @@ impl Bringing<'_> {
             Err(ClientError::Missing { .. }) => return Ok(false),
             Err(error) => return Err(ImageError::from(error).into()),
         };
-        let mut value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| ImageError::from(crate::manifest::ManifestError::Json(error)))?;
+        let mut value = object(&bytes).map_err(ImageError::from)?;
         let is_known = |layers: &Vec<Value>| layers.iter().all(|layer| self.layers.contains(layer));
         if value["layers"].as_array().is_some_and(is_known) {
             return Ok(false);
@@ -158,5 +157,23 @@ impl Bringing<'_> {
         let value: Value = serde_json::from_slice(bytes).unwrap_or_default();
         self.layers.extend(value["layers"].as_array().into_iter().flatten().cloned());
         Ok(true)
+    }
+}
+
+/// Reads JSON that has fields: setting one of anything else would panic.
+fn object(bytes: &[u8]) -> Result<Value, ManifestError> {
+    serde_json::from_slice::<Map<String, Value>>(bytes).map(Value::Object).map_err(ManifestError::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_under_a_tag_and_has_no_fields_is_no_manifest() {
+        for other in [&b"[]"[..], b"7", b"\"a\"", b"null", b"<html>"] {
+            assert!(object(other).is_err());
+        }
+        assert!(object(b"{}").is_ok());
     }
 }

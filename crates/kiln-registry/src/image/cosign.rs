@@ -49,7 +49,7 @@ pub(super) fn tag_of(subject: &ContentDigest, ending: &str) -> Reference {
 fn union(there: &[u8], ours: &[u8]) -> Option<Vec<u8>> {
     let mut all: Value = serde_json::from_slice(there).ok()?;
     let ours: Value = serde_json::from_slice(ours).ok()?;
-    let layers = all["layers"].as_array_mut()?;
+    let layers = all.get_mut("layers")?.as_array_mut()?;
     let missing: Vec<Value> =
         ours["layers"].as_array()?.iter().filter(|layer| !layers.contains(layer)).cloned().collect();
     if missing.is_empty() {
@@ -73,7 +73,9 @@ mod tests {
             serde_json::json!({ "layers": [{ "digest": "a" }, { "digest": "b" }], "other": 1 })
         );
         assert_eq!(union(&both, ours).unwrap(), both);
-        assert_eq!(union(b"<html>", ours), None);
+        for other in [&b"<html>"[..], b"[]", b"\"a\"", b"null"] {
+            assert_eq!(union(other, ours), None);
+        }
         assert_eq!(union(b"{\"manifests\":[]}", ours), None);
     }
 }
