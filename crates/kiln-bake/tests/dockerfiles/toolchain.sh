@@ -1,7 +1,15 @@
 #!/bin/sh
 # Stands in for the toolchains of the projects here: makes what it is asked for, with how it was called in it.
+# Under its own name it makes itself known under all of theirs.
 set -e
 name=${0##*/}
+tools="go cargo rustc npm yarn pnpm node pip pip3 poetry uv python python3 mvn gradle java jlink apt-get apk dnf
+    microdnf yum make cmake gcc g++ zig ghc dotnet composer bundle gem rails mix sbt hugo tini groupadd useradd
+    addgroup adduser"
+if [ "$name" = toolchain ]; then
+    for tool in $tools; do ln -s toolchain "/usr/bin/$tool"; done
+    exit
+fi
 file() { mkdir -p "$(dirname "$1")"; echo "$name $all" > "$1"; }
 program() { mkdir -p "$(dirname "$1")"; echo "#!/bin/sh" > "$1"; chmod 755 "$1"; }
 all=$*
@@ -18,6 +26,8 @@ for word; do
     esac
     previous=$word
 done
+# A group that is given by its name has the number of all that are made here.
+case $id in *[!0-9]*) id=990 ;; esac
 case "$name $1 $2" in
     "go build"* | "go install"*) program "${out:-${GOPATH:-/go}/bin/app}" ;;
     "go mod"*) file "${GOPATH:-/go}/pkg/mod/cache" ;;
