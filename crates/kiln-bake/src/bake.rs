@@ -1,5 +1,6 @@
 //! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
 
+mod made_from;
 mod outside;
 mod parts;
 mod provision;
@@ -16,6 +17,7 @@ use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
+pub use self::made_from::{BakedWithParts, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
 pub use self::stages::{check_dockerfiles, images_of_registries};
@@ -70,7 +72,7 @@ pub(crate) struct Bake<'a> {
 
 /// What is made in one piece.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(crate) enum Part {
     Base(BaseName),
     /// An image of a registry.
     Registry(String),
@@ -81,7 +83,7 @@ enum Part {
 
 /// What was made so far of a base or an image.
 #[derive(Debug, Clone)]
-struct Made {
+pub(crate) struct Made {
     /// The finished image, where it was asked for.
     image: Option<Image>,
     key: Option<StepKey>,
@@ -91,6 +93,15 @@ struct Made {
     time: u64,
     /// Why it does not follow from recipe and lock alone.
     unproven: Vec<String>,
+}
+
+/// Picks the images that were asked for.
+pub(crate) fn images_of(made: BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
+    let images = made.into_iter().filter_map(|(part, made)| match part {
+        Part::Image(name) => Some((name, made.image?)),
+        Part::Base(_) | Part::Registry(_) | Part::Stage(..) => None,
+    });
+    images.collect()
 }
 
 /// A tree in memory, in the store, or both: a bake that finds everything loads none.
@@ -227,7 +238,7 @@ impl<'a> Bake<'a> {
     }
 
     /// Makes it.
-    pub(crate) fn all(self) -> Result<BTreeMap<ImageName, Image>, BakeError> {
+    pub(crate) fn all(&self) -> Result<BTreeMap<Part, Made>, BakeError> {
         self.warn_of_unused_args();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make = |part: &Part, from: BTreeMap<Part, Made>| match part {
@@ -236,12 +247,7 @@ impl<'a> Bake<'a> {
             Part::Stage(image, index) => self.stage(image, *index, &from),
             Part::Image(name) => self.image(name, from),
         };
-        let made = graph::grow(&self.parts, cores, || self.cancel.set(), make)?;
-        let images = made.into_iter().filter_map(|(part, made)| match part {
-            Part::Image(name) => Some((name, made.image?)),
-            Part::Base(_) | Part::Registry(_) | Part::Stage(..) => None,
-        });
-        Ok(images.collect())
+        graph::grow(&self.parts, cores, || self.cancel.set(), make)
     }
 
     fn image(&self, name: &ImageName, from: BTreeMap<Part, Made>) -> Result<Made, BakeError> {

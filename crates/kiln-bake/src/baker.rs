@@ -10,7 +10,7 @@ use kiln_model::image::Image;
 use kiln_model::stack::Stack;
 use kiln_store::Store;
 
-use crate::bake::Bake;
+use crate::bake::{Bake, BakedWithParts, images_of};
 use crate::bake_error::{BakeError, OpenBakerError};
 use crate::cache::{PACKAGES, PackageCache};
 use crate::cancel::Cancel;
@@ -160,6 +160,25 @@ impl Baker {
         report: Report<'_>,
     ) -> Result<BTreeMap<ImageName, Image>, BakeError> {
         let _lease = self.store.leases.take("bake")?;
-        Bake::new(self, stack, lock, source, names, report)?.all()
+        Ok(images_of(Bake::new(self, stack, lock, source, names, report)?.all()?))
+    }
+
+    /// The same, and tells of each image what it was made from, so that it can be compared with another bake's. Hold a lease: what is
+    /// told is no image's.
+    ///
+    /// # Errors
+    /// See [`BakeError`].
+    pub fn bake_with_parts(
+        &self,
+        stack: &Stack,
+        lock: &Lock,
+        source: &Source,
+        names: &BTreeSet<ImageName>,
+        report: Report<'_>,
+    ) -> Result<BakedWithParts, BakeError> {
+        let bake = Bake::new(self, stack, lock, source, names, report)?;
+        let made = bake.all()?;
+        let parts = bake.made_from(&made)?;
+        Ok(BakedWithParts { images: images_of(made), parts })
     }
 }

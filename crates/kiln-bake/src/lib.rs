@@ -55,7 +55,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::{check_dockerfiles, images_of_registries};
+pub use bake::{BakedWithParts, MadePart, check_dockerfiles, images_of_registries};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cancel::Cancel;

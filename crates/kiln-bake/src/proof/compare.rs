@@ -1,6 +1,6 @@
 //! Two images of one recipe, layer by layer: what differs, and the step to blame.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,18 @@ use crate::hashing::sha256_of;
 /// So many files show what a step does; a list of thousands hides it.
 const FILES_MAX: usize = 20;
 
+/// So many places of a file in the image are named.
+const COPIES_MAX: usize = 3;
+
 /// So many bytes of both sides are shown from where they differ.
 const SHOWN_BYTES: usize = 16;
 
 /// What one step made differently.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The step, as the image's history has it; `config` where no layer differs.
+    /// The earlier stage or the other image whose step it is; none for the image's own steps.
+    pub part: Option<String>,
+    /// The step, as the history has it; `config` where no layer differs.
     pub step: String,
     /// The files, not more than a few.
     pub files: Vec<FileDifference>,
@@ -35,6 +40,8 @@ pub struct FileDifference {
     pub path: String,
     /// What differs.
     pub what: String,
+    /// Where a later step copied it to in the image; not more than a few.
+    pub copies: Vec<String>,
 }
 
 /// Two images can't be compared.
@@ -58,29 +65,78 @@ pub enum CompareError {
 }
 
 /// An image by its manifest, and where its blobs are.
-type Side<'a> = (&'a Digest, &'a dyn Fn(&Digest) -> PathBuf);
+pub(super) type Side<'a> = (&'a Digest, &'a dyn Fn(&Digest) -> PathBuf);
 
-/// Returns what each step made differently, the first step first. `scratch` is a folder for the files that are compared.
-pub(super) fn compare(
+/// What one step made differently, before it is put into words.
+pub(super) struct Change {
+    /// See [`Difference::part`].
+    pub(super) part: Option<String>,
+    pub(super) step: String,
+    /// What the two layers are before compression.
+    pub(super) ids: [Option<String>; 2],
+    layers: [Option<PathBuf>; 2],
+    pub(super) files: BTreeMap<Vec<u8>, Pair>,
+    /// Where in the image files of it are, by their paths.
+    pub(super) copies: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+}
+
+/// One file of both sides.
+pub(super) type Pair = [Option<Facts>; 2];
+
+/// Returns what each step of an image, or of a part of one, made differently, the first step first.
+pub(super) fn changes(
+    part: Option<&str>,
     ours: Side<'_>,
     theirs: Side<'_>,
-    scratch: &Path,
-) -> Result<Vec<Difference>, CompareError> {
+) -> Result<Vec<Change>, CompareError> {
     let (one, other) = (steps(ours)?, steps(theirs)?);
     let mut found = Vec::new();
-    for ((step, first), (_, second)) in one.iter().zip(&other) {
-        if first.as_ref().map(|layer| &layer.0) == second.as_ref().map(|layer| &layer.0) {
+    for ((step, first), (_, second)) in one.into_iter().zip(other) {
+        let ids = [&first, &second].map(|layer| layer.as_ref().map(|layer| layer.0.clone()));
+        if ids[0] == ids[1] {
             continue;
         }
-        let layers = [first.as_ref().map(|layer| &*layer.1), second.as_ref().map(|layer| &*layer.1)];
-        found.push(difference(step, layers, scratch)?);
-    }
-    if found.is_empty() {
-        let what = "the image's config differs, and its files do not".to_owned();
-        let files = vec![FileDifference { path: "/".into(), what }];
-        found.push(Difference { step: "config".into(), files, count: 1 });
+        let layers = [first, second].map(|layer| layer.map(|layer| layer.1));
+        let (mut ours, mut theirs) = (facts(layers[0].as_deref())?, facts(layers[1].as_deref())?);
+        let paths: BTreeSet<Vec<u8>> = ours.keys().chain(theirs.keys()).cloned().collect();
+        let pairs = paths.into_iter().map(|path| {
+            let pair = [ours.remove(&path), theirs.remove(&path)];
+            (path, pair)
+        });
+        let files = pairs.filter(|(_, [ours, theirs])| ours != theirs).collect();
+        found.push(Change { part: part.map(Into::into), step, ids, layers, files, copies: BTreeMap::new() });
     }
     Ok(found)
+}
+
+/// Puts a change into words. `scratch` is a folder for the files that are compared.
+pub(super) fn describe(change: &Change, scratch: &Path) -> Result<Difference, CompareError> {
+    let mut files = Vec::new();
+    for (path, pair) in change.files.iter().take(FILES_MAX) {
+        let what = match pair {
+            [Some(ours), Some(theirs)] => {
+                let mut what = fields(ours, theirs);
+                if let (true, [Some(one), Some(other)]) = (ours.content != theirs.content, &change.layers) {
+                    what.insert(0, content((one, other), path, scratch)?);
+                }
+                what.join("; ")
+            }
+            [Some(_), None] => "only the first bake made it".into(),
+            _ => "only the second bake made it".into(),
+        };
+        let copies = change.copies.get(path).into_iter().flatten();
+        let copies = copies.take(COPIES_MAX).map(|path| shown(path)).collect();
+        files.push(FileDifference { path: shown(path), what, copies });
+    }
+    let Change { part, step, .. } = change;
+    Ok(Difference { part: part.clone(), step: step.clone(), files, count: change.files.len() })
+}
+
+/// What is said where no file differs and the images do.
+pub(super) fn of_config() -> Difference {
+    let what = "the image's config differs, and its files do not".to_owned();
+    let files = vec![FileDifference { path: "/".into(), what, copies: Vec::new() }];
+    Difference { part: None, step: "config".into(), files, count: 1 }
 }
 
 /// One step's layer: what it is before compression, and the file that holds it.
@@ -119,44 +175,19 @@ fn steps((manifest, at): Side<'_>) -> Result<Vec<(String, Option<Layer>)>, Compa
 
 /// What a layer says of one file, but for its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Facts {
-    kind: EntryType,
-    mode: u32,
+pub(super) struct Facts {
+    pub(super) kind: EntryType,
+    pub(super) mode: u32,
     owner: (u64, u64),
     mtime: u64,
-    link: Vec<u8>,
+    pub(super) link: Vec<u8>,
     size: u64,
-    content: Option<Digest>,
+    pub(super) content: Option<Digest>,
     /// Attributes, and what no other field has room for.
     more: BTreeMap<String, Vec<u8>>,
 }
 
 type Files = BTreeMap<Vec<u8>, Facts>;
-
-fn difference(step: &str, layers: [Option<&Path>; 2], scratch: &Path) -> Result<Difference, CompareError> {
-    let [one, other] = layers;
-    let (one_files, other_files) = (facts(one)?, facts(other)?);
-    let mut paths: Vec<&Vec<u8>> = one_files.keys().chain(other_files.keys()).collect();
-    paths.sort_unstable();
-    paths.dedup();
-    paths.retain(|path| one_files.get(*path) != other_files.get(*path));
-    let mut files = Vec::new();
-    for path in paths.iter().take(FILES_MAX) {
-        let what = match (one_files.get(*path), other_files.get(*path)) {
-            (Some(ours), Some(theirs)) => {
-                let mut what = fields(ours, theirs);
-                if let (true, Some(one), Some(other)) = (ours.content != theirs.content, one, other) {
-                    what.insert(0, content((one, other), path, scratch)?);
-                }
-                what.join("; ")
-            }
-            (Some(_), None) => "only the first bake made it".into(),
-            _ => "only the second bake made it".into(),
-        };
-        files.push(FileDifference { path: shown(path), what });
-    }
-    Ok(Difference { step: step.to_owned(), files, count: paths.len() })
-}
 
 /// A whiteout stands for what a step removed.
 fn shown(path: &[u8]) -> String {

@@ -128,7 +128,7 @@ pub fn run_elsewhere(words: impl Iterator<Item = OsString>) -> Result<(), Elsewh
         .arg("--state")
         .arg(&state)
         .args(&words.options)
-        .args(["--json", "bake"])
+        .args(["--json", "bake", "--parts"])
         .envs(VARIABLES)
         .env("HOME", &home)
         .env("LD_PRELOAD", &library)
@@ -142,10 +142,11 @@ pub fn run_elsewhere(words: impl Iterator<Item = OsString>) -> Result<(), Elsewh
     let theirs =
         Store::open(&state).map_err(|error| failed("the second store can't be opened")(error.source))?;
     let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    for manifest in
-        answer["images"].as_object().into_iter().flatten().filter_map(|(_, digest)| digest.as_str())
-    {
-        bring_out(&theirs, manifest, &words.out)?;
+    let images = answer["images"].as_object().into_iter().flatten().map(|(_, digest)| digest);
+    let parts = answer["parts"].as_object().into_iter().flatten();
+    let parts = parts.flat_map(|(_, parts)| parts.as_array().into_iter().flatten());
+    for manifest in images.chain(parts.map(|part| &part["manifest"])).filter_map(Value::as_str) {
+        bring_out(&theirs, &store, manifest, &words.out)?;
     }
     io::Write::write_all(&mut io::stdout(), &output.stdout).map_err(failed("nobody waits for the answer"))
 }
@@ -201,8 +202,8 @@ fn lay_out(store: &Store, source: &Digest, folder: &Path) -> Result<(), Elsewher
     Ok(())
 }
 
-/// Copies an image's manifest, config and layers to where the first process finds them.
-fn bring_out(store: &Store, manifest: &str, out: &Path) -> Result<(), ElsewhereError> {
+/// Copies an image's manifest, config and layers to where the first process finds them, but for what the first bake made, too.
+fn bring_out(store: &Store, first: &Store, manifest: &str, out: &Path) -> Result<(), ElsewhereError> {
     let digest: Digest = manifest.parse().map_err(|_| ElsewhereError::Bake)?;
     let bytes = store.blobs.read_verified(&digest)?;
     write(&out.join(digest.hex()), &bytes)?;
@@ -210,6 +211,9 @@ fn bring_out(store: &Store, manifest: &str, out: &Path) -> Result<(), ElsewhereE
     let parts = value["layers"].as_array().into_iter().flatten().chain([&value["config"]]);
     for part in parts.filter_map(|part| part["digest"].as_str()?.parse::<Digest>().ok()) {
         let path = out.join(part.hex());
+        if path.exists() || first.blobs.contains(&part) {
+            continue;
+        }
         let mut blob = store.blobs.open_verified(&part)?;
         let copied = File::create(&path).and_then(|mut file| io::copy(&mut blob, &mut file));
         copied.map_err(|source| ElsewhereError::Write { path, source })?;

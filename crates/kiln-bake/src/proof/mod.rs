@@ -3,6 +3,7 @@
 //! The second bake is one of its own process, in surroundings that [`run_elsewhere`] makes, from a copy of the captured folder and
 //! with a store of its own. Of both only manifests, configs and layers are compared: they are what an image is.
 
+mod blame;
 mod compare;
 mod elsewhere;
 
@@ -19,10 +20,12 @@ use kiln_model::{Digest, ImageName};
 use kiln_store::{PutError, ReadError};
 use serde_json::{Value, json};
 
+use blame::Earlier;
 pub use compare::{CompareError, Difference, FileDifference};
 pub use elsewhere::{ELSEWHERE_COMMAND, ElsewhereError, run_elsewhere};
 
 use crate::attest::{self, AttestError, Statement, said_about};
+use crate::bake::MadePart;
 use crate::baker::Baker;
 use crate::cache::PACKAGES;
 use crate::oci::canonical;
@@ -105,6 +108,8 @@ pub struct Proof<'a> {
     pub source: Digest,
     /// The images.
     pub images: &'a BTreeMap<ImageName, Image>,
+    /// What each was made from.
+    pub parts: &'a BTreeMap<ImageName, Vec<MadePart>>,
     /// Options of the command line that decide what the stack is: environment, variables.
     pub options: Vec<OsString>,
 }
@@ -121,22 +126,23 @@ impl Proof<'_> {
         let theirs = self.bake_elsewhere(&room, memory)?;
         let mut verdicts = BTreeMap::new();
         for (name, image) in self.images {
-            let their = *theirs.get(name.as_str()).ok_or(ProofError::Answer)?;
-            verdicts.insert(name.clone(), self.judge(image, their, &room, memory)?);
+            let their = theirs.get(name.as_str()).ok_or(ProofError::Answer)?;
+            verdicts.insert(name.clone(), self.judge(name, image, their, &room, memory)?);
         }
         Ok(verdicts)
     }
 
     fn judge(
         &self,
+        name: &ImageName,
         image: &Image,
-        their: Digest,
+        their: &TheirImage,
         room: &Room,
         memory: Option<u64>,
     ) -> Result<Verdict, ProofError> {
         let store = &self.baker.store;
-        let certificate =
-            (their == image.manifest && image.unproven.is_empty()).then(|| self.certificate(image, memory));
+        let certificate = (their.manifest == image.manifest && image.unproven.is_empty())
+            .then(|| self.certificate(image, memory));
         let manifest = match certificate {
             Some(certificate) => {
                 let statement = Statement::new(CERTIFICATE_TYPE, CERTIFICATE_TYPE, certificate?);
@@ -153,16 +159,39 @@ impl Proof<'_> {
         if let Some(manifest) = manifest {
             return Ok(Verdict::Proven(manifest));
         }
-        if their == image.manifest {
+        if their.manifest == image.manifest {
             return Ok(Verdict::Unproven(image.unproven.clone()));
         }
+        let parts = self.parts.get(name).map_or(&[][..], |parts| parts);
+        Ok(Verdict::Differs(self.compare((&image.manifest, parts), their, room)?))
+    }
+
+    /// Finds out which steps made what differs.
+    fn compare(
+        &self,
+        (manifest, parts): (&Digest, &[MadePart]),
+        their: &TheirImage,
+        room: &Room,
+    ) -> Result<Vec<Difference>, CompareError> {
+        let store = &self.baker.store;
         let ours = |digest: &Digest| {
             // What is compared is read by its path; where that fails, whoever reads it says so.
             let _ = store.blobs.unpack(digest);
             store.blobs.path_of(digest)
         };
-        let theirs = |digest: &Digest| room.out().join(digest.hex());
-        Ok(Verdict::Differs(compare::compare((&image.manifest, &ours), (&their, &theirs), &room.path)?))
+        // What this store has already was not brought out.
+        let theirs = |digest: &Digest| {
+            let brought = room.out().join(digest.hex());
+            if brought.exists() { brought } else { ours(digest) }
+        };
+        let pairs = parts.iter().filter_map(|part| Some((part, their.parts.get(&part.name)?)));
+        let earlier = pairs.map(|(part, their)| Earlier {
+            name: &part.name,
+            ours: (&part.manifest, &ours),
+            theirs: (their, &theirs),
+        });
+        let earlier: Vec<Earlier<'_>> = earlier.collect();
+        blame::compare((manifest, &ours), (&their.manifest, &theirs), &earlier, &room.path)
     }
 
     /// How much memory a file system for the second bake may have; none where there is too little.
@@ -180,7 +209,7 @@ impl Proof<'_> {
         &self,
         room: &Room,
         memory: Option<u64>,
-    ) -> Result<BTreeMap<String, Digest>, ProofError> {
+    ) -> Result<BTreeMap<String, TheirImage>, ProofError> {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg(ELSEWHERE_COMMAND)
@@ -200,11 +229,13 @@ impl Proof<'_> {
         let answer: Value = serde_json::from_slice(&output.stdout).map_err(|_| ProofError::Answer)?;
         let images = answer["images"].as_object().ok_or(ProofError::Answer)?;
         let digest = |value: &Value| value.as_str()?.parse().ok();
-        images
-            .iter()
-            .map(|(name, value)| Some((name.clone(), digest(value)?)))
-            .collect::<Option<_>>()
-            .ok_or(ProofError::Answer)
+        let image = |(name, value): (&String, &Value)| {
+            let parts = answer["parts"][name].as_array().into_iter().flatten();
+            let part = |part: &Value| Some((part["name"].as_str()?.to_owned(), digest(&part["manifest"])?));
+            let parts = parts.map(part).collect::<Option<_>>()?;
+            Some((name.clone(), TheirImage { manifest: digest(value)?, parts }))
+        };
+        images.iter().map(image).collect::<Option<_>>().ok_or(ProofError::Answer)
     }
 
     /// What was varied and what came out. It has no time: the same proof is the same certificate.
@@ -247,6 +278,13 @@ impl Proof<'_> {
         });
         Ok(canonical(&certificate))
     }
+}
+
+/// What the second bake made of an image.
+struct TheirImage {
+    manifest: Digest,
+    /// The manifests of what it was made from, by name.
+    parts: BTreeMap<String, Digest>,
 }
 
 /// A folder for the second bake, gone with the value. Its name is that of a bench, so that the next bake finds it where this

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kiln_bake::{
-    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, Report, Source, StepError, attest,
+    BakeError, BakedWithParts, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report,
+    Source, StepError, attest,
 };
 use kiln_model::image::Image;
 use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::deploy::load::Declared;
@@ -41,6 +42,9 @@ pub(super) struct Args {
     /// Do every step again; packages that were fetched, and what cache mounts hold, stay
     #[arg(long)]
     no_cache: bool,
+    /// Answer also with what each image was made from: what a second bake is asked for
+    #[arg(long, hide = true)]
+    parts: bool,
 }
 
 /// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
@@ -55,6 +59,8 @@ pub(super) struct Baked {
     pub(super) source: Digest,
     /// The images.
     pub(super) images: BTreeMap<ImageName, Image>,
+    /// What each was made from, where it is to be compared.
+    pub(super) parts: BTreeMap<ImageName, Vec<MadePart>>,
     /// Keeps a collection away.
     pub(super) _lease: Lease,
 }
@@ -64,7 +70,11 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
     let interrupt = Interrupt::listen(|| {});
-    let cache = if args.prove || args.no_cache { Cache::Unused } else { Cache::Used };
+    let cache = match args {
+        Args { prove: true, .. } | Args { parts: true, .. } => Cache::Compared,
+        Args { no_cache: true, .. } => Cache::Unused,
+        _ => Cache::Used,
+    };
     let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
     if args.prove {
         return prove::run(&baked, &interrupt, context);
@@ -82,7 +92,11 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             .map(|(name, image)| (name.to_string(), json!(image.unproven)))
             .collect();
         let source = baked.source.to_string();
-        context.screen.answer(&json!({ "source": source, "images": images, "unproven": unproven }));
+        let mut answer = json!({ "source": source, "images": images, "unproven": unproven });
+        if args.parts {
+            answer["parts"] = parts_answer(&baked.parts);
+        }
+        context.screen.answer(&answer);
         return Ok(Exit::Done);
     }
     let mut table = Table::bare();
@@ -93,6 +107,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     }
     context.screen.print(&table.render(0));
     Ok(Exit::Done)
+}
+
+fn parts_answer(parts: &BTreeMap<ImageName, Vec<MadePart>>) -> Value {
+    let part = |part: &MadePart| json!({ "name": part.name, "manifest": part.manifest.to_string() });
+    let image = |(name, parts): (&ImageName, &Vec<MadePart>)| {
+        (name.to_string(), Value::Array(parts.iter().map(part).collect()))
+    };
+    Value::Object(parts.iter().map(image).collect())
 }
 
 /// A baker with its store and its switch.
@@ -143,6 +165,8 @@ pub(super) enum Cache {
     Used,
     /// Every step is done again.
     Unused,
+    /// Every step is done again, to be compared with another bake's.
+    Compared,
 }
 
 /// Locks where nothing is locked yet, captures the folder, and bakes. The images that `verify` names are read again as a
@@ -156,7 +180,7 @@ pub(super) fn bake(
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
     let oven = Oven::open(state)?;
-    let oven = if cache == Cache::Unused { oven.without_cache()? } else { oven };
+    let oven = if cache != Cache::Used { oven.without_cache()? } else { oven };
     let purpose = format!("bake {}", declared.stack.name);
     let lease = oven
         .store
@@ -164,7 +188,7 @@ pub(super) fn bake(
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let lock = locked(&oven, declared, state, screen, interrupt)?;
-    let made = make_whole(&oven, declared, &lock, verify, screen, interrupt)?;
+    let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
     for (name, image) in &made.images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
@@ -179,24 +203,25 @@ pub(super) fn bake(
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&format!("{}/{name}", declared.stack.name), &image.manifest);
     }
-    Ok(Baked { store: oven.store, source: made.source, images: made.images, _lease: lease })
+    let Made { source, images, parts } = made;
+    Ok(Baked { store: oven.store, source, images, parts, _lease: lease })
 }
 
 /// Bakes until nothing is damaged: after the first time without believing what was baked before.
 fn make_whole(
-    oven: &Oven,
+    (oven, cache): (&Oven, Cache),
     declared: &Declared,
     lock: &Lock,
     verify: &dyn Fn(&ImageName) -> bool,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Made, Failure> {
-    let mut made = make(oven, declared, lock, screen, interrupt)?;
+    let mut made = make(oven, cache, declared, lock, screen, interrupt)?;
     for _ in 0..MENDS_MAX {
         if discard_damage(&oven.store, &made, verify, screen)? {
             return made.map_err(|error| failure(&error, &declared.folder));
         }
-        made = make(&oven.without_cache()?, declared, lock, screen, interrupt)?;
+        made = make(&oven.without_cache()?, cache, declared, lock, screen, interrupt)?;
     }
     Err(Failure::external("the store is damaged, and baking again and again did not mend it")
         .hint("check the disk of the state folder; what runs was not touched"))
@@ -206,11 +231,13 @@ fn make_whole(
 struct Made {
     source: Digest,
     images: BTreeMap<ImageName, Image>,
+    parts: BTreeMap<ImageName, Vec<MadePart>>,
 }
 
 /// Captures the folder and bakes all images. The outer error is not the bake's.
 fn make(
     oven: &Oven,
+    cache: Cache,
     declared: &Declared,
     lock: &Lock,
     screen: &mut Screen,
@@ -220,9 +247,15 @@ fn make(
     let source = snapshot::capture(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
     let stack = &declared.stack;
     let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
-    let bake = |report: Report<'_>| oven.baker.bake(stack, lock, &files, &names, report);
-    let images = bakery::with_progress(screen, interrupt, &oven.cancel, bake);
-    Ok(images.map(|images| Made { source, images }))
+    let bake = |report: Report<'_>| match cache {
+        Cache::Compared => oven.baker.bake_with_parts(stack, lock, &files, &names, report),
+        Cache::Used | Cache::Unused => {
+            let images = oven.baker.bake(stack, lock, &files, &names, report)?;
+            Ok(BakedWithParts { images, parts: BTreeMap::new() })
+        }
+    };
+    let made = bakery::with_progress(screen, interrupt, &oven.cancel, bake);
+    Ok(made.map(|BakedWithParts { images, parts }| Made { source, images, parts }))
 }
 
 /// Removes what a bake stumbled over, or what is damaged of the images that it found; whether nothing was.

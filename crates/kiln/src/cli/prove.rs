@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use kiln_bake::{Proof, ProofError, Verdict, run_elsewhere};
+use kiln_bake::{FileDifference, Proof, ProofError, Verdict, run_elsewhere};
 use kiln_model::ByteSize;
 use serde_json::{Value, json};
 
@@ -23,8 +23,8 @@ pub(super) fn run(baked: &Baked, interrupt: &Interrupt, context: &mut Context<'_
     for (name, value) in &context.globals.vars {
         options.extend(["--var".into(), format!("{name}={value}").into()]);
     }
-    let (source, images) = (baked.source, &baked.images);
-    let proof = Proof { baker: &oven.baker, state: state.path(), source, images, options };
+    let (source, images, parts) = (baked.source, &baked.images, &baked.parts);
+    let proof = Proof { baker: &oven.baker, state: state.path(), source, images, parts, options };
     // Ctrl-C ends the second bake, too, which then says nothing of the images.
     let verdicts = proof.run().map_err(|error| match interrupt.is_set() {
         true => Failure::failed("called off; nothing is proven, and what runs was not touched"),
@@ -79,9 +79,14 @@ fn detail(name: &str, verdict: &Verdict) -> String {
         Verdict::Differs(steps) => {
             let mut text = String::new();
             for step in steps {
-                text.push_str(&format!("{name} differs in step `{}`:\n", step.step));
+                let of = step.part.as_ref().map(|part| format!(" of {part}")).unwrap_or_default();
+                text.push_str(&format!("{name} differs in step `{}`{of}:\n", step.step));
                 for file in &step.files {
-                    text.push_str(&format!("  {}: {}\n", file.path, file.what));
+                    let copies = match &file.copies[..] {
+                        [] => String::new(),
+                        copies => format!(" (in the image: {})", copies.join(", ")),
+                    };
+                    text.push_str(&format!("  {}: {}{copies}\n", file.path, file.what));
                 }
                 if step.count > step.files.len() {
                     text.push_str(&format!("  and {} more\n", step.count - step.files.len()));
@@ -100,8 +105,11 @@ fn answer(verdict: &Verdict) -> Value {
         Verdict::Unproven(reasons) => json!({ "verdict": "unproven", "reasons": reasons }),
         Verdict::Differs(steps) => {
             let steps = steps.iter().map(|step| {
-                let files = step.files.iter().map(|file| json!({ "path": file.path, "what": file.what }));
-                json!({ "step": step.step, "count": step.count, "files": files.collect::<Vec<_>>() })
+                let file = |file: &FileDifference| {
+                    json!({ "path": file.path, "what": file.what, "copies": file.copies })
+                };
+                let files: Vec<Value> = step.files.iter().map(file).collect();
+                json!({ "step": step.step, "of": step.part, "count": step.count, "files": files })
             });
             json!({ "verdict": "differs", "steps": steps.collect::<Vec<_>>() })
         }

@@ -3,6 +3,8 @@
 //! They need root. The images start from nothing, so no archive is asked for anything.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+mod projects;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -418,4 +420,37 @@ fn a_dockerfile_is_proven_or_its_step_is_blamed() {
     assert_eq!(differs.code, 1, "{}{}", differs.out, differs.err);
     let blamed = differs.out.lines().skip_while(|line| !line.contains("differs in step `RUN "));
     assert!(blamed.skip(1).any(|line| line.starts_with("  /key: content from byte 4: ")), "{}", differs.out);
+}
+
+#[test]
+fn what_a_stage_made_differently_is_blamed_on_its_step_and_not_on_the_copy() {
+    let world = World::planted(&[]);
+    let stack = "stack \"demo\" {}\n\nimage \"web\" {\n  dockerfile = \"./files\"\n}\n";
+    world.write("stack.hcl", stack);
+    let dockerfile = "FROM scratch AS keys\nCOPY plant /plant\nRUN [\"/plant\", \"nothing\", \"/same\"]\n\
+        RUN [\"/plant\", \"random\", \"/key\"]\nRUN [\"/plant\", \"random\", \"/log\"]\n\
+        FROM scratch AS made\nCOPY --from=keys /key /made/key\nCOPY plant /plant\n\
+        RUN [\"/plant\", \"random\", \"/made/own\"]\n\
+        FROM scratch\nCOPY plant /plant\nCOPY --from=made /made /srv\nCOPY --from=keys /same /same\n";
+    world.write("files/Dockerfile", dockerfile);
+    let differs = world.kiln(&["bake", "--prove"]);
+    assert_eq!(differs.code, 1, "{}{}", differs.out, differs.err);
+    let lines: Vec<&str> = differs.out.lines().skip(1).collect();
+    let [key_step, key, own_step, own] = lines[..] else { panic!("{}", differs.out) };
+    assert_eq!(key_step, "web differs in step `RUN [\"/plant\", \"random\", \"/key\"]` of stage keys:");
+    assert!(key.starts_with("  /key: content from byte 4: "), "{key}");
+    assert!(key.ends_with(" (in the image: /srv/key)"), "{key}");
+    assert_eq!(own_step, "web differs in step `RUN [\"/plant\", \"random\", \"/made/own\"]` of stage made:");
+    assert!(own.ends_with(" (in the image: /srv/own)"), "{own}");
+
+    // Another name and another mode do not hide where a file is from.
+    let renamed = "FROM scratch AS keys\nCOPY plant /plant\nRUN [\"/plant\", \"random\", \"/key\"]\n\
+        FROM scratch\nCOPY plant /plant\nCOPY --from=keys --chmod=600 /key /k\n";
+    world.write("files/Dockerfile", renamed);
+    let answer: Value = serde_json::from_str(&world.kiln(&["--json", "bake", "--prove"]).out).unwrap();
+    let steps = answer["proof"]["web"]["steps"].as_array().unwrap();
+    assert_eq!(steps.len(), 1, "{answer:#}");
+    assert_eq!(steps[0]["of"], "stage keys");
+    assert_eq!(steps[0]["files"][0]["path"], "/key");
+    assert_eq!(steps[0]["files"][0]["copies"][0], "/k");
 }
