@@ -100,11 +100,11 @@ fn is_surplus(roles: &Roles<'_>, instance: &Instance) -> bool {
     !has_work && instance.is_routable() && instance.is_routed()
 }
 
-/// How many replicas the service of a slot is to have without it: as a rollout's target says where that has moved the slot.
+/// How many replicas the service of a slot is to have without it: while a rollout runs, as the revision says that the slot
+/// works for, which may be that of a rollout which was superseded half way.
 fn replicas_beside(view: View<'_>, name: &ServiceName, slot: &Slot) -> u32 {
-    let target = view.env.rollout.as_ref().map(|rollout| rollout.target());
-    let revision = target.filter(|target| slot.duty == *target).unwrap_or(view.env.current);
-    view.env.replicas(revision, name)
+    let on_duty = slot.duty.filter(|_| view.env.rollout.is_some());
+    view.env.replicas(on_duty.or(view.env.current), name)
 }
 
 /// Whether another instance of a slot does the same work already: one that failed and its successor may both be healthy, and

@@ -262,6 +262,12 @@ fn routes_come_back_after_a_way_back_that_got_stuck_while_the_provider_was_away(
     ]);
 }
 
+#[test]
+fn an_up_in_the_middle_of_an_up_that_was_scaled_down_keeps_the_one_that_serves() {
+    use Deed::*;
+    check(&[Wait(0), Restart, Up(5, 0), Wait(20), Kill(1_486_231_989_319_804_776), Scale(0, 1), Up(0, 0)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
