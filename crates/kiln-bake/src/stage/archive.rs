@@ -66,6 +66,9 @@ pub enum ArchiveError {
     /// A file of it ends too early.
     #[error("{0} in the archive is cut off")]
     CutOff(TreePath),
+    /// A file of it belongs to nobody that Linux can have.
+    #[error("the owner or group of {0} in the archive is beyond what Linux has")]
+    Owner(TreePath),
     /// Its files can't be stored.
     #[error(transparent)]
     Put(#[from] PutError),
@@ -181,7 +184,10 @@ impl Unpacking<'_> {
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let meta = self.meta(entry).map_err(ArchiveError::Read)?;
+        let (meta, has_holes) = self.meta(entry, &path)?;
+        if has_holes {
+            return forbidden("file with holes in the form of pax");
+        }
         let place = self.place(&path)?;
         let kind = match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -200,6 +206,8 @@ impl Unpacking<'_> {
                 return Ok(self.tree.link(&place, &target)?);
             }
             EntryType::Fifo => Kind::Fifo,
+            // Every instance has a /dev of its own; archives of whole systems bring one all the same.
+            EntryType::Char | EntryType::Block if place.as_bytes().starts_with(b"dev/") => return Ok(()),
             EntryType::Char | EntryType::Block => return forbidden("device"),
             _ => return forbidden("file of an unknown kind"),
         };
@@ -222,11 +230,17 @@ impl Unpacking<'_> {
         at.join(path.name()).map_err(ArchiveError::Path)
     }
 
-    fn meta<R: Read>(&self, entry: &mut tar::Entry<'_, R>) -> io::Result<Meta> {
-        let mut xattrs = BTreeMap::new();
-        if let Some(records) = entry.pax_extensions()? {
+    /// What an entry says of its file, and whether its content is a map of holes and what is between them.
+    fn meta<R: Read>(
+        &self,
+        entry: &mut tar::Entry<'_, R>,
+        path: &TreePath,
+    ) -> Result<(Meta, bool), ArchiveError> {
+        let (mut xattrs, mut has_holes) = (BTreeMap::new(), false);
+        if let Some(records) = entry.pax_extensions().map_err(ArchiveError::Read)? {
             for record in records {
-                let record = record?;
+                let record = record.map_err(ArchiveError::Read)?;
+                has_holes |= record.key_bytes().starts_with(b"GNU.sparse.");
                 let name = record.key_bytes().strip_prefix(b"SCHILY.xattr.");
                 // What a security module of another host labelled belongs to that host.
                 if let Some(name @ b"security.capability") = name {
@@ -235,15 +249,20 @@ impl Unpacking<'_> {
             }
         }
         let header = entry.header();
-        let id = |id: io::Result<u64>| id.map(|id| u32::try_from(id).unwrap_or(0));
-        let secs = i64::try_from(header.mtime()?).unwrap_or(self.latest).min(self.latest);
-        Ok(Meta {
-            mode: (header.mode()? & 0o7777) as u16,
+        let id = |id: io::Result<u64>| match u32::try_from(id.map_err(ArchiveError::Read)?) {
+            Ok(id) => Ok(id),
+            Err(_) => Err(ArchiveError::Owner(path.clone())),
+        };
+        let secs = header.mtime().map_err(ArchiveError::Read)?;
+        let secs = i64::try_from(secs).unwrap_or(self.latest).min(self.latest);
+        let meta = Meta {
+            mode: (header.mode().map_err(ArchiveError::Read)? & 0o7777) as u16,
             uid: id(header.uid())?,
             gid: id(header.gid())?,
             mtime: Mtime { secs, nanos: 0 },
             xattrs,
-        })
+        };
+        Ok((meta, has_holes))
     }
 }
 
@@ -257,4 +276,98 @@ fn endless(error: PutError) -> ArchiveError {
 
 fn link_name<R: Read>(entry: &tar::Entry<'_, R>) -> Vec<u8> {
     entry.link_name_bytes().map(|name| name.into_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[path = "../../../kiln-registry/src/image/tars.rs"]
+mod tars;
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use kiln_store::Store;
+
+    use super::tars::{COMPRESSIONS, Item, compress, dir, file, hard, item, refused, symlink, tar};
+    use super::*;
+
+    fn unpack(store: &Store, items: &[Item], how: &str) -> Result<Tree, ArchiveError> {
+        let bytes = compress(how, &tar(items));
+        let packing = packing(&bytes[..]).expect("it begins as an archive");
+        let batch = store.objects.batch();
+        let tree = read(&bytes[..], packing, bytes.len() as u64, &batch, 5_000_000)?;
+        batch.commit().unwrap();
+        // What was unpacked can be stored.
+        store.trees.put(&tree).unwrap();
+        Ok(tree)
+    }
+
+    fn names(tree: &Tree) -> String {
+        let names = tree.iter().map(|(path, _)| String::from_utf8_lossy(path.as_bytes()).into_owned());
+        names.skip(1).collect::<Vec<_>>().join(" ")
+    }
+
+    fn causes(error: &dyn Error) -> String {
+        let cause = error.source().map(|source| format!(": {}", causes(source)));
+        format!("{error}{}", cause.unwrap_or_default())
+    }
+
+    /// What an ADD takes, though a layer may not have it: whiteouts mean nothing here, and an attribute that makes no sense is
+    /// left out.
+    const TAKEN: [&str; 6] = [
+        "a whiteout of the parent",
+        "a whiteout of the folder",
+        "a whiteout of nothing",
+        "a size that is no number",
+        "a time that is none",
+        "a long extended attribute",
+    ];
+
+    #[test]
+    fn archives_that_mean_harm_are_refused_whatever_they_are_compressed_with() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let (taken, harmful): (Vec<_>, Vec<_>) =
+            refused().into_iter().partition(|(what, _)| TAKEN.contains(what));
+        assert!(harmful.len() + taken.len() >= 40);
+        for how in COMPRESSIONS {
+            for (what, items) in &harmful {
+                let unpacked = unpack(&store, items, how).map(|tree| names(&tree));
+                assert!(unpacked.is_err(), "{what} as {how}: {unpacked:?}");
+            }
+        }
+        assert!(store.objects.list().unwrap().is_empty(), "nothing of them was stored");
+        for how in COMPRESSIONS {
+            for (what, items) in &taken {
+                let unpacked = unpack(&store, items, how).map(|tree| names(&tree));
+                assert!(unpacked.is_ok(), "{what} as {how}: {:?}", unpacked.map_err(|error| causes(&error)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_reaches_out_by_a_link_stays_within() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let device = |path| Item { device: (1, 3), ..item(b'3', path, "") };
+        for (items, left) in [
+            (vec![symlink("l", "/etc"), file("l/x", "")], "etc etc/x l"),
+            (vec![symlink("l", "../../../../tmp"), file("l/x", "")], "l tmp tmp/x"),
+            (vec![symlink("a", "b"), symlink("b", "/c"), file("a/x", "")], "a b c c/x"),
+            (vec![symlink("l", "/etc"), dir("l"), file("l/x", "")], "l l/x"),
+            (vec![symlink("l", "/etc/passwd"), file("l", "own")], "l"),
+            (vec![file("/absolute", "")], "absolute"),
+            (vec![file("//./a//b", "")], "a a/b"),
+            (vec![file("f", "1"), hard("/g", "/f")], "f g"),
+            (vec![symlink("l", "/"), file("l/x", "")], "l x"),
+            (vec![file("d/.wh.x", ""), file(".wh..wh..opq", "")], ".wh..wh..opq d d/.wh.x"),
+            (vec![dir("dev"), device("dev/null")], "dev"),
+            (vec![file("x", "1"), dir("x"), file("x/y", ""), file("x", "2")], "x"),
+        ] {
+            for how in COMPRESSIONS {
+                let tree = unpack(&store, &items, how).map_err(|error| causes(&error)).unwrap();
+                assert_eq!(names(&tree), left);
+            }
+        }
+    }
 }

@@ -387,4 +387,6 @@ fn copy_exactly(
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod tars;
+#[cfg(test)]
 mod tests;
