@@ -22,7 +22,7 @@ use crate::outside::{NoRegistries, Registries};
 use crate::progress::Report;
 use crate::sandbox::StepLimits;
 use crate::source::Source;
-use crate::stage::CacheMounts;
+use crate::stage::{CacheMounts, MOUNTS};
 use crate::steps::{StepCache, cache_of};
 use crate::workbench::Workbench;
 
@@ -93,7 +93,7 @@ impl Baker {
             fetcher: Fetcher::new(options.cancel.clone()),
             packages: PackageCache::open(at(PACKAGES)).map_err(failed(at(PACKAGES)))?,
             steps: StepCache::open(&root).map_err(failed(root.clone()))?,
-            caches: CacheMounts::open(at("mounts")).map_err(failed(at("mounts")))?,
+            caches: CacheMounts::open(at(MOUNTS)).map_err(failed(at(MOUNTS)))?,
             workbench: Workbench::open(at("work"), options.limits).map_err(failed(at("work")))?,
             store,
             root,

@@ -86,6 +86,6 @@ pub use sandbox::{SandboxError, StepLimits};
 pub use signing::{ATTESTATIONS_TYPE, SIGNATURES_TYPE, SignError, Vouched, sign, verify};
 pub use signing::{KeyError, KeyKind, PublicKey, SigningKey, generate};
 pub use source::{Source, SourceError};
-pub use stage::{ArchiveError, MountError};
+pub use stage::{ArchiveError, CacheBounds, CacheFolder, CacheFolders, MountError};
 pub use steps::CachedSteps;
 pub use workbench::WorkError;

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -111,6 +112,14 @@ impl Leases {
         }
     }
 
+    /// Returns when a lease last began or ended: whoever stores takes one, so nothing was stored since.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn changed(&self) -> io::Result<SystemTime> {
+        fs::metadata(&self.root)?.modified()
+    }
+
     /// Lists who holds leases, and forgets those whose process is gone.
     pub fn holders(&self) -> Vec<LeaseHolder> {
         let mut holders = Vec::new();
@@ -159,7 +168,10 @@ mod tests {
     fn a_collection_waits_for_every_lease() {
         let folder = tempfile::tempdir().unwrap();
         let leases = Leases::open(folder.path().into()).unwrap();
+        let earlier = SystemTime::UNIX_EPOCH;
+        File::open(folder.path()).unwrap().set_modified(earlier).unwrap();
         let first = leases.take("bake web").unwrap();
+        assert!(leases.changed().unwrap() > earlier);
         let second = leases.take("bake orders").unwrap();
         drop(first);
         let Err(LeaseError::Held { holders }) = leases.begin_collection() else { panic!("a lease is held") };

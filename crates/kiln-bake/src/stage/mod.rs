@@ -1,6 +1,7 @@
 //! What the stages of Dockerfiles do with trees: files that are picked and laid, and mounts of commands.
 
 mod archive;
+mod caches;
 mod context;
 mod dockerignore;
 #[cfg(test)]
@@ -10,6 +11,8 @@ mod mounts;
 mod pick;
 
 pub use archive::ArchiveError;
+pub(crate) use caches::MOUNTS;
+pub use caches::{CacheBounds, CacheFolder, CacheFolders};
 pub(crate) use context::{Context, find, inputs, places};
 pub(crate) use lay::{Laying, describe, words_of};
 pub use mounts::MountError;

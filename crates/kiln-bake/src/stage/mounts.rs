@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +22,11 @@ use crate::hashing::sha256;
 
 /// How soon a step that waits for a cache sees that it is free, or that it was called off.
 const LOCK_POLL: Duration = Duration::from_millis(50);
+
+/// What the lock of a cache ends with. The file's content is the cache's name, its time that of the last use.
+pub(super) const LOCK: &str = "lock";
+/// As much of a name is noted: nobody tells longer ones apart.
+pub(super) const ID_BYTES_MAX: usize = 4 << 10;
 
 /// Why something can't be mounted.
 #[derive(Debug, thiserror::Error)]
@@ -158,8 +163,11 @@ impl CacheMounts {
         let failed = |source| MountError::Cache { id: id.to_owned(), source };
         let name = sha256(id.as_bytes()).hex();
         let lock = if is_held { None } else { Some(self.lock(&name, cancel).map_err(failed)?) };
-        if lock.as_ref().is_some_and(Option::is_none) {
-            return Err(MountError::Cancelled);
+        match &lock {
+            Some(None) => return Err(MountError::Cancelled),
+            // On a full disk a cache may be collected too early, which costs time and is no reason to fail.
+            Some(Some(file)) => drop(note_use(file, id)),
+            None => {}
         }
         let path = self.folder.join(&name);
         if !path.is_dir() {
@@ -182,7 +190,9 @@ impl CacheMounts {
 
     /// Returns none if it was called off.
     fn lock(&self, name: &str, cancel: &Cancel) -> io::Result<Option<File>> {
-        let file = File::create(self.folder.join(format!("{name}.lock")))?;
+        let path = self.folder.join(name).with_extension(LOCK);
+        // Not emptied: somebody else may have the cache.
+        let file = File::options().write(true).create(true).truncate(false).open(path)?;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Some(file)),
@@ -192,4 +202,11 @@ impl CacheMounts {
             }
         }
     }
+}
+
+/// Notes in the lock of a cache what it is called, and that it is used now.
+fn note_use(mut lock: &File, id: &str) -> io::Result<()> {
+    lock.set_modified(std::time::SystemTime::now())?;
+    lock.set_len(0)?;
+    lock.write_all(&id.as_bytes()[..id.floor_char_boundary(ID_BYTES_MAX)])
 }

@@ -271,6 +271,7 @@ fn the_answer_of_a_collection_is_as_in_its_golden_file() {
             blobs: 3,
             secrets: 4,
             packed: 6,
+            caches: vec![wire::CollectedCache { id: "/root/.npm".into(), size_bytes: 7_000 }],
             bytes: 5_000,
             packing: Some(wire::Packing { files: 1, bytes: 9_000, packs_bytes: 2_000 }),
         },

@@ -389,10 +389,22 @@ pub struct Collection {
     pub secrets: u64,
     /// How many files and layers that were packed go.
     pub packed: u64,
+    /// The caches of RUN steps that go, since they are beyond their bound.
+    pub caches: Vec<CollectedCache>,
     /// The bytes of all but the secrets. A look does not know how much room packs will make.
     pub bytes: u64,
     /// What packing came to, where it was asked for.
     pub packing: Option<Packing>,
+}
+
+/// A folder that RUN steps keep between bakes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CollectedCache {
+    /// What the Dockerfile calls it.
+    pub id: String,
+    /// The room that it takes.
+    pub size_bytes: u64,
 }
 
 /// What packing came to, or would begin with.

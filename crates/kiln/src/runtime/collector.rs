@@ -4,15 +4,16 @@
 //! needs by the log, and what a name points at. It is looked up only once no lease is held, and none can begin: whoever
 //! stored something has recorded it by then.
 
+mod caches;
 mod packing;
 mod reasons;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use kiln_bake::CachedSteps;
+use kiln_bake::{CacheFolder, CachedSteps};
 use kiln_core::State;
 use kiln_model::{Digest, InstanceSpec, Position};
 use kiln_store::lease::{Collection, LeaseError};
@@ -75,6 +76,13 @@ impl Needs {
 struct Removed {
     store: Collected,
     secrets: u64,
+    caches: Vec<CacheFolder>,
+}
+
+impl Removed {
+    fn is_nothing(&self) -> bool {
+        self.store == Collected::default() && self.secrets == 0 && self.caches.is_empty()
+    }
 }
 
 /// Why nothing, or not everything, was removed. What is left is whole.
@@ -92,6 +100,8 @@ pub(super) enum CollectorError {
     Sealed(#[from] SealedError),
     #[error("what is not used can't be packed")]
     Pack(#[from] PackError),
+    #[error("the caches of RUN steps can't be collected")]
+    Caches(#[source] std::io::Error),
 }
 
 impl CollectorError {
@@ -109,6 +119,8 @@ struct Collector {
     last: Option<(Needs, Instant)>,
     /// Up to here nothing fell out of retention since.
     seen: Position,
+    /// Nothing was stored since, that is no cache grew. None before it was looked.
+    idle_since: Option<SystemTime>,
 }
 
 /// Whoever asks for a collection, and the thread that does it by itself, take turns.
@@ -123,14 +135,15 @@ pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io
         loop {
             thread::sleep(LOOK_EVERY);
             match collector.collect_if_due() {
-                Ok(Removed { store, secrets }) if store == Collected::default() && secrets == 0 => {}
-                Ok(Removed { store, secrets }) => tracing::info!(
+                Ok(removed) if removed.is_nothing() => {}
+                Ok(Removed { store, secrets, caches }) => tracing::info!(
                     images = store.images,
                     blobs = store.blobs,
                     files = store.objects,
                     bytes = store.bytes,
                     secrets,
-                    "collected what no retained revision needs"
+                    caches = caches.len(),
+                    "collected what no retained revision needs, and caches beyond their bound"
                 ),
                 Err(error) if error.is_brief() => {}
                 Err(error) => {
@@ -151,7 +164,10 @@ impl SharedCollector {
     }
 
     fn collect_if_due(&self) -> Result<Removed, CollectorError> {
-        self.with(|collector| if collector.is_due() { collector.collect() } else { Ok(Removed::default()) })
+        self.with(|collector| {
+            let is_due = collector.is_due() || collector.have_caches_grown()?;
+            if is_due { collector.collect() } else { Ok(Removed::default()) }
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Collector) -> T) -> T {
@@ -163,7 +179,7 @@ impl SharedCollector {
 impl Collector {
     fn new(handle: &Handle, store: &Store, state: &StateDir) -> Self {
         let (handle, store, state) = (handle.clone(), store.clone(), state.clone());
-        Self { handle, store, state, last: None, seen: Position(0) }
+        Self { handle, store, state, last: None, seen: Position(0), idle_since: None }
     }
 
     /// Whether something may have fallen out of retention since the last collection.
@@ -193,11 +209,13 @@ impl Collector {
     }
 
     fn remove(&mut self, round: Round) -> Result<Removed, CollectorError> {
-        let removed = Removed {
+        let mut removed = Removed {
             store: self.store.collect(&round.begun, &round.needed).map_err(CollectError::from)?,
             secrets: erase_all_but(self.state.path(), &round.begun, &round.secrets)?,
+            caches: Vec::new(),
         };
         round.steps.forget_missing(&self.store);
+        removed.caches = self.remove_caches(&round)?;
         (self.last, self.seen) = (Some((round.needs, Instant::now())), round.state.position());
         Ok(removed)
     }
@@ -211,6 +229,7 @@ impl Collector {
             Removed {
                 store: self.store.collectable(&round.begun, &round.needed).map_err(CollectError::from)?,
                 secrets: erasable(self.state.path(), &round.begun, &round.secrets)?,
+                caches: self.caches_beyond()?,
             }
         } else {
             self.remove(round)?
@@ -220,6 +239,8 @@ impl Collector {
         let Collected { images: _, trees, objects, blobs, packed, bytes } = removed.store;
         (answer.trees, answer.files, answer.blobs, answer.bytes) = (trees, objects, blobs, bytes);
         answer.packed = packed;
+        answer.bytes += removed.caches.iter().map(|cache| cache.bytes).sum::<u64>();
+        answer.caches = removed.caches.into_iter().map(caches::told).collect();
         if request.pack && !dry_run {
             answer.packing = Some(self.pack()?);
         }
@@ -498,6 +519,34 @@ mod tests {
         let removed = asked(&mut collector, &wire::Collect::default());
         assert_eq!(wire::Collection { dry_run: true, ..removed }, looked, "what was said to go is what went");
         assert!(!world.store.images.contains(&lost));
+        world.end();
+    }
+
+    #[test]
+    fn a_cache_beyond_its_bound_goes_once_nobody_bakes() {
+        let world = World::new();
+        let mounts = world.folder.path().join("store/cache/mounts");
+        // Nested deeper than a path can say, it is beyond every bound; made from the inside out.
+        let [cache, level, deeper] = ["abc", "level.new", "deeper.new"].map(|name| mounts.join(name));
+        std::fs::create_dir_all(&level).unwrap();
+        for _ in 0..20 {
+            std::fs::create_dir(&deeper).unwrap();
+            std::fs::rename(&level, deeper.join("d".repeat(250))).unwrap();
+            std::fs::rename(&deeper, &level).unwrap();
+        }
+        std::fs::rename(&level, &cache).unwrap();
+        std::fs::write(mounts.join("abc.lock"), "/root/.npm\x1b").unwrap();
+        let mut collector = world.collector();
+        let looked = asked(&mut collector, &wire::Collect { dry_run: true, pack: false });
+        let ids: Vec<&str> = looked.caches.iter().map(|cache| cache.id.as_str()).collect();
+        assert_eq!((ids, cache.exists()), (vec!["/root/.npm\u{fffd}"], true));
+
+        let lease = world.store.leases.take("bake").unwrap();
+        assert!(!collector.have_caches_grown().unwrap(), "a bake may use it");
+        drop(lease);
+        assert!(collector.have_caches_grown().unwrap());
+        assert_eq!(asked(&mut collector, &wire::Collect::default()).caches, looked.caches);
+        assert!(!cache.exists() && !collector.have_caches_grown().unwrap());
         world.end();
     }
 

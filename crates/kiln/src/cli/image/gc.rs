@@ -40,9 +40,12 @@ pub(super) fn run(dry_run: bool, pack: bool, context: &mut Context<'_>) -> Outco
 fn text(answer: &wire::Collection) -> String {
     let mut text = String::new();
     let heading = if answer.dry_run { "WOULD GO" } else { "GONE" };
-    if !answer.gone.is_empty() {
+    if !answer.gone.is_empty() || !answer.caches.is_empty() {
         let mut table = Table::new(&[heading, "SIZE"]);
         answer.gone.iter().for_each(|image| table.row([short(image), size(image)]));
+        for cache in &answer.caches {
+            table.row([format!("cache {}", cache.id), ByteSize(cache.size_bytes).to_string()]);
+        }
         text.push_str(&table.render(0));
         text.push('\n');
     }
@@ -73,6 +76,7 @@ fn sentence(answer: &wire::Collection) -> String {
         (answer.files, "file"),
         (answer.blobs, "blob"),
         (answer.packed, "packed file"),
+        (answer.caches.len() as u64, "cache"),
         (answer.secrets, "secret value"),
     ];
     let parts: Vec<String> = counts
@@ -118,6 +122,14 @@ mod tests {
             reasons: reasons.iter().map(|reason| (*reason).to_string()).collect(),
             packed: false,
         }
+    }
+
+    #[test]
+    fn caches_beyond_their_bound_are_named() {
+        let cache = wire::CollectedCache { id: "/root/.npm".into(), size_bytes: 2 << 30 };
+        let answer = wire::Collection { caches: vec![cache], bytes: 2 << 30, ..Default::default() };
+        let expected = "GONE              SIZE\ncache /root/.npm  2 GiB\n\n2 GiB freed: 1 cache.\n";
+        assert_eq!(text(&answer), expected);
     }
 
     #[test]
