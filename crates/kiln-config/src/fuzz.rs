@@ -46,6 +46,7 @@ fn stacks() {
     ];
     Target::new(env!("CARGO_MANIFEST_DIR"), "stacks")
         .seeds_of(folder, REFUSED)
+        .seed(include_bytes!("../../../examples/shop/stack.hcl"))
         .words(&words)
         .words(&more)
         .run(|bytes| {

@@ -297,16 +297,7 @@ pub fn erase_all_but(
     begun: &Collection,
     kept: &BTreeSet<String>,
 ) -> Result<u64, SealedError> {
-    let root = state.as_ref().join("sealed");
-    if !root.is_dir() {
-        return Ok(0);
-    }
-    let _lock = lock(&root)?;
-    let mut erased = 0;
-    for version in &all_but(&root, begun, kept)? {
-        erased += u64::from(erase_in(&root, version)?);
-    }
-    Ok(erased)
+    all_but(state.as_ref(), begun, kept, erase_in)
 }
 
 /// Returns how many values [`erase_all_but`] would erase.
@@ -318,20 +309,21 @@ pub fn erasable(
     begun: &Collection,
     kept: &BTreeSet<String>,
 ) -> Result<u64, SealedError> {
-    let root = state.as_ref().join("sealed");
+    all_but(state.as_ref(), begun, kept, |root, version| Ok(root.join("keys").join(version).is_file()))
+}
+
+/// Does something with every version that is not kept, and counts those of which it says that there was one.
+fn all_but(
+    state: &Path,
+    _begun: &Collection,
+    kept: &BTreeSet<String>,
+    each: impl Fn(&Path, &str) -> Result<bool, SealedError>,
+) -> Result<u64, SealedError> {
+    let root = &state.join("sealed");
     if !root.is_dir() {
         return Ok(0);
     }
-    let _lock = lock(&root)?;
-    let gone = all_but(&root, begun, kept)?;
-    Ok(gone.iter().filter(|version| root.join("keys").join(version).is_file()).count() as u64)
-}
-
-fn all_but(
-    root: &Path,
-    _begun: &Collection,
-    kept: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, SealedError> {
+    let _lock = lock(root)?;
     let mut gone = BTreeSet::new();
     // In both: an erasure that was cut short leaves a value without a key.
     for folder in ["keys", "values"] {
@@ -344,7 +336,11 @@ fn all_but(
             );
         }
     }
-    Ok(gone)
+    let mut count = 0;
+    for version in &gone {
+        count += u64::from(each(root, version)?);
+    }
+    Ok(count)
 }
 
 /// Whether a version was captured in a state folder and is not erased; needs no key.
