@@ -315,7 +315,8 @@ impl Client {
                 ClientError::Denied { host, reason: format!("{reason}{known}") }
             }
             404 => ClientError::Missing { host, what: what.to_owned() },
-            500.. => ClientError::Unreachable { host, source: reason.into() },
+            // The others do not pass by themselves: a full disk is 507.
+            500.. if may_pass(status) => ClientError::Unreachable { host, source: reason.into() },
             _ => ClientError::Refused { host, reason },
         }
     }

@@ -95,6 +95,16 @@ impl Disk {
         assert!(status.success(), "{mount:?}");
         Self(folder)
     }
+
+    /// Fills it but for some bytes; removing the file makes room again.
+    pub(crate) fn fill_but(&self, bytes: u64) -> PathBuf {
+        let path = self.0.path().join("ballast");
+        let mut file = std::fs::File::create(&path).unwrap();
+        let error = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        file.set_len(file.metadata().unwrap().len() - bytes).unwrap();
+        path
+    }
 }
 
 impl Drop for Disk {

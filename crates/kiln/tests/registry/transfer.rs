@@ -362,6 +362,31 @@ fn a_full_disk_ends_a_pull_and_leaves_no_image() {
 }
 
 #[test]
+fn a_push_that_fills_the_registrys_disk_is_refused_and_succeeds_once_there_is_room() {
+    let ((registry, disk), place) = (Registry::with_disk("8m"), Place::new());
+    // It takes 3 MB, and one of its layers fits.
+    let manifest = layout_of_layers(&place.path("layout"), 50);
+    let kept = registry.push_image("a", "kept", b"layer");
+    let (ballast, name) = (disk.fill_but(3 << 19), at(&registry, "a:v1"));
+    place.kiln(&["image", "pull", "oci:layout"]).ok();
+    let why = ["refuses", "the registry's disk is full (507)"];
+    place.kiln(&["image", "push", "oci:layout", &name]).failed(5, &why);
+
+    registry.get("/v2/a/manifests/v1").refused(404, "MANIFEST_UNKNOWN");
+    registry.get(&format!("/v2/a/manifests/{}", sha256(&manifest))).refused(404, "MANIFEST_UNKNOWN");
+    assert_eq!(registry.get("/v2/a/tags/list").json()["tags"], json!(["kept"]));
+    assert_eq!(registry.get("/v2/a/manifests/kept").body, kept.as_bytes());
+    for layer in serde_json::from_slice::<Value>(&manifest).unwrap()["layers"].as_array().unwrap() {
+        let blob = registry.get(&format!("/v2/a/blobs/{}", layer["digest"].as_str().unwrap()));
+        assert!(blob.status == 404 || sha256(&blob.body) == layer["digest"], "{}", blob.status);
+    }
+
+    fs::remove_file(ballast).unwrap();
+    place.kiln(&["image", "push", "oci:layout", &name]).ok();
+    assert_eq!(registry.get("/v2/a/manifests/v1").body, manifest);
+}
+
+#[test]
 fn a_kill_in_the_middle_of_a_pull_or_a_push_leaves_nothing_half_done() {
     let (registry, place, other) = (Registry::start(), Place::new(), Place::new());
     let manifest = large_layout(&other.path("layout"));
@@ -393,11 +418,16 @@ fn a_kill_in_the_middle_of_a_pull_or_a_push_leaves_nothing_half_done() {
 
 /// As [`layout`], with three layers that take a while.
 fn large_layout(folder: &Path) -> Vec<u8> {
+    layout_of_layers(folder, 300)
+}
+
+/// As [`layout`], with three layers of so many files of 20 kB each.
+fn layout_of_layers(folder: &Path, count: u32) -> Vec<u8> {
     let files = tempfile::tempdir().unwrap();
     let folders = [0, 1, 2_u32].map(|number| {
         let layer = files.path().join(number.to_string());
         fs::create_dir(&layer).unwrap();
-        for file in 0..300_u32 {
+        for file in 0..count {
             let seed = number * 1000 + file + 1;
             let bytes: Vec<u8> = (0..20_000_u32).map(|at| (at.wrapping_mul(seed) >> 3) as u8).collect();
             fs::write(layer.join(format!("{number}.{file}")), bytes).unwrap();
