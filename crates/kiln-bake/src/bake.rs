@@ -36,6 +36,7 @@ use crate::normalise::{Occasion, normalise};
 use crate::oci::{self, HistoryLine};
 use crate::progress::{Progress, Report, StepState};
 use crate::sandbox::{Invocation, SandboxMount, User};
+use crate::secrets::Hidden;
 use crate::settings::Settings;
 use crate::source::{Source, SourceFiles};
 use crate::stage::MountError;
@@ -147,6 +148,8 @@ struct Command<'a> {
     workdir: &'a str,
     user: &'a str,
     network: bool,
+    /// What it has and nobody else may.
+    hidden: Hidden,
 }
 
 /// One step that is to be done or found.
@@ -239,7 +242,7 @@ impl<'a> Bake<'a> {
 
     /// Makes it.
     pub(crate) fn all(&self) -> Result<BTreeMap<Part, Made>, BakeError> {
-        self.warn_of_unused_args();
+        self.warn_of_what_is_unused();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let make = |part: &Part, from: BTreeMap<Part, Made>| match part {
             Part::Base(name) => self.base(name),
@@ -393,8 +396,14 @@ impl<'a> Bake<'a> {
         env.extend(step.env.clone());
         let workdir = workdir(step, made);
         make_workdir(tree, &workdir, &User::default(), made.time)?;
-        let command =
-            Command { argv: &step.argv, env, workdir: &workdir, user: &step.user, network: step.network };
+        let command = Command {
+            argv: &step.argv,
+            env,
+            workdir: &workdir,
+            user: &step.user,
+            network: step.network,
+            hidden: Hidden::default(),
+        };
         self.command(&command, tree.clone(), &[], made.time, tree)
     }
 
@@ -422,6 +431,7 @@ impl<'a> Bake<'a> {
             network: command.network,
             timeout: baker.options.step_timeout,
             mounts,
+            hidden: &command.hidden,
         };
         baker.workbench.run(&baker.store, shown, tree, &invocation, time, &self.cancel)?;
         let batch = baker.store.objects.batch();
@@ -429,11 +439,16 @@ impl<'a> Bake<'a> {
         Ok(batch.commit()?)
     }
 
-    /// An ARG of a base's ONBUILD may declare what is told here: it is a warning, and no more.
-    fn warn_of_unused_args(&self) {
+    /// An ONBUILD of a base may use what is told here: it is a warning, and no more.
+    fn warn_of_what_is_unused(&self) {
         for (image, Dockerfile { plan, .. }) in &self.dockerfiles {
-            for name in &plan.unused_args {
-                let what = format!("`args` has `{name}`, which no ARG of {} declares", plan.file);
+            let args = plan.unused_args.iter();
+            let args =
+                args.map(|name| format!("`args` has `{name}`, which no ARG of {} declares", plan.file));
+            let secrets = plan.unused_secrets.iter();
+            let secrets =
+                secrets.map(|id| format!("`secrets` has `{id}`, which no RUN of {} mounts", plan.file));
+            for what in args.chain(secrets) {
                 let subject = format!("image {image}");
                 (self.report)(Progress { subject, step: 1, steps: 1, what, state: StepState::Warned });
             }

@@ -302,6 +302,10 @@ impl StepError {
                  `make -j2`, or bake on a larger machine"
                     .into()
             }
+            Self::Work(WorkError::Leak(_)) => {
+                "remove it in the same RUN, or let it be written where a `--mount=type=tmpfs` or `cache` is".into()
+            }
+            Self::Mount(MountError::SecretText { .. }) => "leave `env` out, and read the file".into(),
             Self::Work(WorkError::Mount(_)) => "baking needs root, and a kernel with EROFS and overlayfs".into(),
             _ => return None,
         };

@@ -21,6 +21,7 @@ use crate::locking::{self, LockError, LockOptions, Locker};
 use crate::outside::{NoRegistries, Registries};
 use crate::progress::Report;
 use crate::sandbox::StepLimits;
+use crate::secrets::{NoSecrets, Secrets};
 use crate::source::Source;
 use crate::stage::{CacheMounts, MOUNTS};
 use crate::steps::{StepCache, cache_of};
@@ -47,6 +48,8 @@ pub struct BakerOptions {
     pub limits: StepLimits,
     /// Where images of registries come from; by default there are none.
     pub registries: Arc<dyn Registries>,
+    /// Where the values of secrets come from; by default there are none.
+    pub secrets: Arc<dyn Secrets>,
     /// Calls it off.
     pub cancel: Cancel,
 }
@@ -61,6 +64,7 @@ impl Default for BakerOptions {
             step_timeout: STEP_TIMEOUT,
             limits: StepLimits::default(),
             registries: Arc::new(NoRegistries),
+            secrets: Arc::new(NoSecrets),
             cancel: Cancel::default(),
         }
     }

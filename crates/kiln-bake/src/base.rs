@@ -18,6 +18,7 @@ use crate::fetch::{CONNECTIONS_MAX, FetchError, Fetcher};
 use crate::lock::{LockedBase, LockedPackage};
 use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
+use crate::secrets::Hidden;
 use crate::workbench::{DEFAULT_PATH, Workbench, environment};
 
 /// The folder of the installation's own files in the sandbox, beside the clock; never part of the image.
@@ -112,6 +113,7 @@ impl BaseMaker<'_> {
             network: false,
             timeout: self.timeout,
             mounts: &[],
+            hidden: &Hidden::default(),
         };
         let before = tree.clone();
         self.workbench.run(self.store, furnished, &mut tree, &invocation, locked.locked_at, self.cancel)?;

@@ -42,6 +42,7 @@ mod progress;
 mod proof;
 mod provision;
 mod sandbox;
+mod secrets;
 mod settings;
 mod signed_bases;
 mod signing;
@@ -83,6 +84,7 @@ pub use proof::{CERTIFICATE_TYPE, CompareError, Difference, FileDifference, Proo
 pub use proof::{ELSEWHERE_COMMAND, ElsewhereError, run_elsewhere};
 pub use provision::{FailedTask, ProvisionError};
 pub use sandbox::{SandboxError, StepLimits};
+pub use secrets::{LeakError, Secrets, SecretsError};
 pub use signing::{ATTESTATIONS_TYPE, SIGNATURES_TYPE, SignError, Vouched, sign, verify};
 pub use signing::{KeyError, KeyKind, PublicKey, SigningKey, generate};
 pub use source::{Source, SourceError};

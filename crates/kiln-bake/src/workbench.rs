@@ -14,6 +14,7 @@ use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
 use crate::sandbox::{self, Group, Invocation, SandboxError, StepLimits};
+use crate::secrets::LeakError;
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
 const STRATEGIES: [Strategy; 3] = [Strategy::LoopOverlay, Strategy::FileWhole, Strategy::LoopWhole];
@@ -42,6 +43,12 @@ pub enum WorkError {
     /// The command did not succeed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// What it changed can't be looked through.
+    #[error("what the command wrote can't be read")]
+    Search(#[source] io::Error),
+    /// It would have left a secret behind.
+    #[error(transparent)]
+    Leak(#[from] LeakError),
     /// Its changes can't be taken.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -100,6 +107,9 @@ impl Workbench {
         let mount = assemble(store, &store.trees.put(&shown)?)?;
         drop(shown);
         let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, &self.group, cancel))?;
+        if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
+            return Err(leak.into());
+        }
         let own = TreePath::parse(clock::FOLDER).expect("a constant path is valid");
         let had = tree.get(&own).is_some();
         let batch = store.objects.batch();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::image::ImageConfig;
 use crate::instance::Probe;
-use crate::name::{BaseName, ImageName};
+use crate::name::{BaseName, ImageName, SecretName};
 use crate::units::{ByteSize, Millis};
 
 /// A golden base image.
@@ -94,6 +94,8 @@ pub struct DockerfileSource {
     pub args: BTreeMap<String, String>,
     /// What a `FROM` or `--from` means, by the name that it uses.
     pub contexts: BTreeMap<String, ImageSource>,
+    /// The secrets that its commands may mount, by the ids that they have for them. Values are no part of what is made.
+    pub secrets: BTreeMap<String, SecretName>,
     /// Whether its commands may reach the network: what they fetch makes the image unproven.
     pub network: bool,
 }

@@ -228,7 +228,10 @@ fn of_source(source: &ImageSource) -> Value {
         ImageSource::Image(image) => json!(format!("image {image}")),
         ImageSource::Registry(name) => json!(format!("registry image {name}")),
         ImageSource::Dockerfile(source) => {
-            let DockerfileSource { path, context, target, args, contexts, network } = source.as_ref();
+            let DockerfileSource { path, context, target, args, contexts, secrets, network } =
+                source.as_ref();
+            let secrets: BTreeMap<&String, String> =
+                secrets.iter().map(|(id, name)| (id, format!("secret {name}"))).collect();
             let contexts: BTreeMap<&String, Value> =
                 contexts.iter().map(|(name, source)| (name, of_source(source))).collect();
             json!({
@@ -237,6 +240,7 @@ fn of_source(source: &ImageSource) -> Value {
                 "contexts": contexts,
                 "dockerfile": path,
                 "network": network,
+                "secrets": secrets,
                 "target": target,
             })
         }

@@ -8,6 +8,7 @@ use crate::bake_error::{BakeError, StepError};
 use crate::copy::Pick;
 use crate::provision::{self, ProvisionError};
 use crate::sandbox::{Access, SandboxMount, User};
+use crate::secrets::Hidden;
 use crate::source::SourceKind;
 use crate::stage::tmpfs;
 use crate::workbench::assemble;
@@ -83,8 +84,14 @@ impl Bake<'_> {
         let mut env = made.config.run.env.clone();
         env.retain(|name, _| !PYTHON_VARIABLES.contains(&name.as_str()));
         let argv = ["usr/bin/python3", "kiln/play.py"].map(|path| format!("{}/{path}", provision::TOOLS));
-        let command =
-            Command { argv: &argv, env, workdir: provision::PLAYBOOKS, user: "", network: step.network };
+        let command = Command {
+            argv: &argv,
+            env,
+            workdir: provision::PLAYBOOKS,
+            user: "",
+            network: step.network,
+            hidden: Hidden::default(),
+        };
         self.command(&command, shown, &mounts, made.time, tree)
             .map_err(|error| provision::explain(error, step))
     }

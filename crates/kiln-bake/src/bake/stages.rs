@@ -16,15 +16,17 @@ use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
 use crate::dockerfile::{
     CopyTask, Instruction, Mounted, Origin, Plan, Problem, RemoteFile, RunTask, SCRIPT, Scope, Task,
-    TaskMount, parse_trigger,
+    TaskMount, TaskSecret, parse_trigger,
 };
 use crate::fetch::FetchError;
 use crate::hashing::sha256;
 use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
+use crate::secrets::Hidden;
 use crate::source::{SourceError, SourceFiles};
 use crate::stage::{
-    CacheMount, Context, Laying, Pick, PickError, Shelf, bind, describe, find, places, tmpfs, words_of,
+    CacheMount, Context, Laying, MountError, Pick, PickError, Shelf, bind, describe, find, places,
+    secret_file, tmpfs, words_of,
 };
 use crate::steps::StepKey;
 use crate::workbench::assemble;
@@ -377,7 +379,12 @@ impl Bake<'_> {
             mounts.push((mount, Seen::Part(part, context)));
             binds.push(seen);
         }
-        self.perform(made, step(&binds), |tree| self.run_over(task, &mounts, time, tree))
+        self.perform(made, step(&binds), |tree| self.run_over(task, &mounts, time, tree)).map_err(|error| {
+            match missing_secret(&error, task) {
+                Some(problem) => located(problem),
+                None => error,
+            }
+        })
     }
 
     /// Runs the command of a RUN over a tree.
@@ -389,8 +396,14 @@ impl Bake<'_> {
         tree: &mut Tree,
     ) -> Result<(), StepError> {
         make_workdir(tree, &task.workdir, &User::default(), time)?;
-        let mut furnished =
-            Furnished { bake: self, shown: tree.clone(), mounts: Vec::new(), caches: Vec::new() };
+        let mut furnished = Furnished {
+            bake: self,
+            shown: tree.clone(),
+            mounts: Vec::new(),
+            caches: Vec::new(),
+            env: task.env.clone(),
+            hidden: Hidden::default(),
+        };
         furnished.files(task)?;
         let mut ordered: Vec<_> = mounts.iter().collect();
         // Caches are taken in the order of their names: two commands that take the same never wait for each other.
@@ -401,15 +414,16 @@ impl Bake<'_> {
         for (mount, seen) in ordered {
             furnished.mount(mount, seen)?;
         }
-        let Furnished { shown, mut mounts, caches, .. } = furnished;
+        let Furnished { shown, mut mounts, caches, env, hidden, .. } = furnished;
         // What lies within another comes after it.
         mounts.sort_by(|a, b| a.target.cmp(&b.target));
         let command = Command {
             argv: &task.argv,
-            env: task.env.clone(),
+            env,
             workdir: &task.workdir,
             user: &task.user,
             network: task.network,
+            hidden,
         };
         self.command(&command, shown, &mounts, time, tree)?;
         drop(caches);
@@ -432,6 +446,9 @@ struct Furnished<'a> {
     mounts: Vec<SandboxMount>,
     /// Held until the command has ended.
     caches: Vec<(String, CacheMount)>,
+    /// The variables of the command, with the secrets among them.
+    env: BTreeMap<String, String>,
+    hidden: Hidden,
 }
 
 impl Furnished<'_> {
@@ -466,6 +483,9 @@ impl Furnished<'_> {
 
     fn mount(&mut self, mount: &TaskMount, seen: &Seen<'_>) -> Result<(), StepError> {
         let store = &self.bake.baker.store;
+        if let Mounted::Secret(secret) = &mount.what {
+            return self.secret(mount, secret);
+        }
         let (mut inner, mut is_file) = (None, false);
         let (tree, access) = match (&mount.what, seen) {
             (Mounted::Tmpfs { size }, _) => (tmpfs(*size)?, Access::Write),
@@ -473,10 +493,8 @@ impl Furnished<'_> {
                 let is_held = self.caches.iter().any(|(held, _)| held == id);
                 let cache =
                     self.bake.baker.caches.take(id, (*mode, *uid, *gid), is_held, &self.bake.cancel)?;
-                let tree = cache
-                    .tree
-                    .try_clone()
-                    .map_err(|source| crate::stage::MountError::Cache { id: id.clone(), source })?;
+                let tree =
+                    cache.tree.try_clone().map_err(|source| MountError::Cache { id: id.clone(), source })?;
                 self.caches.push((id.clone(), cache));
                 (tree, if mount.read_only { Access::Read } else { Access::Write })
             }
@@ -492,9 +510,34 @@ impl Furnished<'_> {
                 (assemble(store, &store.trees.put(&part.tree)?)?, access)
             }
             (Mounted::Bind { .. }, Seen::Made) => unreachable!("a bind shows part of a tree"),
+            (Mounted::Secret(_), _) => unreachable!("a secret is mounted above"),
         };
         let target = self.mount_point(&mount.target, is_file)?;
         self.mounts.push(SandboxMount { tree, inner, target, access });
+        Ok(())
+    }
+
+    /// Reads a secret, and gives it to the command. One that has no value and is not required leaves nothing.
+    fn secret(&mut self, mount: &TaskMount, secret: &TaskSecret) -> Result<(), StepError> {
+        let id = &secret.id;
+        let read = |name| self.bake.baker.options.secrets.read(name).map_err(MountError::from);
+        let Some(value) = secret.given.as_ref().map(read).transpose()?.flatten() else {
+            return match secret.required {
+                true => Err(MountError::NoSecret { id: id.clone() }.into()),
+                false => Ok(()),
+            };
+        };
+        if let Some(name) = &secret.env {
+            let text = std::str::from_utf8(value.expose()).ok().filter(|text| !text.contains('\0'));
+            let text = text.ok_or_else(|| MountError::SecretText { id: id.clone() })?;
+            self.env.insert(name.clone(), text.to_owned());
+        }
+        if secret.has_file {
+            let (tree, inner) = secret_file(id, &value, (secret.mode, secret.uid, secret.gid))?;
+            let target = self.mount_point(&mount.target, true)?;
+            self.mounts.push(SandboxMount { tree, inner: Some(inner), target, access: Access::Read });
+        }
+        self.hidden.add(id, value);
         Ok(())
     }
 
@@ -522,6 +565,20 @@ impl Furnished<'_> {
     }
 }
 
+/// What a RUN says of a secret whose source has none.
+fn missing_secret(error: &BakeError, task: &RunTask) -> Option<Problem> {
+    let BakeError::Step { source, .. } = error else { return None };
+    let StepError::Mount(MountError::NoSecret { id: missing }) = source.as_ref() else { return None };
+    let is_it = |mount: &TaskMount| match &mount.what {
+        Mounted::Secret(TaskSecret { id, given, .. }) if id == missing => Some((mount.span, given.clone()?)),
+        _ => None,
+    };
+    let (span, name) = task.mounts.iter().find_map(is_it)?;
+    let problem =
+        Problem::new(span, format!("this needs the secret `{missing}`, and `secret.{name}` has no value"));
+    Some(problem.help("see that the file or the variable that the `secret` block names is there"))
+}
+
 /// All that decides what a RUN does, beside the image: `binds` are what its bind mounts show.
 fn run_text(task: &RunTask, time: u64, binds: &[Digest]) -> String {
     let mut text = format!("dockerfile run time {time} {:?} script {:?}", describe_run(task), task.script);
@@ -535,6 +592,13 @@ fn run_text(task: &RunTask, time: u64, binds: &[Digest]) -> String {
             }
             Mounted::Cache { id, .. } => text.push_str(&format!("\ncache {id:?} {target:?} {read_only}")),
             Mounted::Tmpfs { size } => text.push_str(&format!("\ntmpfs {target:?} {size}")),
+            // Who it is given by and what it is make no difference, as in BuildKit.
+            Mounted::Secret(TaskSecret { id, given, has_file, env, required, mode, uid, gid }) => {
+                let is_given = given.is_some();
+                text.push_str(&format!(
+                    "\nsecret {id:?} {is_given} {target:?} {has_file} {env:?} {required} {mode:o} {uid} {gid}"
+                ));
+            }
         }
     }
     text

@@ -15,6 +15,7 @@ fn dockerfiles() {
         target: None,
         args: [("VERSION".to_owned(), "1".to_owned())].into(),
         contexts: Default::default(),
+        secrets: Default::default(),
         network: false,
     };
     let instructions = [

@@ -132,8 +132,21 @@ pub(crate) enum MountKind {
         /// Zero means half of the memory that steps have.
         size: u64,
     },
-    /// A secret that nothing gives: it is not there, as in a build without it.
-    Secret,
+    Secret(SecretMount),
+}
+
+/// `RUN --mount=type=secret`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SecretMount {
+    /// Empty means the last name of the target.
+    pub(crate) id: String,
+    /// The variable that has its value; without a target there is no file then.
+    pub(crate) env: Option<String>,
+    /// Whether the command can't do without it.
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// `HEALTHCHECK`; times in nanoseconds as the config has them, zero where it was not said.

@@ -25,7 +25,9 @@ pub(crate) use instruction::{Instruction, Word};
 pub(crate) use plan::{Origin, Plan};
 pub use problem::DockerfileProblem;
 pub(crate) use problem::{Problem, Span};
-pub(crate) use scope::{CopyTask, Mounted, RemoteFile, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSource};
+pub(crate) use scope::{
+    CopyTask, Mounted, RemoteFile, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret, TaskSource,
+};
 
 /// Reads an instruction that an image brings in its `ONBUILD`.
 pub(crate) use parse::parse_trigger;

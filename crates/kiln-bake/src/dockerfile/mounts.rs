@@ -1,11 +1,11 @@
 //! `RUN --mount=…`: a list of fields, as CSV has them.
 
-use super::instruction::{Mount, MountKind, Word};
-use super::problem::Problem;
+use super::instruction::{Mount, MountKind, SecretMount, Word};
+use super::problem::{Problem, Span};
 use super::words::Flag;
 use crate::nearest::nearest;
 
-const FIELDS: [&str; 17] = [
+const FIELDS: [&str; 19] = [
     "type",
     "target",
     "dst",
@@ -23,17 +23,37 @@ const FIELDS: [&str; 17] = [
     "uid",
     "gid",
     "sharing",
+    "required",
+    "env",
 ];
 
 /// Where a step has files of its own, which a mount would hide or be hidden by.
 const OWN: [&str; 3] = ["dev", "proc", ".kiln"];
 
+/// What only its owner may read, as BuildKit has it.
+const SECRET_MODE: u32 = 0o400;
+
+/// Says that a command can't be run for want of a secret that the stack does not give.
+pub(super) fn not_given<'a>(id: &str, span: Span, given: impl Iterator<Item = &'a str>) -> Problem {
+    let problem = Problem::new(
+        span,
+        format!("this needs the secret `{}`, which the image is not given", id.escape_debug()),
+    );
+    match nearest(id, given) {
+        None => problem.help("add it to `secrets` of the image: `secrets = { ID = secret.NAME }`"),
+        near => problem.meant(near),
+    }
+}
+
 /// Reads one mount.
 pub(super) fn read(flag: &Flag) -> Result<Mount, Problem> {
-    let text = flag.value.as_deref().unwrap_or_default();
-    let mut draft = Draft { kind: "bind".into(), mode: None, ..Draft::default() };
-    for field in fields(text) {
-        draft.take(flag, &field)?;
+    let fields = fields(flag.value.as_deref().unwrap_or_default());
+    // The type says what the others may be, wherever it stands.
+    let kind = fields.iter().rev().find_map(|field| field.trim_start().strip_prefix("type="));
+    let kind = kind.unwrap_or("bind").to_ascii_lowercase();
+    let mut draft = Draft { kind, mode: None, ..Draft::default() };
+    for field in &fields {
+        draft.take(flag, field)?;
     }
     draft.finish(flag)
 }
@@ -45,6 +65,7 @@ struct Draft {
     source: String,
     from: Option<String>,
     id: String,
+    env: Option<String>,
     read_only: Option<bool>,
     required: bool,
     size: u64,
@@ -67,14 +88,14 @@ impl Draft {
             _ => Err(needs("`true` or `false`")),
         };
         match name.as_str() {
-            "type" => self.kind = text.to_ascii_lowercase(),
+            "type" => {}
             "target" | "dst" | "destination" => self.target = text.into(),
             "source" | "src" => self.source = text.into(),
             "from" => self.from = Some(text.into()),
             "id" => self.id = text.into(),
             "readonly" | "ro" => self.read_only = Some(switch()?),
             "readwrite" | "rw" => self.read_only = Some(!switch()?),
-            "required" => self.required = switch()?,
+            "required" if self.kind == "secret" => self.required = switch()?,
             "size" => self.size = size(text).ok_or_else(|| needs("a size such as `64m`"))?,
             "mode" => {
                 let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
@@ -85,7 +106,8 @@ impl Draft {
             // All bakes of a machine see one cache, and one at a time has it: the strictest of the three.
             "sharing" if matches!(text, "shared" | "private" | "locked") => {}
             "sharing" => return Err(needs("`shared`, `private` or `locked`")),
-            "env" if self.kind == "secret" => {}
+            "env" if self.kind == "secret" && is_variable(text) => self.env = Some(text.into()),
+            "env" if self.kind == "secret" => return Err(needs("the name of a variable")),
             _ => {
                 let problem = wrong(format!("a mount has no `{}`", name.escape_debug()));
                 return Err(problem.meant(nearest(&name, FIELDS.into_iter())));
@@ -96,26 +118,20 @@ impl Draft {
 
     fn finish(self, flag: &Flag) -> Result<Mount, Problem> {
         let refused = |message: &str| Problem::new(flag.span, message);
-        let from = self.from.map(|text| Word { text, span: flag.value_span });
+        let from = self.from.clone().map(|text| Word { text, span: flag.value_span });
         let (kind, read_only) = match self.kind.as_str() {
-            "bind" => (MountKind::Bind { from, source: self.source }, self.read_only.unwrap_or(true)),
+            "bind" => (MountKind::Bind { from, source: self.source.clone() }, self.read_only.unwrap_or(true)),
             "cache" if from.is_some() || !self.source.is_empty() => {
                 let problem = refused("a cache that begins with another image's files is not supported");
                 return Err(problem.help("copy them in the command where the cache is empty"));
             }
             "cache" => {
                 let mode = self.mode.unwrap_or(0o755);
-                let kind = MountKind::Cache { id: self.id, mode, uid: self.uid, gid: self.gid };
+                let kind = MountKind::Cache { id: self.id.clone(), mode, uid: self.uid, gid: self.gid };
                 (kind, self.read_only.unwrap_or(false))
             }
             "tmpfs" => (MountKind::Tmpfs { size: self.size }, false),
-            "secret" if self.required => {
-                let problem = refused("a bake has no secrets, and this one is required");
-                return Err(
-                    problem.help("a service's secrets are mounted when it runs: see `secrets` of `service`")
-                );
-            }
-            "secret" => (MountKind::Secret, true),
+            "secret" => (MountKind::Secret(self.secret(flag)?), true),
             "ssh" => {
                 let problem = refused("a bake has no SSH agent: what it fetches with a key can't be locked");
                 return Err(problem.help("fetch it before, into the build context"));
@@ -126,17 +142,40 @@ impl Draft {
                 return Err(Problem::new(flag.value_span, message).meant(nearest(other, types.into_iter())));
             }
         };
-        let is_secret = kind == MountKind::Secret;
+        let is_secret = matches!(kind, MountKind::Secret(_));
         if self.target.is_empty() && !is_secret {
             return Err(refused("a mount needs a `target`"));
         }
         let first = self.target.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if !is_secret && (OWN.contains(&first) || first.is_empty()) {
+        if OWN.contains(&first) || first.is_empty() && !is_secret {
             let message = format!("nothing can be mounted at `{}`: a step has its own there", self.target);
             return Err(Problem::new(flag.value_span, message));
         }
         Ok(Mount { span: flag.span, kind, target: self.target, read_only })
     }
+
+    fn secret(&self, flag: &Flag) -> Result<SecretMount, Problem> {
+        // `source` is the name that it had before `id`.
+        let id = if self.source.is_empty() { &self.id } else { &self.source };
+        if id.is_empty() && self.target.is_empty() {
+            let problem = Problem::new(flag.span, "a secret needs an `id` or a `target`");
+            return Err(problem.help("write `--mount=type=secret,id=NAME`"));
+        }
+        Ok(SecretMount {
+            id: id.clone(),
+            env: self.env.clone(),
+            required: self.required,
+            mode: self.mode.unwrap_or(SECRET_MODE),
+            uid: self.uid,
+            gid: self.gid,
+        })
+    }
+}
+
+/// Whether a shell could name it.
+fn is_variable(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// Splits at commas outside of double quotes.

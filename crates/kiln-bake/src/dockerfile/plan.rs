@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kiln_model::SecretName;
 use kiln_model::recipe::{DockerfileSource, ImageSource};
 
-use super::instruction::{Action, CopySource, From, Instruction, MountKind, Word};
+use super::instruction::{Action, CopySource, From, Instruction, MountKind, SecretMount, Word};
+use super::mounts::not_given;
 use super::parse;
 use super::platform;
 use super::problem::{DockerfileProblem, Problem, Span};
@@ -28,6 +30,10 @@ pub(crate) struct Plan {
     pub(super) args: BTreeMap<String, String>,
     /// Those of them that nothing declares.
     pub(crate) unused_args: Vec<String>,
+    /// What the stack gives for the ids of secrets.
+    pub(super) secrets: BTreeMap<String, SecretName>,
+    /// The ids of those that no command mounts.
+    pub(crate) unused_secrets: Vec<String>,
     /// Whether commands have the network unless they say otherwise.
     pub(super) network: bool,
 }
@@ -87,11 +93,24 @@ impl Plan {
             return Err(located(problems));
         }
         let unused_args = drafts.unused_args();
+        let unused_secrets = drafts.unused_secrets();
         let target = drafts.target().map_err(|problem| located(vec![problem]))?;
         let stages = drafts.resolve(target).map_err(located)?;
         let Drafts { escape, globals, .. } = drafts;
         let (args, network) = (source.args.clone(), source.network);
-        Ok(Self { file: file.into(), escape, stages, target, globals, args, unused_args, network, text })
+        Ok(Self {
+            file: file.into(),
+            escape,
+            stages,
+            target,
+            globals,
+            args,
+            unused_args,
+            secrets: source.secrets.clone(),
+            unused_secrets,
+            network,
+            text,
+        })
     }
 
     /// Says where a problem is.
@@ -139,6 +158,26 @@ pub(super) fn froms(action: &Action) -> Vec<&Word> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What is done at last: now, or on what is made from it.
+fn inner(action: &Action) -> &Action {
+    match action {
+        Action::OnBuild(inner, _) => &inner.action,
+        action => action,
+    }
+}
+
+/// The secrets that a command mounts, with their places and targets.
+fn secrets(action: &Action) -> impl Iterator<Item = (Span, &SecretMount, &str)> {
+    let mounts = match action {
+        Action::Run(run) => run.mounts.as_slice(),
+        _ => &[],
+    };
+    mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Secret(secret) => Some((mount.span, secret, mount.target.as_str())),
+        _ => None,
+    })
 }
 
 /// Stages whose words are not looked up yet.
@@ -194,6 +233,20 @@ impl Drafts<'_> {
         let global = self.globals.iter().map(|(name, _)| name.as_str());
         let declared: BTreeSet<&str> = of_stages.chain(global).chain(platform::PROXIES).collect();
         self.source.args.keys().filter(|name| !declared.contains(name.as_str())).cloned().collect()
+    }
+
+    /// Finds the secrets that the stack gives and no command mounts.
+    fn unused_secrets(&self) -> Vec<String> {
+        let actions =
+            self.stages.iter().flat_map(|(_, instructions)| instructions).map(|it| inner(&it.action));
+        let mounts = actions.flat_map(secrets).map(|(_, secret, target)| match secret.id.as_str() {
+            "" => target.rsplit('/').next().unwrap_or_default(),
+            id => id,
+        });
+        let used: BTreeSet<&str> = mounts.collect();
+        // What a variable stands for is known later.
+        let is_known = |id: &&String| !used.contains(id.as_str()) && !used.iter().any(|id| id.contains('$'));
+        self.source.secrets.keys().filter(is_known).cloned().collect()
     }
 
     fn global(&self, name: &Word, value: Option<&Word>) -> Result<Option<String>, Problem> {
@@ -277,13 +330,13 @@ impl Drafts<'_> {
             Ok(origin) => stage.from = origin,
             Err(problem) => problems.push(problem),
         }
-        for word in instructions.iter().flat_map(|instruction| {
-            let inner = match &instruction.action {
-                Action::OnBuild(inner, _) => &inner.action,
-                action => action,
-            };
-            froms(inner)
-        }) {
+        for (span, secret, _) in instructions.iter().flat_map(|instruction| secrets(&instruction.action)) {
+            let is_known = secret.id.contains('$') || self.source.secrets.contains_key(&secret.id);
+            if secret.required && !secret.id.is_empty() && !is_known {
+                problems.push(not_given(&secret.id, span, self.source.secrets.keys().map(String::as_str)));
+            }
+        }
+        for word in instructions.iter().flat_map(|instruction| froms(inner(&instruction.action))) {
             match self.origin(word) {
                 Ok(origin) => drop(stage.origins.insert(word.text.clone(), origin)),
                 Err(problem) => problems.push(problem),

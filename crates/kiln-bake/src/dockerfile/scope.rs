@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 
-use kiln_model::Digest;
 use kiln_model::instance::DockerHealth;
+use kiln_model::{Digest, SecretName};
 
 use super::instruction::{
-    Action, CommandLine, Copy, CopySource, Health, Instruction, MountKind, Network, Run, Word,
+    Action, CommandLine, Copy, CopySource, Health, Instruction, Mount, MountKind, Network, Run, SecretMount,
+    Word,
 };
 use super::mode::ModeChange;
+use super::mounts::not_given;
 use super::parse::{is_url, unlocked};
 use super::plan::{Origin, Plan, Stage};
 use super::problem::{Problem, Span};
@@ -123,6 +125,25 @@ pub(crate) enum Mounted {
     Cache { id: String, mode: u32, uid: u32, gid: u32 },
     /// Memory; zero bytes means the default.
     Tmpfs { size: u64 },
+    /// A value that only the command sees.
+    Secret(TaskSecret),
+}
+
+/// A secret of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TaskSecret {
+    pub(crate) id: String,
+    /// What the stack gives for it; none where it gives nothing.
+    pub(crate) given: Option<SecretName>,
+    /// Whether it is a file at the target.
+    pub(crate) has_file: bool,
+    /// The variable that has its value.
+    pub(crate) env: Option<String>,
+    /// Whether the command can't do without it.
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 impl<'a> Scope<'a> {
@@ -402,7 +423,10 @@ impl<'a> Scope<'a> {
             let expand = |text: &str| self.expand(&Word { text: text.to_owned(), span: mount.span });
             let target = absolute(&self.settings.run.workdir, &expand(&mount.target)?);
             let what = match &mount.kind {
-                MountKind::Secret => continue,
+                MountKind::Secret(secret) => {
+                    mounts.push(self.secret(mount, secret)?);
+                    continue;
+                }
                 MountKind::Tmpfs { size } => Mounted::Tmpfs { size: *size },
                 MountKind::Bind { from, source } => Mounted::Bind {
                     from: from.as_ref().map(|word| self.origin(word)).transpose()?,
@@ -423,6 +447,26 @@ impl<'a> Scope<'a> {
         let user = self.settings.run.user.clone();
         let network = self.plan.network && run.network != Some(Network::None);
         Ok(RunTask { argv, env, workdir, user, network, mounts, script })
+    }
+
+    /// A secret that the image is given, or one that it can do without.
+    fn secret(&self, mount: &Mount, secret: &SecretMount) -> Result<TaskMount, Problem> {
+        let expand = |text: &str| self.expand(&Word { text: text.to_owned(), span: mount.span });
+        let (id, target) = (expand(&secret.id)?, expand(&mount.target)?);
+        let last = |path: &str| path.rsplit('/').find(|name| !name.is_empty()).unwrap_or_default().to_owned();
+        let id = if id.is_empty() { last(&target) } else { id };
+        let given = self.plan.secrets.get(&id).cloned();
+        if given.is_none() && secret.required {
+            return Err(not_given(&id, mount.span, self.plan.secrets.keys().map(String::as_str)));
+        }
+        let has_file = secret.env.is_none() || !target.is_empty();
+        let target = match target.as_str() {
+            "" => format!("/run/secrets/{}", last(&id)),
+            target => absolute(&self.settings.run.workdir, target),
+        };
+        let SecretMount { env, required, mode, uid, gid, .. } = secret.clone();
+        let what = Mounted::Secret(TaskSecret { id, given, has_file, env, required, mode, uid, gid });
+        Ok(TaskMount { span: mount.span, target, read_only: true, what })
     }
 
     /// Returns what is started, and the script that it may be given.

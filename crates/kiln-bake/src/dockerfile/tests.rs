@@ -16,6 +16,7 @@ fn source() -> DockerfileSource {
         target: None,
         args: BTreeMap::new(),
         contexts: BTreeMap::from([("os".into(), ImageSource::Scratch)]),
+        secrets: Default::default(),
         network: false,
     }
 }

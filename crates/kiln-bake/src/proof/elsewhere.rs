@@ -83,6 +83,8 @@ pub enum ElsewhereError {
 /// What the first word is followed by.
 struct Words {
     state: PathBuf,
+    /// The first bake's folder.
+    folder: PathBuf,
     place: PathBuf,
     out: PathBuf,
     packages: PathBuf,
@@ -94,10 +96,10 @@ struct Words {
 impl Words {
     fn read(mut words: impl Iterator<Item = OsString>) -> Option<Self> {
         let mut path = || words.next().map(PathBuf::from);
-        let (state, place, out, packages) = (path()?, path()?, path()?, path()?);
+        let (state, folder, place, out, packages) = (path()?, path()?, path()?, path()?, path()?);
         let mut text = || words.next()?.into_string().ok();
         let (source, memory) = (text()?.parse().ok()?, text()?.parse().ok()?);
-        Some(Self { state, place, out, packages, source, memory, options: words.collect() })
+        Some(Self { state, folder, place, out, packages, source, memory, options: words.collect() })
     }
 }
 
@@ -128,7 +130,8 @@ pub fn run_elsewhere(words: impl Iterator<Item = OsString>) -> Result<(), Elsewh
         .arg("--state")
         .arg(&state)
         .args(&words.options)
-        .args(["--json", "bake", "--parts"])
+        .args(["--json", "bake", "--parts", "--secrets-from"])
+        .arg(&words.folder)
         .envs(VARIABLES)
         .env("HOME", &home)
         .env("LD_PRELOAD", &library)

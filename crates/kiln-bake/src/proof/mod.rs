@@ -104,6 +104,8 @@ pub struct Proof<'a> {
     pub baker: &'a Baker,
     /// The state folder.
     pub state: &'a Path,
+    /// The stack's folder, for the files of secrets, which are not captured.
+    pub folder: &'a Path,
     /// The captured folder that they were made from.
     pub source: Digest,
     /// The images.
@@ -213,7 +215,7 @@ impl Proof<'_> {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg(ELSEWHERE_COMMAND)
-            .args([self.state, &room.place(), &room.out(), &self.baker.root.join(PACKAGES)])
+            .args([self.state, self.folder, &room.place(), &room.out(), &self.baker.root.join(PACKAGES)])
             .arg(self.source.to_string())
             .arg(memory.unwrap_or(0).to_string())
             .args(&self.options)

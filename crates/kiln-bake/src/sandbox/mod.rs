@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::cancel::Cancel;
+use crate::secrets::Hidden;
 use filter::Filters;
 pub(crate) use limits::Group;
 use limits::Short;
@@ -46,6 +47,8 @@ pub(crate) struct Invocation<'a> {
     pub(crate) timeout: Duration,
     /// What it sees beside its root.
     pub(crate) mounts: &'a [SandboxMount],
+    /// What may be neither in its output nor in what it changes.
+    pub(crate) hidden: &'a Hidden,
 }
 
 /// Something that a command sees beside its root.
@@ -182,7 +185,7 @@ pub(crate) fn run(
     // Killing the outermost process kills all in the sandbox, which closes the pipe.
     let _ = child.kill();
     let _ = child.wait();
-    let log = reader.join().unwrap_or_default();
+    let log = invocation.hidden.cover(reader.join().unwrap_or_default());
     match ended {
         Ok(Ended::Exit(status)) if status.success() => Ok(()),
         Ok(Ended::Exit(status)) => {
@@ -294,7 +297,7 @@ fn wait(child: &mut std::process::Child, limit: Duration, cancel: &Cancel) -> io
 /// Reads to the end and returns the last of it.
 fn tail(output: &mut impl Read) -> String {
     let mut kept: VecDeque<u8> = VecDeque::new();
-    let mut buffer = [0; 8192];
+    let (mut buffer, mut is_cut) = ([0; 8192], false);
     loop {
         match output.read(&mut buffer) {
             Ok(0) => break,
@@ -302,10 +305,15 @@ fn tail(output: &mut impl Read) -> String {
                 kept.extend(&buffer[..count]);
                 let excess = kept.len().saturating_sub(LOG_BYTES_MAX);
                 kept.drain(..excess);
+                is_cut |= excess > 0;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => break,
         }
+    }
+    if is_cut && let Some(end) = kept.iter().position(|byte| *byte == b'\n') {
+        // The rest of a line may be the rest of a secret, which nobody would know again.
+        kept.drain(..=end);
     }
     String::from_utf8_lossy(kept.make_contiguous()).into_owned()
 }
@@ -331,6 +339,7 @@ mod tests {
         .unwrap();
         let argv = ["/bin/sh".into(), "-c".into(), script.into()];
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
+        let hidden = Hidden::default();
         let mut invocation = Invocation {
             argv: &argv,
             env: &env,
@@ -339,6 +348,7 @@ mod tests {
             network: false,
             timeout: Duration::from_secs(60),
             mounts: &[],
+            hidden: &hidden,
         };
         change(&mut invocation);
         let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
@@ -403,6 +413,7 @@ mod tests {
                 network: false,
                 timeout: Duration::from_secs(60),
                 mounts: &[],
+                hidden: &Hidden::default(),
             };
             let group = Group::find(StepLimits::default()).unwrap();
             (run(&invocation, lower, work.path(), &group, &Cancel::default()), work)

@@ -16,5 +16,5 @@ pub use caches::{CacheBounds, CacheFolder, CacheFolders};
 pub(crate) use context::{Context, find, inputs, places};
 pub(crate) use lay::{Laying, describe, words_of};
 pub use mounts::MountError;
-pub(crate) use mounts::{CacheMount, CacheMounts, Part, bind, tmpfs};
+pub(crate) use mounts::{CacheMount, CacheMounts, Part, bind, secret_file, tmpfs};
 pub(crate) use pick::{Pick, PickError, Shelf};

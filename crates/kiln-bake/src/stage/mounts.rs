@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kiln_model::Digest;
+use kiln_store::sealed::SecretValue;
 use kiln_store::{Batch, Entry, Kind, Objects, Tree, TreePath};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, openat};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string, fsmount,
     fsopen, open_tree,
@@ -19,6 +21,7 @@ use super::context::Context;
 use crate::cancel::Cancel;
 use crate::copy::CopyError;
 use crate::hashing::sha256;
+use crate::secrets::SecretsError;
 
 /// How soon a step that waits for a cache sees that it is free, or that it was called off.
 const LOCK_POLL: Duration = Duration::from_millis(50);
@@ -40,6 +43,30 @@ pub enum MountError {
         #[source]
         source: io::Error,
     },
+    /// The memory that a secret is in can't be written.
+    #[error("the secret `{id}` can't be mounted")]
+    Secret {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A command can't do without a secret whose source has none. Whoever knows where it stands tells it there.
+    #[error("the secret `{id}` has no value")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// It is to be in a variable, and is no text.
+    #[error("the secret `{id}` can't be in a variable: it is no text")]
+    SecretText {
+        /// Its id.
+        id: String,
+    },
+    /// It can't be read.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
     /// The kernel refused.
     #[error("memory can't be mounted")]
     Tmpfs(#[source] io::Error),
@@ -126,6 +153,24 @@ pub(crate) fn tmpfs(size: u64) -> Result<OwnedFd, MountError> {
         fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
     };
     made().map_err(|errno: rustix::io::Errno| MountError::Tmpfs(errno.into()))
+}
+
+/// Returns memory that holds one file with a value, and the name of the file.
+pub(crate) fn secret_file(
+    id: &str,
+    value: &SecretValue,
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<(OwnedFd, &'static str), MountError> {
+    let memory = tmpfs(0)?;
+    let written = || {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        let mut file = File::from(openat(&memory, PART, flags, Mode::RUSR)?);
+        file.write_all(value.expose())?;
+        fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        file.set_permissions(fs::Permissions::from_mode(mode))
+    };
+    written().map_err(|source| MountError::Secret { id: id.to_owned(), source })?;
+    Ok((memory, PART))
 }
 
 /// Folders that stay between bakes, by the digest of their names; nobody but root can look into them.

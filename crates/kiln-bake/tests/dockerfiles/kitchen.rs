@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_bake::{BakeError, Baker, BakerOptions, Lock, Progress, Source, StepState, export_layout};
+use kiln_bake::{BakeError, Baker, BakerOptions, Lock, Progress, Secrets, Source, StepState, export_layout};
 use kiln_model::image::Image;
 use kiln_model::recipe::{CopyStep, DockerfileSource, ImageSource, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
@@ -45,6 +45,7 @@ pub(crate) fn dockerfile(path: &str) -> DockerfileSource {
         target: None,
         args: BTreeMap::new(),
         contexts: BTreeMap::from([("os".into(), ImageSource::Image(image("os")))]),
+        secrets: Default::default(),
         network: false,
     }
 }
@@ -124,7 +125,7 @@ impl Kitchen {
 
     /// Bakes a stack, and tells its steps: the words, and whether they were found.
     pub(crate) fn bake_stack(&self, stack: &Stack) -> (Result<Dish, BakeError>, Vec<(String, bool)>) {
-        self.bake_in(stack, &self.folder.path().join("state"))
+        self.bake_in(stack, &self.state())
     }
 
     pub(crate) fn bake_in(
@@ -132,8 +133,31 @@ impl Kitchen {
         stack: &Stack,
         state: &Path,
     ) -> (Result<Dish, BakeError>, Vec<(String, bool)>) {
+        self.bake_by(stack, state, BakerOptions::default())
+    }
+
+    /// Bakes with secrets.
+    pub(crate) fn bake_with_secrets(
+        &self,
+        stack: &Stack,
+        secrets: Arc<dyn Secrets>,
+    ) -> Result<Dish, BakeError> {
+        self.bake_by(stack, &self.state(), BakerOptions { secrets, ..BakerOptions::default() }).0
+    }
+
+    /// The state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn bake_by(
+        &self,
+        stack: &Stack,
+        state: &Path,
+        options: BakerOptions,
+    ) -> (Result<Dish, BakeError>, Vec<(String, bool)>) {
         let store = Store::open(state).unwrap();
-        let baker = Baker::new(store.clone(), BakerOptions::default()).unwrap();
+        let baker = Baker::new(store.clone(), options).unwrap();
         let steps = std::sync::Mutex::new(Vec::new());
         let tell = |progress: Progress| {
             if let StepState::Finished { cached, .. } = progress.state

@@ -12,3 +12,4 @@ mod kitchen;
 mod language;
 mod projects;
 mod remote;
+mod secrets;

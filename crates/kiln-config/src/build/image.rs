@@ -226,7 +226,7 @@ fn recipe(
 }
 
 /// What belongs to a Dockerfile alone.
-const OF_DOCKERFILES: [&str; 5] = ["context", "target", "args", "contexts", "network"];
+const OF_DOCKERFILES: [&str; 6] = ["context", "target", "args", "contexts", "secrets", "network"];
 
 fn source(reader: Reader<'_>) -> Option<ImageSource> {
     if reader.has("dockerfile") {
@@ -304,6 +304,14 @@ fn dockerfile(reader: Reader<'_>) -> Option<DockerfileSource> {
             contexts.extend(part(reader, &name, &value, span).map(|source| (key, source)));
         }
     }
+    let mut secrets = BTreeMap::new();
+    if reader.has("secrets") {
+        for (id, value, span) in reader.entries("secrets", "a map of id to secret")? {
+            let name = format!("secrets.{id}");
+            let found = reader.expect_reference(&name, &value, span, &["secret"], "secret.NAME");
+            secrets.extend(found.and_then(|found| Some((id, found.name.parse().ok()?))));
+        }
+    }
     let target = reader.parsed("target", "\"release\"", |text| match text {
         "" => Err("it names no stage".to_owned()),
         text => Ok(text.to_owned()),
@@ -314,6 +322,7 @@ fn dockerfile(reader: Reader<'_>) -> Option<DockerfileSource> {
         target,
         args: reader.env("args").unwrap_or_default(),
         contexts,
+        secrets,
         network: reader.bool("network").unwrap_or(false),
     })
 }

@@ -75,6 +75,12 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
             "With `dockerfile`: what a name means that it uses in `FROM`, `COPY --from` or a mount.",
         ),
         attribute(
+            "secrets",
+            "map of id to secret",
+            "{}",
+            "With `dockerfile`: what its `RUN --mount=type=secret,id=…` gives its command: `{ npm = secret.npm_token }`. Values are no part of the image.",
+        ),
+        attribute(
             "network",
             "bool",
             "false",

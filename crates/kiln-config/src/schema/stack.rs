@@ -84,7 +84,7 @@ pub(super) static CONFIG: BlockSchema = BlockSchema {
 pub(super) static SECRET: BlockSchema = BlockSchema {
     name: "secret",
     labels: &["name"],
-    summary: "A secret value, captured when the stack is deployed. `secret.NAME` can be used in `secrets` of a service alone. Exactly one source is set.",
+    summary: "A secret value. `secret.NAME` can be used in `secrets` alone: of a service, for which the value is captured when the stack is deployed, and of an image with a `dockerfile`, whose commands may mount it. Exactly one source is set.",
     attributes: &[
         attribute(
             "file",

@@ -27,6 +27,11 @@ image "circle" {
 image "other" {
   from = image.circle
 }
+
+image "literal" {
+  dockerfile = "web"
+  secrets    = { npm = "value" }
+}
 #: expect
 # error[wrong-value]: image "both" has both `from` and `dockerfile`
 #  --> stack.hcl:4:16
@@ -70,3 +75,10 @@ image "other" {
 #    |
 # 27 | image "other" {
 #    | ------------- starts from it
+#
+# error[wrong-type]: `secrets.npm` of image "literal": expected `secret.NAME`, found a string
+#   --> stack.hcl:33:24
+#    |
+# 33 |   secrets    = { npm = "value" }
+#    |                        ^^^^^^^
+#    = help: write the name without quotes: `secret.NAME`

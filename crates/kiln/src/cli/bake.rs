@@ -1,7 +1,7 @@
 //! `kiln bake`
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_bake::{
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::deploy::load::Declared;
 use super::deploy::registries::AnyRegistry;
+use super::deploy::secrets::OfStack;
 use super::deploy::{bakery, dockerfiles, integrity, load, lockfile, snapshot};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
@@ -45,6 +46,9 @@ pub(super) struct Args {
     /// Answer also with what each image was made from: what a second bake is asked for
     #[arg(long, hide = true)]
     parts: bool,
+    /// Where the files of secrets are, if not in the folder: the second bake of a proof has a copy without them
+    #[arg(long, hide = true, value_name = "DIR")]
+    secrets_from: Option<PathBuf>,
 }
 
 /// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
@@ -69,6 +73,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
+    if let Some(folder) = &args.secrets_from {
+        declared.secrets.clone_from(folder);
+    }
     let interrupt = Interrupt::listen(|| {});
     let cache = match args {
         Args { prove: true, .. } | Args { parts: true, .. } => Cache::Compared,
@@ -125,6 +132,7 @@ pub(super) struct Oven {
     pub(super) baker: Baker,
     /// Calls it off.
     pub(super) cancel: Cancel,
+    options: BakerOptions,
 }
 
 impl Oven {
@@ -142,19 +150,28 @@ impl Oven {
         let cancel = Cancel::default();
         let registries = Arc::new(AnyRegistry);
         let options = BakerOptions { cancel: cancel.clone(), registries, ..BakerOptions::default() };
-        let baker = Baker::new(store.clone(), options).map_err(|error| failed(&error))?;
-        Ok(Self { store, baker, cancel })
+        let baker = Baker::new(store.clone(), options.clone()).map_err(|error| failed(&error))?;
+        Ok(Self { store, baker, cancel, options })
     }
 
     /// The same one, which does every step again.
     fn without_cache(&self) -> Result<Self, Failure> {
-        let (store, cancel) = (self.store.clone(), self.cancel.clone());
-        let registries = Arc::new(AnyRegistry);
-        let options =
-            BakerOptions { cancel: cancel.clone(), no_cache: true, registries, ..BakerOptions::default() };
-        let baker = Baker::new(store.clone(), options)
+        self.changed(|options| options.no_cache = true)
+    }
+
+    /// The same one, which knows where the secrets of a stack are.
+    fn with_secrets(&self, declared: &Declared) -> Result<Self, Failure> {
+        let (sources, folder) = (declared.stack.secrets.clone(), declared.secrets.clone());
+        let secrets = Arc::new(OfStack { sources, folder });
+        self.changed(|options| options.secrets = secrets)
+    }
+
+    fn changed(&self, change: impl FnOnce(&mut BakerOptions)) -> Result<Self, Failure> {
+        let (store, cancel, mut options) = (self.store.clone(), self.cancel.clone(), self.options.clone());
+        change(&mut options);
+        let baker = Baker::new(store.clone(), options.clone())
             .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
-        Ok(Self { store, baker, cancel })
+        Ok(Self { store, baker, cancel, options })
     }
 }
 
@@ -179,7 +196,7 @@ pub(super) fn bake(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
-    let oven = Oven::open(state)?;
+    let oven = Oven::open(state)?.with_secrets(declared)?;
     let oven = if cache != Cache::Used { oven.without_cache()? } else { oven };
     let purpose = format!("bake {}", declared.stack.name);
     let lease = oven

@@ -24,7 +24,9 @@ pub(super) fn run(baked: &Baked, interrupt: &Interrupt, context: &mut Context<'_
         options.extend(["--var".into(), format!("{name}={value}").into()]);
     }
     let (source, images, parts) = (baked.source, &baked.images, &baked.parts);
-    let proof = Proof { baker: &oven.baker, state: state.path(), source, images, parts, options };
+    let folder = context.folder()?;
+    let (baker, state) = (&oven.baker, state.path());
+    let proof = Proof { baker, state, folder: &folder, source, images, parts, options };
     // Ctrl-C ends the second bake, too, which then says nothing of the images.
     let verdicts = proof.run().map_err(|error| match interrupt.is_set() {
         true => Failure::failed("called off; nothing is proven, and what runs was not touched"),

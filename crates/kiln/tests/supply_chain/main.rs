@@ -454,3 +454,37 @@ fn what_a_stage_made_differently_is_blamed_on_its_step_and_not_on_the_copy() {
     assert_eq!(steps[0]["files"][0]["path"], "/key");
     assert_eq!(steps[0]["files"][0]["copies"][0], "/k");
 }
+
+#[test]
+fn a_secret_of_a_bake_is_seen_by_its_command_and_shown_nowhere() {
+    let world = World::new();
+    let stack = "stack \"demo\" {}\n\nsecret \"token\" {\n  file = \"secrets/token\"\n}\n\n\
+                 image \"web\" {\n  dockerfile = \"./files\"\n  secrets    = { npm = secret.token }\n}\n";
+    world.write("stack.hcl", stack);
+    // Whatever is copied of the folder, the file is not in it.
+    let dockerfile = "FROM scratch\nCOPY os /\nCOPY . /all\n\
+                      RUN --mount=type=secret,id=npm,required [\"/busybox\", \"sh\", \"-c\", \"/busybox wc -c < /run/secrets/npm > /size\"]\n";
+    world.write("files/Dockerfile", dockerfile);
+    fs::create_dir_all(world.stack().join("files/os")).unwrap();
+    fs::copy("/bin/busybox", world.stack().join("files/os/busybox")).unwrap();
+    let missing = world.kiln(&["bake"]);
+    assert_eq!(missing.code, 4, "{}", missing.err);
+    assert!(missing.err.contains("`secret.token` has no value"), "{}", missing.err);
+    assert!(missing.err.contains("--> files/Dockerfile:4"), "{}", missing.err);
+
+    world.write("secrets/token", "correct-horse\n");
+    // The second bake has a copy of the folder, and the same secret.
+    let proven = world.kiln(&["bake", "--prove"]).ok();
+    assert!(proven.out.contains("proven, certificate"), "{}", proven.out);
+    world.write("secrets/token", "battery-staple\n");
+    let again = world.kiln(&["bake"]).ok();
+    assert!(again.err.contains("RUN --mount=type=secret") && again.err.contains("cached"), "{}", again.err);
+    let provenance = world.kiln(&["image", "provenance", "demo/web"]).ok().out;
+    assert!(provenance.contains("secret token"), "{provenance}");
+    for value in ["correct-horse", "battery-staple"] {
+        let kept = Command::new("grep").args(["-rla", value]).arg(world.folder.path().join("state")).output();
+        let kept = kept.unwrap().stdout;
+        assert!(kept.is_empty(), "{}", String::from_utf8_lossy(&kept));
+        assert!(!format!("{}{}{}{}", proven.out, proven.err, again.err, provenance).contains(value));
+    }
+}

@@ -26,6 +26,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Declared {
     /// Its folder.
     pub folder: PathBuf,
+    /// What the files of secrets that a bake mounts are relative to.
+    pub secrets: PathBuf,
     /// The stack, resolved for the environment.
     pub stack: Stack,
     /// The `.hcl` files as they were evaluated.
@@ -60,7 +62,8 @@ pub(crate) fn declared(
     let found = find(folder, env, vars)?;
     let stack = found.require(screen)?;
     let listing = listed(folder, &stack, state)?;
-    Ok(Declared { folder: folder.to_owned(), stack, sources: found.sources, listing })
+    let (folder, sources) = (folder.to_owned(), found.sources);
+    Ok(Declared { secrets: folder.clone(), folder, stack, sources, listing })
 }
 
 /// Lists a stack's folder, without the files that hold its secrets.

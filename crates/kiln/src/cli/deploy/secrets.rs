@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use kiln_bake::SecretsError;
 use kiln_model::stack::{SecretSource, Stack};
 use kiln_model::{SecretName, StackName};
 use kiln_store::Sealed;
@@ -43,19 +46,59 @@ pub(crate) fn read(name: &SecretName, source: &SecretSource, folder: &Path) -> R
                 .hint(format!("set {variable} for this command"))),
         },
         SecretSource::File(path) => {
-            let path: PathBuf = folder.join(path);
-            let shown = path.display().to_string();
-            let size = fs::metadata(&path).map_err(|error| failed(format!("{shown}: {error}")))?.len();
-            if size > VALUE_BYTES_MAX {
-                return Err(failed(format!("{shown} has {size} bytes, more than a secret may")));
-            }
-            let mut bytes = fs::read(&path).map_err(|error| failed(format!("{shown}: {error}")))?;
+            let mut bytes = of_file(&folder.join(path)).map_err(|error| failed(error.to_string()))?;
             // Editors end a file with a newline that nobody means to be part of a password.
             if bytes.last() == Some(&b'\n') {
                 bytes.pop();
             }
             Ok(SecretValue::new(bytes))
         }
+    }
+}
+
+/// Why a file gives no value; it says which file.
+#[derive(Debug, thiserror::Error)]
+enum FileError {
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} has {size} bytes, more than a secret may", path.display())]
+    Large { path: PathBuf, size: u64 },
+}
+
+fn of_file(path: &Path) -> Result<Vec<u8>, FileError> {
+    let failed = |source| FileError::Read { path: path.into(), source };
+    let size = fs::metadata(path).map_err(failed)?.len();
+    if size > VALUE_BYTES_MAX {
+        return Err(FileError::Large { path: path.into(), size });
+    }
+    fs::read(path).map_err(failed)
+}
+
+/// The secrets of a stack, for what its Dockerfiles mount: as they are, a newline at the end of a file included, since a key
+/// without it is none.
+#[derive(Debug)]
+pub(crate) struct OfStack {
+    /// Where each comes from.
+    pub sources: BTreeMap<SecretName, SecretSource>,
+    /// What the paths of files are relative to.
+    pub folder: PathBuf,
+}
+
+impl kiln_bake::Secrets for OfStack {
+    fn read(&self, name: &SecretName) -> Result<Option<SecretValue>, SecretsError> {
+        let failed = |source| SecretsError { name: name.clone(), source };
+        let bytes = match self.sources.get(name) {
+            None => None,
+            Some(SecretSource::Environment(variable)) => {
+                std::env::var_os(variable).filter(|value| !value.is_empty()).map(OsStringExt::into_vec)
+            }
+            Some(SecretSource::File(path)) => match of_file(&self.folder.join(path)) {
+                Ok(bytes) => Some(bytes),
+                Err(FileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+                Err(error) => return Err(failed(error.into())),
+            },
+        };
+        Ok(bytes.map(SecretValue::new))
     }
 }
 
