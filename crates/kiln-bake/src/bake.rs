@@ -20,7 +20,7 @@ use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 pub use self::made_from::{BakedWithParts, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
-pub use self::stages::{check_dockerfiles, images_of_registries};
+pub use self::stages::{OutsideInputs, check_dockerfiles, outside_inputs};
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
@@ -216,7 +216,8 @@ impl<'a> Bake<'a> {
             Part::Registry(name) => lock.stale_image(name),
             Part::Stage(..) | Part::Image(_) => None,
         });
-        let stale: Vec<_> = outside.collect();
+        let urls = dockerfiles.values().flat_map(|it| it.plan.remote_files().bare);
+        let stale: Vec<_> = outside.chain(urls.filter_map(|url| lock.stale_url(&url))).collect();
         if !stale.is_empty() {
             return Err(BakeError::Stale { stale });
         }

@@ -112,19 +112,25 @@ pub enum StepError {
         source: FetchError,
     },
     /// The file of a URL did not come.
-    #[error("`{url}` can't be added")]
+    #[error("{place}: `{url}` can't be added")]
     FetchUrl {
+        /// The file and the line of the ADD.
+        place: String,
         /// The URL.
         url: String,
         /// Why.
         #[source]
-        source: FetchError,
+        source: Box<FetchError>,
     },
     /// The file of a URL is another one.
-    #[error("`{url}` is not what its checksum says: expected {expected}, got {found}")]
+    #[error("{place}: `{url}` is not what {whose} says: expected {expected}, got {found}")]
     Checksum {
+        /// The file and the line of the ADD.
+        place: Box<str>,
         /// The URL.
-        url: String,
+        url: Box<str>,
+        /// Who promised.
+        whose: &'static str,
         /// The checksum.
         expected: Digest,
         /// What came.
@@ -249,7 +255,8 @@ impl BakeError {
     pub fn is_permanent(&self) -> bool {
         match self {
             Self::Step { source, .. } => match source.as_ref() {
-                StepError::Fetch { source, .. } | StepError::FetchUrl { source, .. } => source.is_permanent(),
+                StepError::Fetch { source, .. } => source.is_permanent(),
+                StepError::FetchUrl { source, .. } => source.is_permanent(),
                 StepError::Registries(error) => error.is_permanent,
                 StepError::Unsigned(error) => error.is_permanent(),
                 other => !other.is_full(),
@@ -277,14 +284,23 @@ impl StepError {
             Self::Fetch { source: FetchError::WrongHash { .. }, .. } => {
                 "the mirror serves other bytes than those that were locked: set `mirror` to another".into()
             }
+            Self::Checksum { whose: "kiln.lock", .. } => {
+                "the server has other bytes than those that were locked: look at what changed, then run `kiln lock --upgrade`"
+                    .into()
+            }
             Self::Checksum { .. } => {
                 "the server has other bytes than those of the checksum: look at what changed before the checksum is changed"
                     .into()
             }
-            Self::FetchUrl { source: FetchError::TooLarge { .. }, .. } => {
-                "put it into the build context, or fetch it in a RUN of an image with `network = true`".into()
-            }
-            Self::FetchUrl { .. } => "check the URL and the network, or put the file into the build context".into(),
+            Self::FetchUrl { source, .. } => match source.as_ref() {
+                FetchError::TooLarge { .. } => {
+                    "put it into the build context, or fetch it in a RUN of an image with `network = true`".into()
+                }
+                FetchError::Page { .. } => {
+                    "the server may want a login first: put the file into the build context".into()
+                }
+                _ => "check the URL and the network, or put the file into the build context".into(),
+            },
             Self::Fetch { .. } => "check the network, or set `mirror` to another".into(),
             Self::Copy(CopyError::Missing { ignored: true, .. }) => {
                 ".kilnignore leaves it out: add a rule that begins with `!`".into()

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kiln_model::ImageName;
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
+use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
 use crate::bake::{Bake, BakedWithParts, images_of};
@@ -148,6 +148,20 @@ impl Baker {
             options,
             report,
         )
+    }
+
+    /// Pins the files of URLs to what their servers have today. Those of `existing` stay as they are, unless an upgrade is asked for.
+    ///
+    /// # Errors
+    /// See [`LockError`]; nothing was changed.
+    pub fn lock_urls(
+        &self,
+        urls: &BTreeSet<String>,
+        existing: Option<&Lock>,
+        options: LockOptions,
+        report: Report<'_>,
+    ) -> Result<BTreeMap<String, Digest>, LockError> {
+        locking::lock_urls((&self.packages, &self.fetcher), urls, existing, options, report)
     }
 
     /// Bakes images with all that they are made from, side by side where none is made from another; what has not changed is found

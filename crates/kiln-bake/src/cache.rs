@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crate::fetch::{FetchError, Fetcher, UNSIZED_BYTES_MAX};
+use crate::fetch::{FetchError, Fetcher, Length};
 use crate::hashing::sha256_of;
 use kiln_model::Digest;
 
@@ -48,17 +48,30 @@ impl PackageCache {
         size: u64,
         digest: &Digest,
     ) -> Result<PathBuf, FetchError> {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = self.folder.join(digest.hex());
-        let failed = |source| FetchError::Write { path: path.clone(), source };
-        if holds(&path, size, digest).map_err(failed)? {
+        if holds(&path, size, digest).map_err(|source| FetchError::Write { path: path.clone(), source })? {
             return Ok(path);
         }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let partial = self.folder.join(format!(".{}.{}.{number}", digest.hex(), std::process::id()));
-        fetcher.download(url, size, digest, &partial)?;
-        fs::rename(&partial, &path).map_err(failed)?;
+        self.fetch(fetcher, url, Length::Promised(size), digest)
+    }
+
+    fn fetch(
+        &self,
+        fetcher: &Fetcher,
+        url: &str,
+        length: Length,
+        digest: &Digest,
+    ) -> Result<PathBuf, FetchError> {
+        let (path, partial) = (self.folder.join(digest.hex()), self.partial());
+        fetcher.download(url, length, digest, &partial)?;
+        fs::rename(&partial, &path).map_err(|source| FetchError::Write { path: path.clone(), source })?;
         Ok(path)
+    }
+
+    /// A name that nobody else has.
+    fn partial(&self) -> PathBuf {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        self.folder.join(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
     }
 }
 
@@ -77,7 +90,16 @@ impl PackageCache {
         if is_there {
             return Ok(path);
         }
-        self.obtain(fetcher, url, UNSIZED_BYTES_MAX, digest)
+        self.fetch(fetcher, url, Length::UNSIZED, digest)
+    }
+
+    /// Fetches a file of which nothing is known, keeps it, and returns its digest.
+    pub(crate) fn learn(&self, fetcher: &Fetcher, url: &str) -> Result<Digest, FetchError> {
+        let partial = self.partial();
+        let digest = fetcher.to_file(url, Length::UNSIZED, &partial)?;
+        let path = self.folder.join(digest.hex());
+        fs::rename(&partial, &path).map_err(|source| FetchError::Write { path, source })?;
+        Ok(digest)
     }
 }
 

@@ -56,7 +56,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::{BakedWithParts, MadePart, check_dockerfiles, images_of_registries};
+pub use bake::{BakedWithParts, MadePart, OutsideInputs, check_dockerfiles, outside_inputs};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cancel::Cancel;

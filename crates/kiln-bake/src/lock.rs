@@ -3,13 +3,14 @@
 //! Lines of words, one per package, in the order of names: a change of one package is a change of one line. A base's time is
 //! when its packages were last found to be different; every time in its images is that or earlier.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use kiln_model::recipe::{BaseRecipe, DebianBase, DebianVariant};
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest};
 
+use crate::bake::OutsideInputs;
 use crate::calendar;
 use crate::debian::ARCH;
 
@@ -28,6 +29,9 @@ const VERSION_WITH_TOOLS: &str = "3";
 /// The version of a lock with an image that was found in a list.
 const VERSION_WITH_LISTS: &str = "4";
 
+/// The version of a lock with files of URLs.
+const VERSION_WITH_URLS: &str = "5";
+
 /// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
 pub const LOCK_BYTES_MAX: u64 = 64 << 20;
 
@@ -40,6 +44,8 @@ pub struct Lock {
     pub images: BTreeMap<String, Digest>,
     /// The lists for several machines in which they were found, of those that were in one: what is signed may be the list.
     pub lists: BTreeMap<String, Digest>,
+    /// The files of URLs that Dockerfiles add.
+    pub urls: BTreeMap<String, Digest>,
 }
 
 /// What one base is made from.
@@ -117,6 +123,9 @@ pub enum StaleLock {
     /// An image of a registry has no entry.
     #[error("the image `{0}` of a registry is not locked")]
     Image(String),
+    /// A file of a URL has no entry.
+    #[error("the file of `{0}` is not locked")]
+    Url(String),
 }
 
 /// A lock that can't be read.
@@ -169,11 +178,16 @@ impl LockedBase {
 }
 
 impl Lock {
-    /// Lists what does not fit a stack's bases and the images of registries that it needs. Nothing of it may be baked before
+    /// Lists what does not fit a stack's bases and what else it needs from outside. Nothing of it may be baked before
     /// `kiln lock` has run.
-    pub fn stale(&self, stack: &Stack, images: &BTreeSet<String>) -> Vec<StaleLock> {
+    pub fn stale(&self, stack: &Stack, outside: &OutsideInputs) -> Vec<StaleLock> {
         let bases = stack.bases.iter().filter_map(|(name, recipe)| self.stale_base(name, recipe));
-        bases.chain(images.iter().filter_map(|name| self.stale_image(name))).collect()
+        let images = outside.images.iter().filter_map(|name| self.stale_image(name));
+        bases.chain(images).chain(outside.urls.iter().filter_map(|url| self.stale_url(url))).collect()
+    }
+
+    pub(crate) fn stale_url(&self, url: &str) -> Option<StaleLock> {
+        (!self.urls.contains_key(url)).then(|| StaleLock::Url(url.into()))
     }
 
     pub(crate) fn stale_image(&self, name: &str) -> Option<StaleLock> {
@@ -199,7 +213,14 @@ impl Lock {
             Some(words)
                 if matches!(
                     words[..],
-                    ["kiln.lock", VERSION | VERSION_WITH_IMAGES | VERSION_WITH_TOOLS | VERSION_WITH_LISTS]
+                    [
+                        "kiln.lock",
+                        VERSION
+                            | VERSION_WITH_IMAGES
+                            | VERSION_WITH_TOOLS
+                            | VERSION_WITH_LISTS
+                            | VERSION_WITH_URLS
+                    ]
                 ) => {}
             Some(words) if words.first() == Some(&"kiln.lock") => {
                 return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
@@ -230,6 +251,13 @@ impl Lock {
                     }
                     if lock.images.insert((*name).to_owned(), digest).is_some() {
                         return Err(fail(number, "this image comes twice"));
+                    }
+                }
+                ["url", url, digest] => {
+                    lock.close(open.take()).map_err(|reason| fail(number, reason))?;
+                    let digest = digest.parse().map_err(|_| fail(number, "the file has no usable digest"))?;
+                    if lock.urls.insert((*url).to_owned(), digest).is_some() {
+                        return Err(fail(number, "this URL comes twice"));
                     }
                 }
                 words => {
@@ -329,6 +357,7 @@ impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_tools = self.bases.values().any(|base| base.recipe.variant == DebianVariant::Tools);
         let version = match (has_tools, self.images.is_empty()) {
+            _ if !self.urls.is_empty() => VERSION_WITH_URLS,
             _ if !self.lists.is_empty() => VERSION_WITH_LISTS,
             (true, _) => VERSION_WITH_TOOLS,
             (false, false) => VERSION_WITH_IMAGES,
@@ -344,6 +373,12 @@ impl fmt::Display for Lock {
                 Some(list) => writeln!(f, "image {name} {digest} of {list}")?,
                 None => writeln!(f, "image {name} {digest}")?,
             }
+        }
+        if !self.urls.is_empty() {
+            writeln!(f)?;
+        }
+        for (url, digest) in &self.urls {
+            writeln!(f, "url {url} {digest}")?;
         }
         for (name, base) in &self.bases {
             let recipe = &base.recipe;
@@ -461,10 +496,27 @@ mod tests {
     }
 
     #[test]
+    fn files_of_urls_are_lines_after_the_images_and_make_a_newer_version() {
+        let mut lock = lock();
+        lock.images = [("r.example/os:v1".to_owned(), empty())].into();
+        lock.urls = [("https://x.example/a?b#c".to_owned(), Digest::new([7; 32]))].into();
+        let text = lock.to_string();
+        let line = format!("url https://x.example/a?b#c {}\n", Digest::new([7; 32]));
+        let expected = format!("\n\nimage r.example/os:v1 {}\n\n{line}\nbase slim\n", empty());
+        assert!(text.starts_with("kiln.lock 5\n") && text.contains(&expected), "{text}");
+        assert_eq!(Lock::parse(&text), Ok(lock));
+        for (damaged, number) in
+            [(text.replace(&line, &line.repeat(2)), 7), (text.replace(" sha256:0707", " sha1:07"), 6)]
+        {
+            assert_eq!(Lock::parse(&damaged).unwrap_err().line, number, "{damaged}");
+        }
+    }
+
+    #[test]
     fn a_damaged_lock_names_the_line() {
         for (text, line) in [
             ("", 1),
-            ("kiln.lock 5\n", 1),
+            ("kiln.lock 99\n", 1),
             ("kiln.lock 1\nlocked-at 2026-11-21T10:00:00Z\n", 2),
             (&GOLDEN.replace("deb adduser", "deb"), 10),
             (&GOLDEN.replace("pool/main", "pool/../../etc"), 10),

@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use kiln_model::recipe::{BaseRecipe, DebianBase};
 use kiln_model::stack::{RegistryRules, Stack};
-use kiln_model::{BaseName, Timestamp};
+use kiln_model::{BaseName, Digest, Timestamp};
 use kiln_store::Store;
 
+use crate::cache::PackageCache;
 use crate::cancel::Cancel;
 use crate::debian::archive::{self, Opened};
 use crate::debian::index::{Index, Package};
@@ -83,6 +84,15 @@ pub enum LockError {
         /// The field.
         field: &'static str,
     },
+    /// The file of a URL did not come.
+    #[error("cannot lock the file of `{url}`")]
+    Url {
+        /// The URL.
+        url: String,
+        /// Why.
+        #[source]
+        source: FetchError,
+    },
     /// An image of a registry can't be found.
     #[error("cannot lock an image")]
     Image(#[source] RegistriesError),
@@ -117,6 +127,13 @@ impl LockError {
                 ResolveError::Conflict(_) => "leave out one of the two".into(),
             },
             Self::BadPackage { .. } => "report it to the archive's owner".into(),
+            Self::Url { source: FetchError::Missing { .. } | FetchError::Page { .. }, .. } => {
+                "check the URL; an ADD with `--checksum=sha256:…` needs no lock".into()
+            }
+            Self::Url { source: FetchError::TooLarge { .. }, .. } => {
+                "put the file into the build context".into()
+            }
+            Self::Url { .. } => "check the network, or put the file into the build context".into(),
             Self::Image(error) => return error.hint.clone(),
             Self::Unsigned(error) => return error.hint(),
             Self::Cancelled => return None,
@@ -131,6 +148,7 @@ impl LockError {
                 ArchiveError::Fetch { source, .. } => source.is_permanent(),
                 _ => true,
             },
+            Self::Url { source, .. } => source.is_permanent(),
             Self::Image(error) => error.is_permanent,
             Self::Older { .. } | Self::Cancelled => false,
             _ => true,
@@ -197,6 +215,37 @@ pub(crate) fn lock_images(
         lock.lists.extend(list.map(|list| (name.clone(), list)));
     }
     Ok(lock)
+}
+
+/// Pins the files of URLs; see [`crate::Baker::lock_urls`].
+pub(crate) fn lock_urls(
+    (packages, fetcher): (&PackageCache, &Fetcher),
+    urls: &BTreeSet<String>,
+    existing: Option<&Lock>,
+    options: LockOptions,
+    report: Report<'_>,
+) -> Result<BTreeMap<String, Digest>, LockError> {
+    let old = existing.filter(|_| !options.upgrade);
+    let mut locked = BTreeMap::new();
+    for (index, url) in urls.iter().enumerate() {
+        if let Some(digest) = old.and_then(|lock| lock.urls.get(url)) {
+            locked.insert(url.clone(), *digest);
+            continue;
+        }
+        let tell = |state| {
+            let (step, steps, what) = (index + 1, urls.len(), format!("fetch {url}"));
+            report(Progress { subject: "lock files".into(), step, steps, what, state });
+        };
+        tell(StepState::Started);
+        let began = Instant::now();
+        let digest = packages.learn(fetcher, url).map_err(|source| match source {
+            FetchError::Cancelled => LockError::Cancelled,
+            source => LockError::Url { url: url.clone(), source },
+        })?;
+        tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
+        locked.insert(url.clone(), digest);
+    }
+    Ok(locked)
 }
 
 /// What making a lock needs of the machine.

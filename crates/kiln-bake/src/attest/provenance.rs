@@ -53,9 +53,15 @@ pub(super) fn statement(
         dependencies.extend(of_base(base.as_str(), locked));
     }
     let outside = outside_of(stack, &[name.clone()].into(), || SourceFiles::open(source, &store.snapshots));
-    for image in outside.map_err(Box::new)? {
+    let outside = outside.map_err(Box::new)?;
+    for image in outside.images {
         let locked = lock.images.get(&image);
         dependencies.extend(locked.map(|it| json!({ "digest": { "sha256": it.hex() }, "name": image })));
+    }
+    let locked_urls = outside.urls.into_iter().filter_map(|url| Some((lock.urls.get(&url).copied()?, url)));
+    let checked_urls = outside.checked_urls.into_iter().map(|(url, digest)| (digest, url));
+    for (digest, url) in locked_urls.chain(checked_urls) {
+        dependencies.push(json!({ "digest": { "sha256": digest.hex() }, "uri": url }));
     }
     dependencies.extend(of_files(store, source, &recipes)?);
     // A Dockerfile may have a RUN: what would be normalised after one is listed.

@@ -15,8 +15,8 @@ use crate::accounts::{AccountError, Accounts};
 use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
 use crate::dockerfile::{
-    CopyTask, Instruction, Mounted, Origin, Plan, Problem, RemoteFile, RunTask, SCRIPT, Scope, Task,
-    TaskMount, TaskSecret, parse_trigger,
+    CopyTask, Instruction, Mounted, Origin, Pins, Plan, Problem, RemoteFile, RemoteFiles, RunTask, SCRIPT,
+    Scope, Task, TaskMount, TaskSecret, parse_trigger,
 };
 use crate::fetch::FetchError;
 use crate::hashing::sha256;
@@ -69,24 +69,35 @@ fn only_dockerfiles(stack: &Stack, folder: &Path) -> Result<SourceFiles, SourceE
     SourceFiles::of_paths(folder, &paths)
 }
 
-/// Finds the images of registries that images are made from, by the names that the stack and its Dockerfiles have for them.
+/// What images are made from beside the stack's folder and its bases.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OutsideInputs {
+    /// Images of registries, by the names that the stack and its Dockerfiles have for them.
+    pub images: BTreeSet<String>,
+    /// URLs whose files Dockerfiles add without a checksum.
+    pub urls: BTreeSet<String>,
+    /// URLs whose files they add with one.
+    pub checked_urls: BTreeMap<String, Digest>,
+}
+
+/// Finds what images are made from beside the stack's folder and its bases: what is to be locked.
 ///
 /// # Errors
 /// As [`check_dockerfiles`].
-pub fn images_of_registries(
+pub fn outside_inputs(
     stack: &Stack,
     folder: &Path,
     names: &BTreeSet<ImageName>,
-) -> Result<BTreeSet<String>, BakeError> {
+) -> Result<OutsideInputs, BakeError> {
     outside_of(stack, names, || only_dockerfiles(stack, folder))
 }
 
-/// See [`images_of_registries`].
+/// See [`outside_inputs`].
 pub(crate) fn outside_of(
     stack: &Stack,
     names: &BTreeSet<ImageName>,
     open: impl FnOnce() -> Result<SourceFiles, SourceError>,
-) -> Result<BTreeSet<String>, BakeError> {
+) -> Result<OutsideInputs, BakeError> {
     let reached = parts::reached(stack, names)?;
     let dockerfiles = match reached.iter().any(|name| parts::has_dockerfile(stack, name)) {
         true => Dockerfile::all(stack, &reached, &Arc::new(open()?))?,
@@ -96,7 +107,13 @@ pub(crate) fn outside_of(
         Part::Registry(name) => Some(name),
         _ => None,
     };
-    Ok(parts::parts(stack, names, &dockerfiles)?.into_keys().filter_map(of_registry).collect())
+    let images = parts::parts(stack, names, &dockerfiles)?.into_keys().filter_map(of_registry).collect();
+    let mut inputs = OutsideInputs { images, ..OutsideInputs::default() };
+    for RemoteFiles { bare, checked } in dockerfiles.values().map(|it| it.plan.remote_files()) {
+        inputs.urls.extend(bare);
+        inputs.checked_urls.extend(checked);
+    }
+    Ok(inputs)
 }
 
 impl Dockerfile {
@@ -206,7 +223,8 @@ impl Bake<'_> {
             1 => format!("image {image}"),
             _ => format!("image {image}, stage {}", stage.name.clone().unwrap_or_else(|| index.to_string())),
         };
-        let mut scope = Scope::new(&dockerfile.plan, stage, made.config.clone());
+        let mut scope =
+            Scope::new(&dockerfile.plan, stage, made.config.clone(), Pins::Locked(&self.lock.urls));
         let steps = triggers.len() + stage.instructions.len();
         let located = |number: usize, text: &str, problem: Problem| match number < triggers.len() {
             true => of_trigger(problem, text, stage.from_span),
@@ -312,7 +330,7 @@ impl Bake<'_> {
         self.perform(made, step(&picked), |tree| {
             let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
             let batch = objects.batch();
-            let fetch = |file: &RemoteFile| self.remote_file(file);
+            let fetch = |file: &RemoteFile| self.remote_file(making.dockerfile, file);
             let laying = Laying {
                 task,
                 shelf: &shelf,
@@ -328,13 +346,17 @@ impl Bake<'_> {
     }
 
     /// Brings the file of a URL, or finds it among what was fetched.
-    fn remote_file(&self, file: &RemoteFile) -> Result<PathBuf, StepError> {
-        let RemoteFile { url, digest, .. } = file;
+    fn remote_file(&self, dockerfile: &Dockerfile, file: &RemoteFile) -> Result<PathBuf, StepError> {
+        let RemoteFile { url, digest, is_locked, span } = file;
+        let place = dockerfile.plan.line_of(*span);
         let fetched = self.baker.packages.obtain_unsized(&self.fetcher, url, digest);
         fetched.map_err(|source| match source {
             FetchError::Cancelled => StepError::Cancelled,
-            FetchError::WrongHash { url, expected, found } => StepError::Checksum { url, expected, found },
-            source => StepError::FetchUrl { url: url.clone(), source },
+            FetchError::WrongHash { url, expected, found } => {
+                let whose = if *is_locked { "kiln.lock" } else { "its checksum" };
+                StepError::Checksum { place: place.into(), url: url.into(), whose, expected, found }
+            }
+            source => StepError::FetchUrl { place, url: url.clone(), source: Box::new(source) },
         })
     }
 

@@ -26,7 +26,8 @@ pub(crate) use plan::{Origin, Plan};
 pub use problem::DockerfileProblem;
 pub(crate) use problem::{Problem, Span};
 pub(crate) use scope::{
-    CopyTask, Mounted, RemoteFile, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret, TaskSource,
+    CopyTask, Mounted, Pins, RemoteFile, RemoteFiles, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret,
+    TaskSource,
 };
 
 /// Reads an instruction that an image brings in its `ONBUILD`.

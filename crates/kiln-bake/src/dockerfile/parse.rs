@@ -210,9 +210,6 @@ fn copy(instruction: &str, rest: Rest<'_>, flags: &Flags) -> Result<Copy, Proble
     let is_add = instruction == "ADD";
     for word in words.iter().filter(|_| is_add) {
         refuse_remote(word)?;
-        if is_url(&word.text) && flags.get("checksum").is_none() {
-            return Err(unlocked(word.span));
-        }
     }
     Ok(Copy {
         is_add,
@@ -249,8 +246,10 @@ fn refuse_remote(word: &Word) -> Result<(), Problem> {
 
 /// Refuses a URL whose file may be another one tomorrow.
 pub(super) fn unlocked(span: Span) -> Problem {
-    let problem = Problem::new(span, "ADD of a URL needs a checksum: what it gives is not locked");
-    problem.help("add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it")
+    let problem = Problem::new(span, "the file of this URL is not locked");
+    problem.help(
+        "run `kiln lock`; where a variable of the base image is in the URL, add `--checksum=sha256:…` to the ADD",
+    )
 }
 
 /// Whether this is fetched, and not copied.

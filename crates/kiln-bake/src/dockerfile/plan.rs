@@ -1,5 +1,6 @@
 //! The stages of a Dockerfile: what each is made from, and which of them are made at all.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -11,8 +12,10 @@ use super::mounts::not_given;
 use super::parse;
 use super::platform;
 use super::problem::{DockerfileProblem, Problem, Span};
+use super::scope::{Pins, RemoteFiles, Scope};
 use super::shell::{self, Quotes};
 use crate::nearest::nearest;
+use crate::settings::Settings;
 
 /// A Dockerfile of a stack, with all that decides what is made of it.
 #[derive(Debug)]
@@ -116,6 +119,36 @@ impl Plan {
     /// Says where a problem is.
     pub(crate) fn located(&self, problem: Problem) -> DockerfileProblem {
         DockerfileProblem::new(&self.file, &self.text, problem)
+    }
+
+    /// Says where something is, for an error that has more to say.
+    pub(crate) fn line_of(&self, span: Span) -> String {
+        let (line, _) = self.located(Problem::new(span, "")).position();
+        format!("{}:{line}", self.file)
+    }
+
+    /// Finds the files of URLs that the stages add, as far as they can be known before what they are made from is there.
+    pub(crate) fn remote_files(&self) -> RemoteFiles {
+        let noted = RefCell::default();
+        let mut settings: BTreeMap<usize, Settings> = BTreeMap::new();
+        // What a stage starts from stands before it.
+        for index in self.needed() {
+            let stage = &self.stages[index];
+            let mut inherited = match stage.from {
+                Origin::Stage(from) => settings.get(&from).cloned().unwrap_or_default(),
+                _ => Settings::default(),
+            };
+            let triggers = std::mem::take(&mut inherited.on_build);
+            let triggers: Vec<Instruction> =
+                triggers.iter().filter_map(|text| parse::parse_trigger(text).ok()).collect();
+            let mut scope = Scope::new(self, stage, inherited, Pins::Noted(&noted));
+            for instruction in triggers.iter().chain(&stage.instructions) {
+                // What is wrong is told by whoever does it.
+                let _ = scope.follow(instruction);
+            }
+            settings.insert(index, scope.settings);
+        }
+        noted.into_inner()
     }
 
     /// Returns the stages that the target needs, itself included.

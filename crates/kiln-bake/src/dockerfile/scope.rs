@@ -2,7 +2,8 @@
 //!
 //! Source: BuildKit's `frontend/dockerfile/dockerfile2llb/convert.go`.
 
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::instance::DockerHealth;
 use kiln_model::{Digest, SecretName};
@@ -24,11 +25,30 @@ use crate::workbench::DEFAULT_PATH;
 /// Where the script of a heredoc with `#!` lies in a step.
 pub(crate) const SCRIPT: &str = "/.kiln/heredoc";
 
+/// What is known of the files of URLs that no checksum describes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pins<'a> {
+    /// What they are locked to.
+    Locked(&'a BTreeMap<String, Digest>),
+    /// Nothing: they are only noted, and nothing is done.
+    Noted(&'a RefCell<RemoteFiles>),
+}
+
+/// The files of URLs that a Dockerfile adds.
+#[derive(Debug, Default)]
+pub(crate) struct RemoteFiles {
+    /// Those that are to be locked.
+    pub(crate) bare: BTreeSet<String>,
+    /// Those that have a checksum.
+    pub(crate) checked: BTreeMap<String, Digest>,
+}
+
 /// A stage on its way.
 #[derive(Debug)]
 pub(crate) struct Scope<'a> {
     plan: &'a Plan,
     stage: &'a Stage,
+    pins: Pins<'a>,
     /// How an image of the stage as it is now would run.
     pub(crate) settings: Settings,
     /// The ARGs that were declared, in order; a later one wins.
@@ -80,6 +100,8 @@ pub(crate) struct RemoteFile {
     pub(crate) url: String,
     /// What it must hash to.
     pub(crate) digest: Digest,
+    /// Whether kiln.lock says so, and not the Dockerfile.
+    pub(crate) is_locked: bool,
     pub(crate) span: Span,
 }
 
@@ -148,12 +170,12 @@ pub(crate) struct TaskSecret {
 
 impl<'a> Scope<'a> {
     /// Begins a stage of a plan on what it is made from.
-    pub(crate) fn new(plan: &'a Plan, stage: &'a Stage, mut settings: Settings) -> Self {
+    pub(crate) fn new(plan: &'a Plan, stage: &'a Stage, mut settings: Settings, pins: Pins<'a>) -> Self {
         if stage.from == Origin::Scratch {
             settings.set_env("PATH", DEFAULT_PATH.to_owned());
             settings.run.workdir = "/".into();
         }
-        Self { plan, stage, settings, args: Vec::new(), has_cmd: false }
+        Self { plan, stage, pins, settings, args: Vec::new(), has_cmd: false }
     }
 
     /// Follows one instruction.
@@ -368,7 +390,7 @@ impl<'a> Scope<'a> {
             CopySource::Path(word) => {
                 let text = self.expand(word)?;
                 if copy.is_add && is_url(&text) {
-                    return self.remote(copy, text, word.span).map(TaskSource::Url);
+                    return self.remote(copy, text, word).map(TaskSource::Url);
                 }
                 Ok(TaskSource::Path(Word { text, span: word.span }))
             }
@@ -383,18 +405,53 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// A file of a URL, which is locked by its checksum.
-    fn remote(&self, copy: &Copy, url: String, span: Span) -> Result<RemoteFile, Problem> {
+    /// A file of a URL, which its checksum locks, or kiln.lock.
+    fn remote(&self, copy: &Copy, url: String, word: &Word) -> Result<RemoteFile, Problem> {
+        let span = word.span;
+        if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(Problem::new(span, "a URL has no blanks, and no letters but those of ASCII"));
+        }
+        let checksum =
+            copy.checksum.as_ref().map(|checksum| self.checksum(copy, checksum, span)).transpose()?;
+        let is_locked = checksum.is_none();
+        let digest = match (self.pins, checksum) {
+            (Pins::Locked(_), Some(checksum)) => checksum,
+            (Pins::Locked(pins), None) => *pins.get(&url).ok_or_else(|| unlocked(span))?,
+            (Pins::Noted(noted), Some(checksum)) => {
+                noted.borrow_mut().checked.insert(url.clone(), checksum);
+                checksum
+            }
+            (Pins::Noted(noted), None) => {
+                if self.is_known(word) {
+                    noted.borrow_mut().bare.insert(url.clone());
+                }
+                // Of what is noted nothing is done.
+                Digest::new([0; 32])
+            }
+        };
+        Ok(RemoteFile { url, digest, is_locked, span })
+    }
+
+    fn checksum(&self, copy: &Copy, word: &Word, url: Span) -> Result<Digest, Problem> {
         if copy.sources.len() > 1 {
-            let problem = Problem::new(span, "a URL is added alone: its checksum is of one file");
+            let problem = Problem::new(url, "a URL with a checksum is added alone: it is of one file");
             return Err(problem.help("write an ADD for each"));
         }
-        let word = copy.checksum.as_ref().ok_or_else(|| unlocked(span))?;
-        let digest = self.expand(word)?.parse().map_err(|_| {
+        self.expand(word)?.parse().map_err(|_| {
             let problem = Problem::new(word.span, "the checksum is not a sha256");
             problem.help("write `--checksum=sha256:` and 64 hexadecimal digits")
-        })?;
-        Ok(RemoteFile { url, digest, span })
+        })
+    }
+
+    /// Whether all variables of a word are known here: what only the base image sets is known when it is there.
+    fn is_known(&self, word: &Word) -> bool {
+        let is_known = Cell::new(true);
+        let lookup = |name: &str| {
+            let value = self.lookup(name);
+            is_known.set(is_known.get() && value.is_some());
+            value
+        };
+        shell::expand(&word.text, self.plan.escape, Quotes::Drop, &lookup).is_ok() && is_known.get()
     }
 
     /// Finds what was looked up when the stages were: an ONBUILD of an image may name what nobody knew of.

@@ -6,7 +6,10 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kiln_bake::{BakeError, Baker, BakerOptions, Lock, Progress, Secrets, Source, StepState, export_layout};
+use kiln_bake::{
+    BakeError, Baker, BakerOptions, Lock, LockError, LockOptions, Progress, Secrets, Source, StepState,
+};
+use kiln_bake::{export_layout, outside_inputs};
 use kiln_model::image::Image;
 use kiln_model::recipe::{CopyStep, DockerfileSource, ImageSource, RecipeStep, RunStep};
 use kiln_model::stack::Stack;
@@ -133,7 +136,7 @@ impl Kitchen {
         stack: &Stack,
         state: &Path,
     ) -> (Result<Dish, BakeError>, Vec<(String, bool)>) {
-        self.bake_by(stack, state, BakerOptions::default())
+        self.bake_by(stack, &Lock::default(), state, BakerOptions::default())
     }
 
     /// Bakes with secrets.
@@ -142,7 +145,22 @@ impl Kitchen {
         stack: &Stack,
         secrets: Arc<dyn Secrets>,
     ) -> Result<Dish, BakeError> {
-        self.bake_by(stack, &self.state(), BakerOptions { secrets, ..BakerOptions::default() }).0
+        let options = BakerOptions { secrets, ..BakerOptions::default() };
+        self.bake_by(stack, &Lock::default(), &self.state(), options).0
+    }
+
+    /// Locks what the Dockerfile in `web` adds of URLs.
+    pub(crate) fn lock(&self, old: Option<&Lock>, upgrade: bool) -> Result<Lock, LockError> {
+        let (stack, folder) = (Self::stack(dockerfile("web")), self.folder.path().join("stack"));
+        let outside = outside_inputs(&stack, &folder, &names(&["web"])).unwrap();
+        let baker = Baker::new(Store::open(self.state()).unwrap(), BakerOptions::default()).unwrap();
+        let options = LockOptions { upgrade, now: kiln_model::Timestamp(0) };
+        Ok(Lock { urls: baker.lock_urls(&outside.urls, old, options, &|_| {})?, ..Lock::default() })
+    }
+
+    /// Bakes the Dockerfile in `web` with what is locked.
+    pub(crate) fn bake_locked(&self, lock: &Lock) -> Result<Dish, BakeError> {
+        self.bake_by(&Self::stack(dockerfile("web")), lock, &self.state(), BakerOptions::default()).0
     }
 
     /// The state folder.
@@ -153,6 +171,7 @@ impl Kitchen {
     fn bake_by(
         &self,
         stack: &Stack,
+        lock: &Lock,
         state: &Path,
         options: BakerOptions,
     ) -> (Result<Dish, BakeError>, Vec<(String, bool)>) {
@@ -167,7 +186,7 @@ impl Kitchen {
             }
         };
         let source = Source::Folder(self.folder.path().join("stack"));
-        let images = baker.bake(stack, &Lock::default(), &source, &names(&["web"]), &tell);
+        let images = baker.bake(stack, lock, &source, &names(&["web"]), &tell);
         let dish = images
             .map(|mut images| Dish::new(self.folder.clone(), store, images.remove(&image("web")).unwrap()));
         (dish, steps.into_inner().unwrap())

@@ -207,13 +207,18 @@ const MISTAKES: &[(&str, &str)] = &[
         "FROM os\nRUN --mount=type=cache,target=/proc/x x\n",
         "web/Dockerfile:2:13: nothing can be mounted at `/proc/x`: a step has its own there",
     ),
-    (
-        "FROM os\nADD https://example.org/x /x\n",
-        "web/Dockerfile:2:5: ADD of a URL needs a checksum: what it gives is not locked (add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it)",
-    ),
+    ("FROM os\nADD https://example.org/x /x\n", "the file of `https://example.org/x` is not locked\n"),
     (
         "FROM os\nARG FROM=https://example.org/x\nADD $FROM /x\n",
-        "web/Dockerfile:3:5: ADD of a URL needs a checksum: what it gives is not locked (add `--checksum=sha256:…`, as `curl -L URL | sha256sum` says it)",
+        "the file of `https://example.org/x` is not locked\n",
+    ),
+    (
+        "FROM os\nADD https://example.org/x-${OF_THE_BASE}.tar /x\n",
+        "web/Dockerfile:2:5: the file of this URL is not locked (run `kiln lock`; where a variable of the base image is in the URL, add `--checksum=sha256:…` to the ADD)",
+    ),
+    (
+        "FROM os\nARG x=\"a b\"\nADD https://example.org/$x /x\n",
+        "web/Dockerfile:3:5: a URL has no blanks, and no letters but those of ASCII",
     ),
     (
         "FROM os\nADD --checksum=sha256:12 https://example.org/x /x\n",
@@ -221,7 +226,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "FROM os\nADD --checksum=x https://example.org/x https://example.org/y /x/\n",
-        "web/Dockerfile:2:18: a URL is added alone: its checksum is of one file (write an ADD for each)",
+        "web/Dockerfile:2:18: a URL with a checksum is added alone: it is of one file (write an ADD for each)",
     ),
     (
         "FROM os\nADD --checksum=x Dockerfile /x\n",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
+use crate::fixture::causes;
 use crate::kitchen::Kitchen;
 
 /// Gives the same answer to everybody, and counts.
@@ -128,7 +129,54 @@ fn a_server_that_lies_breaks_off_or_sends_in_circles_gives_nothing() {
 fn refuses(server: &Server, expected: &str) {
     let kitchen = Kitchen::new();
     let url = format!("http://{}/x", server.address);
-    let refused = kitchen.refused(&format!("FROM os\nADD --checksum={} {url} /x\n", sum(b"promised")));
-    assert!(refused.contains(&format!("`{url}` ")), "{refused}");
+    let refused =
+        kitchen.refused(&format!("FROM os\nRUN true\nADD --checksum={} {url} /x\n", sum(b"promised")));
+    assert!(refused.contains(&format!("web/Dockerfile:3: `{url}` ")), "{refused}");
     assert!(refused.contains(expected), "{expected}: {refused}");
+}
+
+#[test]
+fn the_file_of_a_url_without_a_checksum_is_what_was_locked() {
+    let kitchen = Kitchen::new();
+    let server = Server::of_file(b"first");
+    let (one, url) = (format!("http://{}/v1/tool", server.address), format!("http://{}", server.address));
+    // Variables of a stage that it starts from are known; those of stages that the target does not need are not fetched.
+    let text = format!(
+        "ARG V=v1\nFROM os AS unused\nADD {url}/never /x\nFROM os AS first\nARG V\nENV NAME=tool\nONBUILD ADD {url}/trigger /\n\
+         FROM first\nARG V=v1\nADD --chmod=755 {url}/$V/$NAME {url}/other /\nADD --checksum={} {url}/sum /\n",
+        sum(b"first")
+    );
+    kitchen.write("web/Dockerfile", &text);
+    let lock = kitchen.lock(None, false).unwrap();
+    let names: Vec<&String> = lock.urls.keys().collect();
+    assert_eq!(names, [&format!("{url}/other"), &format!("{url}/trigger"), &one]);
+    assert_eq!(lock.urls[&one].to_string(), sum(b"first"));
+    let dish = kitchen.bake_locked(&lock).unwrap();
+    assert_eq!([dish.text("tool"), dish.text("other"), dish.text("trigger"), dish.text("sum")], ["first"; 4]);
+    assert_eq!(dish.meta("tool"), "755 0:0");
+    let asked = server.asked();
+    // Nothing is asked again, until it is to be moved.
+    assert_eq!(kitchen.lock(Some(&lock), false).unwrap(), lock);
+    kitchen.bake_locked(&lock).unwrap();
+    assert_eq!(server.asked(), asked);
+    assert_eq!(kitchen.lock(Some(&lock), true).unwrap(), lock);
+    assert_eq!(server.asked(), asked + 3);
+}
+
+#[test]
+fn a_file_that_changed_since_it_was_locked_is_refused_at_its_line() {
+    let kitchen = Kitchen::new();
+    let server = Server::of_file(b"second");
+    let url = format!("http://{}/tool", server.address);
+    kitchen.write("web/Dockerfile", &format!("FROM os\nRUN true\nADD {url} /tool\n"));
+    let mut lock = kiln_bake::Lock::default();
+    lock.urls.insert(url.clone(), sum(b"first").parse().unwrap());
+    let error = kitchen.bake_locked(&lock).unwrap_err();
+    let said = causes(&error);
+    assert!(said.contains(&format!("web/Dockerfile:3: `{url}` is not what kiln.lock says")), "{said}");
+    assert!(error.hint().unwrap().contains("kiln lock --upgrade"));
+    let missing = Server::new(b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_vec());
+    kitchen.write("web/Dockerfile", &format!("FROM os\nADD http://{}/tool /tool\n", missing.address));
+    let said = causes(&kitchen.lock(None, false).unwrap_err());
+    assert!(said.contains("cannot lock the file of") && said.contains("is not there"), "{said}");
 }

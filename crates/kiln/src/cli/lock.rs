@@ -17,7 +17,7 @@ use super::table::{count, now};
 
 /// Pin the outside inputs of the stack's bases and images in kiln.lock
 ///
-/// Reads the archives' signed indexes, and asks registries what their tags point at. What is locked and still fits the stack
+/// Reads the archives' signed indexes, asks registries what their tags point at, and fetches what Dockerfiles add of URLs. What is locked and still fits the stack
 /// stays as it is; with --upgrade, everything moves to what archives and registries have today.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln lock --upgrade && git diff kiln.lock")]
@@ -41,15 +41,17 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     if context.screen.json() {
         context.screen.answer(&json!({
             "changed": changed, "bases": lock.bases.len(), "packages": packages, "images": lock.images.len(),
+            "urls": lock.urls.len(),
         }));
     } else {
         let verb = if changed { "Wrote" } else { "Nothing changed in" };
         let (bases, packages) = (count(lock.bases.len(), "base"), count(packages, "package"));
-        let images = match lock.images.len() {
+        let some = |number, what| match number {
             0 => String::new(),
-            images => format!(", {}", count(images, "image")),
+            number => format!(", {}", count(number, what)),
         };
-        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}{images}."));
+        let (images, urls) = (some(lock.images.len(), "image"), some(lock.urls.len(), "file"));
+        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}{images}{urls}."));
     }
     Ok(Exit::Done)
 }
@@ -65,10 +67,12 @@ pub(super) fn make(
 ) -> Result<Lock, Failure> {
     let options = LockOptions { upgrade, now: now() };
     let stack = &declared.stack;
-    let images = dockerfiles::images_of_registries(stack, &declared.folder)?;
+    let outside = dockerfiles::outside_inputs(stack, &declared.folder)?;
     bakery::with_progress(screen, interrupt, &oven.cancel, |report| {
-        let of_images = oven.baker.lock_images(stack, &images, old, options, report)?;
-        Ok(Lock { bases: oven.baker.lock(stack, old, options, report)?.bases, ..of_images })
+        let of_images = oven.baker.lock_images(stack, &outside.images, old, options, report)?;
+        let bases = oven.baker.lock(stack, old, options, report)?.bases;
+        let urls = oven.baker.lock_urls(&outside.urls, old, options, report)?;
+        Ok(Lock { bases, urls, ..of_images })
     })
     .map_err(|error: LockError| failure(&error))
 }

@@ -1,9 +1,9 @@
 //! What is wrong with Dockerfiles, shown as what is wrong with the stack is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use kiln_bake::{BakeError, DockerfileProblem, check_dockerfiles};
+use kiln_bake::{BakeError, DockerfileProblem, OutsideInputs, check_dockerfiles};
 use kiln_config::{Diagnostic, SourceSet};
 use kiln_model::stack::Stack;
 
@@ -28,13 +28,13 @@ pub(crate) fn check(stack: &Stack, folder: &Path) -> (Vec<Diagnostic>, Vec<(Stri
     }
 }
 
-/// Returns the images of registries that a stack's images are made from.
+/// Returns what a stack's images are made from beside its folder and its bases.
 ///
 /// # Errors
 /// A Dockerfile is wrong or missing, or the folder can't be read.
-pub(crate) fn images_of_registries(stack: &Stack, folder: &Path) -> Result<BTreeSet<String>, Failure> {
+pub(crate) fn outside_inputs(stack: &Stack, folder: &Path) -> Result<OutsideInputs, Failure> {
     let all = stack.images.keys().cloned().collect();
-    kiln_bake::images_of_registries(stack, folder, &all).map_err(|error| match &error {
+    kiln_bake::outside_inputs(stack, folder, &all).map_err(|error| match &error {
         BakeError::Dockerfile { problems } => failure(problems),
         error => {
             let kind = match error {

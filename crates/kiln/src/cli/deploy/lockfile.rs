@@ -67,8 +67,8 @@ fn tempfile_beside(folder: &Path) -> io::Result<(std::path::PathBuf, fs::File)> 
 /// # Errors
 /// All that does not fit, at once.
 pub(crate) fn require_fresh(lock: &Lock, declared: &Declared) -> Result<(), Failure> {
-    let images = dockerfiles::images_of_registries(&declared.stack, &declared.folder)?;
-    let stale = lock.stale(&declared.stack, &images);
+    let outside = dockerfiles::outside_inputs(&declared.stack, &declared.folder)?;
+    let stale = lock.stale(&declared.stack, &outside);
     if stale.is_empty() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_bake::{Ignore, LOCK_FILE, Lock, images_of_registries};
+use kiln_bake::{Ignore, LOCK_FILE, Lock, outside_inputs};
 use kiln_config::{MemoryFiles, glob_pattern};
 use kiln_model::image::{Image, ImageConfig};
 use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep};
@@ -213,8 +213,9 @@ impl Inputs<'_> {
         if let ImageSource::Dockerfile(_) = &recipe.from {
             let Declared { stack, folder, .. } = self.declared;
             // A mistake in it is told by the bake.
-            let outside = images_of_registries(stack, folder, &[name.clone()].into()).unwrap_or_default();
-            outside.iter().for_each(|name| self.registry_reasons(name, why));
+            let outside = outside_inputs(stack, folder, &[name.clone()].into()).unwrap_or_default();
+            outside.images.iter().for_each(|name| self.registry_reasons(name, why));
+            outside.urls.iter().for_each(|url| self.url_reasons(url, why));
         }
     }
 
@@ -222,6 +223,16 @@ impl Inputs<'_> {
     fn registry_reasons(&self, name: &str, why: &mut Vec<String>) {
         let of = |lock: &Lock| lock.images.get(name).copied();
         let reason = format!("{name} is locked to another image");
+        let old = self.last.and_then(|last| last.lock.as_ref()).and_then(of);
+        if old != self.lock.and_then(of) && !why.contains(&reason) {
+            why.push(reason);
+        }
+    }
+
+    /// Notes that the file of a URL is locked to another one than it was.
+    fn url_reasons(&self, url: &str, why: &mut Vec<String>) {
+        let of = |lock: &Lock| lock.urls.get(url).copied();
+        let reason = format!("{url} is locked to another file");
         let old = self.last.and_then(|last| last.lock.as_ref()).and_then(of);
         if old != self.lock.and_then(of) && !why.contains(&reason) {
             why.push(reason);
