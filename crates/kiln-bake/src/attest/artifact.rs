@@ -45,7 +45,7 @@ pub struct Said {
     pub artifact_type: String,
     /// The type of its first layer.
     pub media_type: String,
-    /// The blob that holds it.
+    /// The blob that holds it, or the first of several that is there.
     pub payload: Digest,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
@@ -96,12 +96,15 @@ pub fn said_about(store: &Store, subject: &Digest) -> Result<Vec<Said>, ReadErro
     let mut found = Vec::new();
     for manifest in store.referrers.list(subject)? {
         match store.blobs.read_verified(&manifest) {
-            Ok(bytes) => found.extend(parse(manifest, &bytes)),
+            // Of a manifest of signatures some may be damaged: the others are still said.
+            Ok(bytes) => {
+                let payload = layers(&bytes).into_iter().find(|layer| store.blobs.contains(layer));
+                found.extend(payload.and_then(|payload| parse(manifest, payload, &bytes)));
+            }
             Err(ReadError::Missing(_) | ReadError::Corrupt { .. }) => {}
             Err(error) => return Err(error),
         }
     }
-    found.retain(|said| store.blobs.contains(&said.payload));
     Ok(found)
 }
 
@@ -116,16 +119,26 @@ pub(super) fn discard_damaged(store: &Store, subject: &Digest) -> Result<(), Att
         Err(error) => Err(error.into()),
     };
     for manifest in store.referrers.list(subject)? {
-        let said = is_whole(&manifest)?.and_then(|bytes| parse(manifest, &bytes));
-        let payload = said.map(|said| is_whole(&said.payload)).transpose()?.flatten();
-        if payload.is_none() {
+        let mut left = false;
+        for layer in is_whole(&manifest)?.map(|bytes| layers(&bytes)).into_iter().flatten() {
+            // A manifest of signatures has many: those that are whole stay.
+            left |= is_whole(&layer)?.is_some();
+        }
+        if !left {
             store.referrers.remove(subject, &manifest).map_err(AttestError::Discard)?;
         }
     }
     Ok(())
 }
 
-fn parse(manifest: Digest, bytes: &[u8]) -> Option<Said> {
+/// The blobs of a manifest that can be understood.
+fn layers(manifest: &[u8]) -> Vec<Digest> {
+    let value: Value = serde_json::from_slice(manifest).unwrap_or_default();
+    let layers = value["layers"].as_array().into_iter().flatten();
+    layers.filter_map(|layer| layer["digest"].as_str()?.parse().ok()).collect()
+}
+
+fn parse(manifest: Digest, payload: Digest, bytes: &[u8]) -> Option<Said> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let layer = &value["layers"][0];
@@ -136,7 +149,7 @@ fn parse(manifest: Digest, bytes: &[u8]) -> Option<Said> {
         manifest,
         artifact_type,
         media_type: text(&layer["mediaType"])?,
-        payload: layer["digest"].as_str()?.parse().ok()?,
+        payload,
         annotations: annotations.filter_map(|(key, value)| Some((key.clone(), text(value)?))).collect(),
     })
 }

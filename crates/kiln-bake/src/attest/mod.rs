@@ -14,8 +14,10 @@ pub use artifact::{Said, Statement, said_about};
 
 use crate::bake_error::BakeError;
 use crate::copy::CopyError;
+use crate::hashing::sha256;
 use crate::inventory::{BomFormat, Inventory, InventoryError};
 use crate::lock::Lock;
+use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
 use crate::source::{Source, SourceError};
 use artifact::discard_damaged;
 pub(crate) use artifact::{attach, descriptor_of};
@@ -56,6 +58,9 @@ pub enum AttestError {
     /// It can't be stored.
     #[error(transparent)]
     Put(#[from] PutError),
+    /// The builder can't sign it.
+    #[error("the provenance can't be signed with the builder's key")]
+    Sign(#[from] SignError),
     /// What is damaged can't be removed.
     #[error("what was said about the image is damaged and can't be removed")]
     Discard(#[source] std::io::Error),
@@ -64,9 +69,10 @@ pub enum AttestError {
     UnknownImage(ImageName),
 }
 
-/// Attaches to a baked image what is not there yet: its bills of materials and its provenance.
+/// Attaches to a baked image what is not there yet: its bills of materials, its provenance, and the builder's signature on that.
 ///
-/// Provenance is of the bake that made the image: one that finds it in the store adds none. Hold a lease.
+/// Provenance is of the bake that made the image: one that finds it in the store adds none. The builder signs it where it is what this
+/// bake says, too: never what another one noted about its own inputs. Hold a lease.
 ///
 /// # Errors
 /// See [`AttestError`]; what was attached before stays.
@@ -77,10 +83,11 @@ pub fn attest(
     source: &Source,
     name: &ImageName,
     image: &Image,
+    builder: &SigningKey,
 ) -> Result<(), AttestError> {
     discard_damaged(store, &image.manifest)?;
-    let there: BTreeSet<String> =
-        said_about(store, &image.manifest)?.into_iter().map(|said| said.kind().to_owned()).collect();
+    let all = said_about(store, &image.manifest)?;
+    let there: BTreeSet<&str> = all.iter().map(Said::kind).collect();
     let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
     if formats.iter().any(|(kind, _)| !there.contains(*kind)) {
         let inventory = Inventory::of(store, image)?;
@@ -88,8 +95,16 @@ pub fn attest(
             attach(store, &image.manifest, &Statement::new(kind, kind, inventory.render(format)))?;
         }
     }
-    if !there.contains(PROVENANCE) {
-        let text = provenance::statement(store, stack, lock, source, name, image)?;
+    let noted = all.iter().find(|said| said.kind() == PROVENANCE).map(|said| &said.payload);
+    if noted.is_some_and(|noted| is_sealed(store, &image.manifest, noted, &builder.public())) {
+        return Ok(());
+    }
+    let text = provenance::statement(store, stack, lock, source, name, image)?;
+    if noted.is_none_or(|noted| *noted == sha256(&text)) {
+        // Before the statement itself: a bake that ends between the two is followed by one that notes it.
+        seal_statement(store, &image.manifest, PROVENANCE, &text, builder)?;
+    }
+    if noted.is_none() {
         let mut statement = Statement::new(STATEMENT_TYPE, STATEMENT_TYPE, text);
         statement.annotations.insert(PREDICATE.into(), PROVENANCE.into());
         attach(store, &image.manifest, &statement)?;

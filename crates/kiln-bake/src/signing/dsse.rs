@@ -66,6 +66,22 @@ mod tests {
         );
     }
 
+    /// Key and signature of the specification's own vector (`protocol.md`, "Test Vectors"), whose r and s are in DER here, as `cosign`
+    /// and Go's library have them.
+    #[test]
+    fn the_specifications_own_signature_is_one_of_our_encoding() {
+        let key = PublicKey::from_pem(
+            "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEZ805D3eqNZywjCI19lInBJOp7YMr\n\
+             CrzAH3CVTAOQ0jgMeCvVTiaRJaRPRDOv8UMs6U4SvKc6pnrIDOoSYI3fdA==\n-----END PUBLIC KEY-----\n",
+        );
+        let signature = STANDARD
+            .decode("MEQCIANyarEBrVbCdjtsaqyOSHJ14qeRk6CdxfhZ2fjvPEo7AiBR6rDAajabZKciJTfUiHqJPcIAriEGAHTVeCUjW2JIZA==")
+            .unwrap();
+        let key = key.unwrap();
+        assert!(key.verifies(&encoding("http://example.com/HelloWorld", b"hello world"), &signature));
+        assert!(!key.verifies(&encoding("http://example.com/HelloWorl", b"hello world"), &signature));
+    }
+
     #[test]
     fn an_envelope_opens_for_its_own_key_and_only_unchanged() {
         let key = |kind| SigningKey::from_pem(&generate(kind).unwrap()).unwrap();

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 pub use key::{KeyError, KeyKind, PublicKey, SigningKey, generate};
 
 use crate::attest::{CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, Said, descriptor_of, said_about};
+use crate::hashing::sha256;
 use crate::oci::{MANIFEST_TYPE, canonical};
 
 /// The type of the manifest of an image's signatures.
@@ -72,7 +73,8 @@ pub struct Vouched {
     pub statements: BTreeSet<String>,
     /// The predicates of what is said about the image, by bills of materials and provenance, and in no statement that it signed.
     pub unsigned: BTreeSet<String>,
-    /// How many signatures and signed statements there are that it did not make, or that are of something else.
+    /// How many signatures there are that it did not make, or that are of something else. Signed statements are not counted: each
+    /// bake has one, of its builder.
     pub others: usize,
 }
 
@@ -113,15 +115,42 @@ pub fn sign(store: &Store, image: &Image, name: &str, key: &SigningKey) -> Resul
         let document = store.blobs.read_verified(&said.payload)?;
         let statement =
             if predicate == PROVENANCE { document } else { statement(image, name, predicate, &document) };
-        // The empty signature is `cosign`'s own way to say that it is in the envelope.
-        let annotations =
-            [(SIGNATURE.to_owned(), String::new()), (PREDICATE.to_owned(), predicate.to_owned())].into();
-        layers.push(Layer { media_type: ENVELOPE_TYPE, payload: dsse::seal(&statement, key)?, annotations });
+        layers.push(envelope(predicate, &statement, key)?);
     }
     if !layers.is_empty() {
         add(store, &image.manifest, ATTESTATIONS_TYPE, layers)?;
     }
     Ok(())
+}
+
+/// Signs a statement about an image, as it is. Hold a lease.
+pub(crate) fn seal_statement(
+    store: &Store,
+    image: &Digest,
+    predicate: &str,
+    statement: &[u8],
+    key: &SigningKey,
+) -> Result<(), SignError> {
+    if is_sealed(store, image, &sha256(statement), &key.public()) {
+        return Ok(());
+    }
+    add(store, image, ATTESTATIONS_TYPE, vec![envelope(predicate, statement, key)?])
+}
+
+/// Whether a key signed a statement about an image. What can't be read is as good as absent.
+pub(crate) fn is_sealed(store: &Store, image: &Digest, statement: &Digest, key: &PublicKey) -> bool {
+    let said = said_about(store, image).unwrap_or_default();
+    let manifests = said.iter().filter(|said| said.artifact_type == ATTESTATIONS_TYPE);
+    let layers = manifests.flat_map(|said| layers_of(store, &said.manifest).unwrap_or_default());
+    let mut signed = layers.filter_map(|layer| dsse::open(&layer.payload, key));
+    signed.any(|signed| sha256(&signed) == *statement)
+}
+
+fn envelope(predicate: &str, statement: &[u8], key: &SigningKey) -> Result<Layer, KeyError> {
+    // The empty signature is `cosign`'s own way to say that it is in the envelope.
+    let annotations =
+        [(SIGNATURE.to_owned(), String::new()), (PREDICATE.to_owned(), predicate.to_owned())].into();
+    Ok(Layer { media_type: ENVELOPE_TYPE, payload: dsse::seal(statement, key)?, annotations })
 }
 
 /// Returns the predicate under which a document about an image is signed; none where it is not.
@@ -224,21 +253,11 @@ pub fn verify(store: &Store, image: &Digest, key: &PublicKey) -> Result<Vouched,
             continue;
         }
         for layer in layers_of(store, &said.manifest)? {
-            let is_ours = match layer.media_type {
-                SIMPLE_SIGNING_TYPE => {
-                    let is_ours = is_signature(&layer, image, key);
-                    vouched.image |= is_ours;
-                    is_ours
-                }
-                _ => match statement_of(&layer, image, key) {
-                    Some(statement) => {
-                        signed.push(statement);
-                        true
-                    }
-                    None => false,
-                },
-            };
-            vouched.others += usize::from(!is_ours);
+            match layer.media_type {
+                SIMPLE_SIGNING_TYPE if is_signature(&layer, image, key) => vouched.image = true,
+                SIMPLE_SIGNING_TYPE => vouched.others += 1,
+                _ => signed.extend(statement_of(&layer, image, key)),
+            }
         }
     }
     let predicates = signed.iter().filter_map(|statement| statement["predicateType"].as_str());

@@ -13,6 +13,7 @@ use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
 use serde_json::{Value, json};
 
+use super::builder;
 use super::context::Context;
 use super::deploy::load::Declared;
 use super::deploy::registries::AnyRegistry;
@@ -206,17 +207,17 @@ pub(super) fn bake(
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let lock = locked(&oven, declared, state, screen, interrupt)?;
     let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
+    let builder = builder::key(state)?;
     for (name, image) in &made.images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
         }
-        attest(&oven.store, &declared.stack, &lock, &Source::Snapshot(made.source), name, image).map_err(
-            |error| {
-                Failure::external(format!("what image {name} was made from can't be noted"))
-                    .caused_by(&error)
-                    .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
-            },
-        )?;
+        let source = Source::Snapshot(made.source);
+        attest(&oven.store, &declared.stack, &lock, &source, name, image, &builder).map_err(|error| {
+            Failure::external(format!("what image {name} was made from can't be noted"))
+                .caused_by(&error)
+                .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
+        })?;
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&format!("{}/{name}", declared.stack.name), &image.manifest);
     }

@@ -96,14 +96,26 @@ enum Verb {
         key: PathBuf,
     },
     /// Check that a key signed an image and what is said about it
-    #[command(after_help = "Example:\n  kiln image verify shop/web --key release.pub")]
+    ///
+    /// With --provenance, that the builder which baked it signed what it was made from: this host, or the one whose public key is given.
+    #[command(
+        after_help = "Example:\n  kiln image verify shop/web --key release.pub\n  kiln image verify shop/web --provenance --key builder.pub"
+    )]
     Verify {
         /// A name, a digest, or the beginning of one
         image: String,
         /// The public key, as PEM
-        #[arg(long, value_name = "FILE")]
-        key: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = "provenance")]
+        key: Option<PathBuf>,
+        /// Check who baked it, and not who released it
+        #[arg(long)]
+        provenance: bool,
     },
+    /// Print the public key of this host's builder
+    ///
+    /// Each bake signs the provenance of its images with the private one, which is made at the first need and stays in the state folder.
+    #[command(after_help = "Example:\n  kiln image builder-key > builder.pub")]
+    BuilderKey,
     /// Print an image's bill of materials
     ///
     /// Debian packages exactly, and the Python, JavaScript, Rust, Go and Java packages that its files name. The document follows
@@ -200,7 +212,11 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::Provenance { image } => document::run(Document::Provenance, &store, image, context),
         Verb::Keygen { .. } | Verb::Gc { .. } => unreachable!("carried out above: the store is not theirs"),
         Verb::Sign { image, key } => signing::run_sign(&store, image, key, context),
-        Verb::Verify { image, key } => signing::run_verify(&store, image, key, context),
+        Verb::Verify { image, key: Some(key), provenance: false } => {
+            signing::run_verify(&store, image, key, context)
+        }
+        Verb::Verify { image, key, .. } => signing::verify_provenance(&store, image, key.as_deref(), context),
+        Verb::BuilderKey => signing::builder_key(context),
         Verb::Certificate { image } => document::run(Document::Certificate, &store, image, context),
         Verb::Diff { old, new } => diff::run(&store, old, new, context),
         Verb::Sbom { image, format } => sbom::run(&store, image, *format, context),

@@ -7,6 +7,7 @@ mod abort;
 mod answer;
 mod audit;
 mod bake;
+mod builder;
 mod check;
 mod completions;
 mod context;

@@ -57,6 +57,11 @@ impl StateDir {
         Ok(run)
     }
 
+    /// Returns the key with which this host signs what it bakes.
+    pub fn builder_key(&self) -> PathBuf {
+        self.0.join("builder.key")
+    }
+
     /// Returns the controller's API socket.
     pub fn api_socket(&self) -> PathBuf {
         self.0.join("run/kiln.sock")

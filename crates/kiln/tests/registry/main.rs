@@ -15,6 +15,7 @@ mod kills;
 mod lists;
 mod manifests;
 mod server;
+mod signed;
 mod start;
 mod transfer;
 mod uploads;

@@ -161,10 +161,14 @@ fn a_baked_image_carries_its_bills_of_materials_and_its_provenance() {
     world.kiln(&["bake"]).ok();
     let said = referrers(&world, "demo/web");
     let kinds: std::collections::BTreeSet<&str> = said.iter().map(|(kind, _)| kind.as_str()).collect();
-    let expected =
-        ["application/spdx+json", "application/vnd.cyclonedx+json", "https://slsa.dev/provenance/v1"];
+    let expected = [
+        "application/spdx+json",
+        "application/vnd.cyclonedx+json",
+        "application/vnd.dev.cosign.artifact.att.v1+json",
+        "https://slsa.dev/provenance/v1",
+    ];
     assert_eq!(kinds, expected.into());
-    assert_eq!(said.len(), 3);
+    assert_eq!(said.len(), 4);
 
     let printed = world.kiln(&["image", "provenance", "demo/web"]).ok();
     let statement: Value = serde_json::from_str(&printed.out).unwrap();
@@ -189,6 +193,76 @@ fn a_baked_image_carries_its_bills_of_materials_and_its_provenance() {
     let other = world.folder.path().join("other");
     world.kiln_in(&other, &["bake"]).ok();
     assert_eq!(world.kiln_in(&other, &["image", "provenance", "demo/web"]).ok().out, printed.out);
+}
+
+/// Where a blob of a world's store is.
+fn blob(world: &World, digest: &str) -> PathBuf {
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    world.folder.path().join("state/store/blobs/sha256").join(&hex[..2]).join(hex)
+}
+
+#[test]
+fn a_bake_signs_its_provenance_with_its_hosts_key_which_another_host_checks() {
+    let world = World::new();
+    let other = world.folder.path().join("other");
+    let file = |name: &str| world.folder.path().join(name).display().to_string();
+    for state in [&world.folder.path().join("state"), &other] {
+        world.kiln_in(state, &["bake"]).ok();
+    }
+    let shown = |state: &Path| world.kiln_in(state, &["--json", "image", "list"]).ok().out;
+    assert_eq!(shown(&world.folder.path().join("state")), shown(&other), "the key is no part of the image");
+    fs::write(file("own.pub"), world.kiln(&["image", "builder-key"]).ok().out).unwrap();
+    fs::write(file("other.pub"), world.kiln_in(&other, &["image", "builder-key"]).ok().out).unwrap();
+    assert_ne!(fs::read(file("own.pub")).unwrap(), fs::read(file("other.pub")).unwrap());
+
+    let verify = ["image", "verify", "demo/web", "--provenance"];
+    world.kiln(&verify).ok();
+    let good = world.kiln(&[&verify[..], &["--key", &file("own.pub")]].concat()).ok();
+    assert!(good.out.contains("which signed https://slsa.dev/provenance/v1"), "{}", good.out);
+    let bad = world.kiln(&[&verify[..], &["--key", &file("other.pub")]].concat());
+    assert_eq!(bad.code, 1, "{}", bad.err);
+    assert!(bad.err.contains("is not signed by this key"), "{}", bad.err);
+    // Who baked it does not say that it may be released.
+    let released = world.kiln(&["image", "verify", "demo/web", "--key", &file("own.pub")]);
+    assert_eq!((released.code, released.err.contains("it has no signature")), (1, true), "{}", released.err);
+
+    // What `cosign verify-attestation --key` does: the envelope's signature is one of its type and payload.
+    let said = referrers(&world, "demo/web");
+    let (_, manifest) = said.iter().find(|(kind, _)| kind.ends_with("att.v1+json")).unwrap();
+    let read = |digest: &str| fs::read(blob(&world, digest)).unwrap();
+    let manifest: Value = serde_json::from_slice(&read(manifest)).unwrap();
+    let layer = &manifest["layers"][0];
+    assert_eq!(layer["annotations"]["predicateType"], "https://slsa.dev/provenance/v1");
+    let envelope: Value = serde_json::from_slice(&read(layer["digest"].as_str().unwrap())).unwrap();
+    let decode = |text: &Value| {
+        fs::write(file("text"), text.as_str().unwrap()).unwrap();
+        let decoded = Command::new("openssl").args(["base64", "-d", "-A", "-in", &file("text")]).output();
+        decoded.unwrap().stdout
+    };
+    let payload = decode(&envelope["payload"]);
+    assert_eq!(payload, world.kiln(&["image", "provenance", "demo/web"]).ok().out.as_bytes());
+    let head = format!("DSSEv1 28 application/vnd.in-toto+json {} ", payload.len());
+    fs::write(file("message"), [head.as_bytes(), &payload].concat()).unwrap();
+    fs::write(file("sig"), decode(&envelope["signatures"][0]["sig"])).unwrap();
+    let check = ["pkeyutl", "-verify", "-rawin", "-in", &file("message"), "-sigfile", &file("sig"), "-pubin"];
+    assert!(succeeds("openssl", &[&check[..], &["-inkey", &file("own.pub")]].concat()));
+    assert!(!succeeds("openssl", &[&check[..], &["-inkey", &file("other.pub")]].concat()));
+
+    // A signature that is lost is made again, and is the same.
+    let damaged = blob(&world, layer["digest"].as_str().unwrap());
+    fs::write(&damaged, " ".repeat(fs::metadata(&damaged).unwrap().len() as usize)).unwrap();
+    assert_eq!(world.kiln(&verify).code, 1);
+    world.kiln(&["bake"]).ok();
+    world.kiln(&verify).ok();
+    assert_eq!(referrers(&world, "demo/web"), said);
+
+    // Nor does its damage cost what others signed beside it.
+    world.kiln(&["image", "keygen", &file("release")]).ok();
+    world.kiln(&["image", "sign", "demo/web", "--key", &file("release.key")]).ok();
+    fs::write(&damaged, " ".repeat(fs::metadata(&damaged).unwrap().len() as usize)).unwrap();
+    world.kiln(&["bake"]).ok();
+    world.kiln(&verify).ok();
+    world.kiln(&["image", "verify", "demo/web", "--key", &file("release.pub")]).ok();
 }
 
 #[test]

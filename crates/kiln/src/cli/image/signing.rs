@@ -1,15 +1,17 @@
-//! `kiln image keygen`, `sign` and `verify`
+//! `kiln image keygen`, `sign`, `verify` and `builder-key`
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use kiln_bake::{KeyError, KeyKind, PublicKey, SigningKey, generate, sign, verify};
+use kiln_bake::{KeyError, KeyKind, PROVENANCE, PublicKey, SigningKey, Vouched, generate, sign, verify};
+use kiln_model::Digest;
 use kiln_store::Store;
 use serde_json::json;
 
 use super::{find, images, load};
+use crate::cli::builder;
 use crate::cli::context::Context;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Outcome};
@@ -92,13 +94,64 @@ pub(super) fn run_sign(store: &Store, which: &str, key: &Path, context: &mut Con
     Ok(Exit::Done)
 }
 
+/// Prints the public half of this host's builder's key.
+pub(super) fn builder_key(context: &mut Context<'_>) -> Outcome {
+    let key = builder::key(&context.state())?.public();
+    if context.screen.json() {
+        context.screen.answer(&json!({ "public": key.to_pem(), "fingerprint": key.fingerprint() }));
+        return Ok(Exit::Done);
+    }
+    context.screen.print(&key.to_pem());
+    Ok(Exit::Done)
+}
+
+/// Checks that a builder signed the provenance that an image shows: this host's, or the one of a key.
+pub(super) fn verify_provenance(
+    store: &Store,
+    which: &str,
+    key: Option<&Path>,
+    context: &mut Context<'_>,
+) -> Outcome {
+    let key = match key {
+        Some(path) => PublicKey::from_pem(&read(path)?).map_err(|error| unusable(path, &error))?,
+        None => builder::key(&context.state())?.public(),
+    };
+    let (digest, _) = find(&images(store)?, which)?;
+    let vouched = vouched(store, digest, &key)?;
+    if !vouched.statements.contains(PROVENANCE) || vouched.unsigned.contains(PROVENANCE) {
+        let failure = Failure::failed(format!("no provenance of image {} is this builder's", digest.short()));
+        let cause = match vouched.unsigned.contains(PROVENANCE) {
+            true => "the provenance that it shows is not signed by this key",
+            false => "nobody noted what it was made from",
+        };
+        return Err(failure
+            .cause(cause)
+            .hint("`kiln image builder-key` on the host that baked it prints its key"));
+    }
+    if context.screen.json() {
+        context.screen.answer(&json!({
+            "image": digest.to_string(),
+            "key": key.fingerprint(),
+            "statements": [PROVENANCE],
+        }));
+        return Ok(Exit::Done);
+    }
+    context.screen.line(&format!("{digest} was baked by the builder with key {}", key.fingerprint()));
+    context.screen.line(&format!("  which signed {PROVENANCE}"));
+    Ok(Exit::Done)
+}
+
+fn vouched(store: &Store, image: Digest, key: &PublicKey) -> Result<Vouched, Failure> {
+    verify(store, &image, key).map_err(|error| {
+        Failure::external(format!("the signatures of image {} can't be read", image.short()))
+            .caused_by(&error)
+    })
+}
+
 pub(super) fn run_verify(store: &Store, which: &str, key: &Path, context: &mut Context<'_>) -> Outcome {
     let key = PublicKey::from_pem(&read(key)?).map_err(|error| unusable(key, &error))?;
     let (digest, _) = find(&images(store)?, which)?;
-    let vouched = verify(store, &digest, &key).map_err(|error| {
-        Failure::external(format!("the signatures of image {} can't be read", digest.short()))
-            .caused_by(&error)
-    })?;
+    let vouched = vouched(store, digest, &key)?;
     let hint = format!("`kiln image sign {which} --key FILE` signs it, if you vouch for it");
     if !vouched.image {
         let failure = Failure::failed(format!("image {} is not signed by this key", digest.short()));
