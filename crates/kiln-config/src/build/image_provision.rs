@@ -9,7 +9,7 @@ use kiln_model::{BaseName, ImageName};
 
 use super::image::word;
 use crate::diagnostic::Problem;
-use crate::files::inside;
+use crate::files::{FileError, inside};
 use crate::reader::{Context, Reader};
 use crate::source::Span;
 
@@ -68,7 +68,17 @@ fn playbook(reader: Reader<'_>) -> Option<String> {
             let message = format!("`playbook` of {}: \"{text}\" names no file", reader.owner);
             Problem::new("wrong-value", reader.span("playbook"), message)
         }
-        Some(path) => return Some(path),
+        Some(path) => match reader.context.eval.files.read(&path) {
+            Ok(_) | Err(FileError::TooLarge { .. }) => return Some(path),
+            Err(FileError::NotFound) => {
+                let message = format!("there is no playbook {path} in the stack folder");
+                Problem::new("missing-file", reader.span("playbook"), message)
+            }
+            Err(error) => {
+                let message = format!("the playbook {path} can't be read: {error}");
+                Problem::new("missing-file", reader.span("playbook"), message)
+            }
+        },
     };
     reader.report(problem);
     None

@@ -33,6 +33,9 @@ image "more" {
     playbook = "more.yml"
   }
 }
+#: file provision/site.yml=- hosts: all
+#: file last.yml=- hosts: all
+#: file more.yml=- hosts: all
 #: expect
 # stack shop in dev
 # base ansible-bookworm: Debian(DebianBase { suite: "bookworm", mirror: Some("http://deb.example/debian"), components: ["main"], packages: ["ansible-core", "python3-apt"], variant: Tools })

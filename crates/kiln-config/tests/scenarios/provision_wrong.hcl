@@ -41,6 +41,13 @@ image "paths" {
   }
 }
 
+image "absent" {
+  from = base.debian.ansible-trixie
+  provision "ansible" {
+    playbook = "./play/absent.yml"
+  }
+}
+
 image "words" {
   from = "scratch"
   provision "ansible" {
@@ -64,6 +71,8 @@ image "secrets" {
     vars     = { size = var.size }
   }
 }
+#: file a.yml=- hosts: all
+#: file taken.yml=- hosts: all
 #: expect
 # error[wrong-value]: there is no kind of provision `puppet`
 #   --> stack.hcl:19:13
@@ -113,42 +122,48 @@ image "secrets" {
 #    |   ^^^^^^^^^^^^^^^^^^^
 #    = help: give the base another name
 #
-# error[wrong-value]: `vars` of image "words": "a-b" can't be a variable of Ansible
-#   --> stack.hcl:49:16
+# error[missing-file]: there is no playbook play/absent.yml in the stack folder
+#   --> stack.hcl:47:16
 #    |
-# 49 |     vars     = { "a-b" = 1 }
+# 47 |     playbook = "./play/absent.yml"
+#    |                ^^^^^^^^^^^^^^^^^^^
+#
+# error[wrong-value]: `vars` of image "words": "a-b" can't be a variable of Ansible
+#   --> stack.hcl:56:16
+#    |
+# 56 |     vars     = { "a-b" = 1 }
 #    |                ^^^^^^^^^^^^^
 #    = help: letters, digits and `_`, beginning with no digit
 #
 # error[wrong-value]: `tags` of image "words": "a,b" can't be a tag
-#   --> stack.hcl:50:16
+#   --> stack.hcl:57:16
 #    |
-# 50 |     tags     = ["a,b"]
+# 57 |     tags     = ["a,b"]
 #    |                ^^^^^^^
 #
 # error[wrong-value]: `groups` of image "words": "all" can't be a group of hosts
-#   --> stack.hcl:51:16
+#   --> stack.hcl:58:16
 #    |
-# 51 |     groups   = ["all", "web-servers"]
+# 58 |     groups   = ["all", "web-servers"]
 #    |                ^^^^^^^^^^^^^^^^^^^^^^
 #
 # error[wrong-value]: `groups` of image "words": "web-servers" can't be a group of hosts
-#   --> stack.hcl:51:16
+#   --> stack.hcl:58:16
 #    |
-# 51 |     groups   = ["all", "web-servers"]
+# 58 |     groups   = ["all", "web-servers"]
 #    |                ^^^^^^^^^^^^^^^^^^^^^^
 #
 # error[missing-attribute]: which Debian suite Ansible is from can't be told: image "secrets" starts from no base
-#   --> stack.hcl:57:3
+#   --> stack.hcl:64:3
 #    |
-# 57 |   provision "ansible" {
+# 64 |   provision "ansible" {
 #    |   ^^^^^^^^^^^^^^^^^^^
 #    = help: set `suite`, for example to "bookworm"
 #
 # error[sensitive-value]: `vars` of image "secrets" would store a sensitive value in clear
-#   --> stack.hcl:59:29
+#   --> stack.hcl:66:29
 #    |
-# 59 |     vars     = { password = var.password }
+# 66 |     vars     = { password = var.password }
 #    |                             ^^^^^^^^^^^^ this is sensitive
 #   ::: stack.hcl:4:15
 #    |
@@ -157,9 +172,9 @@ image "secrets" {
 #    = help: declare a `secret`, and let the service read it from a file: `secrets = { "/run/secrets/NAME" = secret.NAME }`
 #
 # error[environment-in-image]: image "secrets" depends on what an environment decides: var.size
-#   --> stack.hcl:64:25
+#   --> stack.hcl:71:25
 #    |
-# 64 |     vars     = { size = var.size }
+# 71 |     vars     = { size = var.size }
 #    |                         ^^^^^^^^ refers to it here
 #   ::: stack.hcl:8:1
 #    |

@@ -30,7 +30,19 @@ pub fn event(entry: &Entry) -> wire::Event {
             json!({ "instance": id.as_str(), "check": check.0, "term": entry.term.0 })
         }
         Event::Instance(id, _) => json!({ "instance": id.as_str(), "term": entry.term.0 }),
+        Event::Check(id, CheckEvent::Inspected { image, test, basis, .. }) => {
+            json!({
+                "check": id.0,
+                "image": image.to_string(),
+                "test": test,
+                "basis": basis,
+                "term": entry.term.0,
+            })
+        }
         Event::Check(id, _) => json!({ "check": id.0, "term": entry.term.0 }),
+        Event::Environment(EnvironmentEvent::RevisionSealed { revision }) => {
+            json!({ "revision": revision.number.0, "term": entry.term.0 })
+        }
         _ => json!({ "term": entry.term.0 }),
     };
     wire::Event {

@@ -1,14 +1,17 @@
 //! `kiln release`
 
-use std::collections::BTreeSet;
+mod scanned;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use kiln_model::release::{Binding, Release};
+use kiln_model::release::{Binding, Release, RequiredCheck};
 use kiln_model::{Digest, RevisionNumber};
 use kiln_store::Store;
 use serde_json::{Value, json};
 
 use super::context::Context;
+use super::deploy::scans;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::screen::Paint;
@@ -74,7 +77,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
                 })?),
             };
             let detail = client.revision(&target, number)?;
-            let shown = Shown::load(context, &detail)?;
+            let mut shown = Shown::load(context, &detail)?;
+            shown.scanned = scanned::bases(&client, &target, number, &shown.release)?;
             if context.screen.json() {
                 let answer = shown.json(&detail);
                 context.screen.answer(&answer);
@@ -122,6 +126,8 @@ struct Shown {
     binding: Binding,
     /// The images that must be unpacked before they are started.
     packed: BTreeSet<Digest>,
+    /// By what its images were scanned.
+    scanned: BTreeMap<Digest, String>,
 }
 
 impl Shown {
@@ -140,8 +146,15 @@ impl Shown {
         Ok(Self {
             release,
             packed,
+            scanned: BTreeMap::new(),
             binding: store.releases.binding(&digest(&detail.revision.binding)?).map_err(lost)?,
         })
+    }
+
+    /// What a scan was answered by; none for what the image alone decides.
+    fn basis(&self, check: &RequiredCheck) -> Option<&str> {
+        let is_scan = check.test == scans::NAME;
+        self.scanned.get(&check.image).filter(|_| is_scan).map(String::as_str)
     }
 
     fn json(&self, detail: &wire::RevisionDetail) -> Value {
@@ -152,7 +165,13 @@ impl Shown {
             .release
             .checks
             .iter()
-            .map(|check| json!({ "image": check.image.to_string(), "test": check.test }))
+            .map(|check| {
+                let mut shown = json!({ "image": check.image.to_string(), "test": check.test });
+                if let Some(basis) = self.basis(check) {
+                    shown["basis"] = json!(basis);
+                }
+                shown
+            })
             .collect();
         json!({
             "revision": detail.revision,
@@ -200,11 +219,10 @@ impl Shown {
         let secrets =
             self.binding.secrets.iter().map(|(name, version)| [name.clone(), format!("version {version}")]);
         section("Secrets", secrets.collect());
-        let checks = self
-            .release
-            .checks
-            .iter()
-            .map(|check| [check.test.clone(), format!("on {}", check.image.short())]);
+        let checks = self.release.checks.iter().map(|check| {
+            let by = self.basis(check).map(|basis| format!(", by {basis}")).unwrap_or_default();
+            [check.test.clone(), format!("on {}{by}", check.image.short())]
+        });
         section("Required checks", checks.collect());
         let services = detail
             .sealed

@@ -294,4 +294,9 @@ fn an_image_with_a_known_vulnerability_is_not_released_unless_it_is_ignored_and_
     assert!(up.err.contains("CVE-2026-3 (critical) in zlib1g"), "{}", up.err);
     assert_eq!(digest(), image, "a database is no part of an image");
     machine.wait_page("v1");
+    // What was released says by which database it passed, also when the image was scanned again since.
+    let shown = machine.kiln(&["release", "show"]).ok().out;
+    assert!(shown.contains(", by a database of 2026-05-01T00:00:00Z\n"), "{shown}");
+    let shown = machine.kiln(&["release", "show", "--json"]).ok().out;
+    assert!(shown.contains("\"basis\": \"a database of 2026-05-01T00:00:00Z\""), "{shown}");
 }

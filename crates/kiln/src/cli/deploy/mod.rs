@@ -13,7 +13,7 @@ pub(crate) mod load;
 pub(crate) mod lockfile;
 pub(crate) mod origin;
 pub(crate) mod registries;
-mod scans;
+pub(crate) mod scans;
 pub(crate) mod seal;
 pub(crate) mod secrets;
 pub(crate) mod snapshot;

@@ -5,9 +5,10 @@ use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use kiln_config::{FileError, Files, glob_pattern};
 use kiln_model::Digest;
 use kiln_store::snapshot::{CaptureError, SnapshotKind, SourceContent};
-use kiln_store::{Snapshots, TreePath};
+use kiln_store::{Blobs, Snapshots, TreePath};
 
 use super::folder::{Content, Item, Listing};
 use crate::cli::failure::Failure;
@@ -90,4 +91,61 @@ pub(crate) fn listing(snapshots: &Snapshots, digest: &Digest) -> Result<Listing,
         (file.path.as_bytes().to_vec(), Item { mode: file.mode, content })
     });
     Ok(items.collect())
+}
+
+/// The files of a captured folder, for the stack that was captured with them.
+pub(crate) struct CapturedFiles<'a> {
+    /// What the folder held.
+    pub(crate) listing: &'a Listing,
+    /// Where the contents are.
+    pub(crate) blobs: &'a Blobs,
+}
+
+impl Files for CapturedFiles<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
+        match self.listing.get(path.as_bytes()).map(|item| &item.content) {
+            Some(Content::File { digest, .. }) => {
+                self.blobs.read_verified(digest).map_err(|error| FileError::Other(error.to_string()))
+            }
+            _ => Err(FileError::NotFound),
+        }
+    }
+
+    fn list(&self, glob: &str) -> Result<Vec<String>, FileError> {
+        let pattern = glob_pattern(glob).ok_or_else(|| FileError::Other("the glob is not valid".into()))?;
+        let names = self.listing.keys().filter_map(|path| String::from_utf8(path.clone()).ok());
+        Ok(names.filter(|name| pattern.is_match(name)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use kiln_store::Store;
+
+    use super::*;
+    use crate::cli::deploy::folder;
+
+    #[test]
+    fn a_captured_folder_gives_its_stack_the_files_that_it_had_then() {
+        let (folder, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(folder.path().join("play")).unwrap();
+        for (name, text) in
+            [("stack.hcl", "stack \"a\" {}"), ("motd.txt", "then"), ("play/site.yml", "- hosts: all")]
+        {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let store = Store::open(state.path()).unwrap();
+        let scanned = folder::scan(folder.path(), None).unwrap_or_else(|_| panic!("it can be listed"));
+        let captured = capture(&store.snapshots, folder.path(), &scanned, &[]);
+        let source = captured.unwrap_or_else(|_| panic!("it can be captured"));
+        fs::write(folder.path().join("motd.txt"), "now").unwrap();
+        let listing = listing(&store.snapshots, &source).unwrap();
+        let files = CapturedFiles { listing: &listing, blobs: &store.blobs };
+        assert_eq!(files.read("motd.txt").unwrap(), b"then");
+        assert_eq!(files.read("play"), Err(FileError::NotFound));
+        assert_eq!(files.read("other.txt"), Err(FileError::NotFound));
+        assert_eq!(files.list("play/*").unwrap(), ["play/site.yml"]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_bake::{Ignore, LOCK_FILE, Lock, outside_inputs};
-use kiln_config::{MemoryFiles, glob_pattern};
+use kiln_config::glob_pattern;
 use kiln_model::image::{Image, ImageConfig};
 use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep};
 use kiln_model::release::{Binding, Release, RevisionSpec};
@@ -15,6 +15,7 @@ use super::diff::{Bake, Forecast, Plan};
 use crate::api::client::{Client, RequestError};
 use crate::cli::deploy::folder::{Content, Listing, changed};
 use crate::cli::deploy::load::{self, Declared};
+use crate::cli::deploy::snapshot::CapturedFiles;
 use crate::cli::deploy::{lockfile, seal, secrets, snapshot};
 use crate::cli::failure::Failure;
 use crate::runtime::StateDir;
@@ -102,10 +103,9 @@ impl Last {
             .filter(|path| path.ends_with(b".hcl") && !path.contains(&b'/') && !path.starts_with(b"."))
             .filter_map(|path| Some((String::from_utf8(path.clone()).ok()?, read(path)?)))
             .collect();
-        let files = texts.iter().cloned().collect();
+        let files = CapturedFiles { listing: &self.listing, blobs: &store.blobs };
         // Recipes can't depend on what an environment decides, so its variables are not needed to compare them.
-        self.stack =
-            load::resolve(texts, &MemoryFiles(files), &key.env, BTreeMap::new(), self.lock.as_ref()).stack;
+        self.stack = load::resolve(texts, &files, &key.env, BTreeMap::new(), self.lock.as_ref()).stack;
     }
 }
 
