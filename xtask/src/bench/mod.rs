@@ -8,6 +8,7 @@ mod keep;
 mod plan;
 mod registry;
 mod replace;
+mod sbom;
 mod start;
 mod table;
 
@@ -30,8 +31,19 @@ type Bench = fn(&mut Table) -> Result<(), String>;
 /// Measures what is named, or everything.
 pub(crate) fn run(names: &[String]) -> Result<(), String> {
     let wanted = |name: &str| names.is_empty() || names.iter().any(|asked| asked == name);
-    let known =
-        ["build", "start", "memory", "rollback", "replace", "plan", "bake", "dockerfile", "registry", "keep"];
+    let known = [
+        "build",
+        "start",
+        "memory",
+        "rollback",
+        "replace",
+        "plan",
+        "bake",
+        "sbom",
+        "dockerfile",
+        "registry",
+        "keep",
+    ];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
@@ -41,13 +53,14 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         let binary = build(&mut table, wanted("build"))?;
         machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
     }
-    let benches: [(&str, Bench); 9] = [
+    let benches: [(&str, Bench); 10] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
         ("replace", replace::replicas),
         ("plan", plan::run),
         ("bake", bake::run),
+        ("sbom", sbom::run),
         ("keep", keep::run),
         ("dockerfile", dockerfile::run),
         ("registry", registry::run),
