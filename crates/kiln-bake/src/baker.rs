@@ -50,6 +50,8 @@ pub struct BakerOptions {
     pub registries: Arc<dyn Registries>,
     /// Where the values of secrets come from; by default there are none.
     pub secrets: Arc<dyn Secrets>,
+    /// The socket of the SSH agent that commands may use where the stack says so.
+    pub ssh_agent: Option<PathBuf>,
     /// Calls it off.
     pub cancel: Cancel,
 }
@@ -65,6 +67,7 @@ impl Default for BakerOptions {
             limits: StepLimits::default(),
             registries: Arc::new(NoRegistries),
             secrets: Arc::new(NoSecrets),
+            ssh_agent: None,
             cancel: Cancel::default(),
         }
     }

@@ -8,6 +8,7 @@
 //! sees the host: not its files, its environment, its name, nor its network unless a step asks. The crate is synchronous.
 
 mod accounts;
+mod agent;
 mod attest;
 mod bake;
 mod bake_error;

@@ -96,6 +96,8 @@ pub struct DockerfileSource {
     pub contexts: BTreeMap<String, ImageSource>,
     /// The secrets that its commands may mount, by the ids that they have for them. Values are no part of what is made.
     pub secrets: BTreeMap<String, SecretName>,
+    /// Whether its commands may use the SSH agent of whoever bakes.
+    pub ssh: bool,
     /// Whether its commands may reach the network: what they fetch makes the image unproven.
     pub network: bool,
 }

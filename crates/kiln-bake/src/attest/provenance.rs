@@ -234,7 +234,7 @@ fn of_source(source: &ImageSource) -> Value {
         ImageSource::Image(image) => json!(format!("image {image}")),
         ImageSource::Registry(name) => json!(format!("registry image {name}")),
         ImageSource::Dockerfile(source) => {
-            let DockerfileSource { path, context, target, args, contexts, secrets, network } =
+            let DockerfileSource { path, context, target, args, contexts, secrets, ssh, network } =
                 source.as_ref();
             let secrets: BTreeMap<&String, String> =
                 secrets.iter().map(|(id, name)| (id, format!("secret {name}"))).collect();
@@ -247,6 +247,7 @@ fn of_source(source: &ImageSource) -> Value {
                 "dockerfile": path,
                 "network": network,
                 "secrets": secrets,
+                "ssh": ssh,
                 "target": target,
             })
         }

@@ -12,11 +12,12 @@ use kiln_store::{Entry, Meta, Tree, TreePath};
 
 use super::{Bake, Command, Made, Part, Place, Step, UNDATED, make_workdir, parts};
 use crate::accounts::{AccountError, Accounts};
+use crate::agent::{self, Door};
 use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
 use crate::dockerfile::{
     CopyTask, Instruction, Mounted, Origin, Pins, Plan, Problem, RemoteFile, RemoteFiles, RunTask, SCRIPT,
-    Scope, Task, TaskMount, TaskSecret, parse_trigger,
+    Scope, Task, TaskMount, TaskSecret, TaskSsh, parse_trigger,
 };
 use crate::fetch::FetchError;
 use crate::hashing::sha256;
@@ -402,7 +403,7 @@ impl Bake<'_> {
             binds.push(seen);
         }
         self.perform(made, step(&binds), |tree| self.run_over(task, &mounts, time, tree)).map_err(|error| {
-            match missing_secret(&error, task) {
+            match missing_mount(&error, task) {
                 Some(problem) => located(problem),
                 None => error,
             }
@@ -425,6 +426,7 @@ impl Bake<'_> {
             caches: Vec::new(),
             env: task.env.clone(),
             hidden: Hidden::default(),
+            doors: Vec::new(),
         };
         furnished.files(task)?;
         let mut ordered: Vec<_> = mounts.iter().collect();
@@ -436,7 +438,7 @@ impl Bake<'_> {
         for (mount, seen) in ordered {
             furnished.mount(mount, seen)?;
         }
-        let Furnished { shown, mut mounts, caches, env, hidden, .. } = furnished;
+        let Furnished { shown, mut mounts, caches, env, hidden, doors, .. } = furnished;
         // What lies within another comes after it.
         mounts.sort_by(|a, b| a.target.cmp(&b.target));
         let command = Command {
@@ -448,7 +450,7 @@ impl Bake<'_> {
             hidden,
         };
         self.command(&command, shown, &mounts, time, tree)?;
-        drop(caches);
+        drop((caches, doors));
         Ok(())
     }
 }
@@ -471,6 +473,8 @@ struct Furnished<'a> {
     /// The variables of the command, with the secrets among them.
     env: BTreeMap<String, String>,
     hidden: Hidden,
+    /// Open until the command has ended.
+    doors: Vec<Door>,
 }
 
 impl Furnished<'_> {
@@ -505,8 +509,10 @@ impl Furnished<'_> {
 
     fn mount(&mut self, mount: &TaskMount, seen: &Seen<'_>) -> Result<(), StepError> {
         let store = &self.bake.baker.store;
-        if let Mounted::Secret(secret) = &mount.what {
-            return self.secret(mount, secret);
+        match &mount.what {
+            Mounted::Secret(secret) => return self.secret(mount, secret),
+            Mounted::Ssh(ssh) => return self.ssh(mount, *ssh),
+            _ => {}
         }
         let (mut inner, mut is_file) = (None, false);
         let (tree, access) = match (&mount.what, seen) {
@@ -532,7 +538,7 @@ impl Furnished<'_> {
                 (assemble(store, &store.trees.put(&part.tree)?)?, access)
             }
             (Mounted::Bind { .. }, Seen::Made) => unreachable!("a bind shows part of a tree"),
-            (Mounted::Secret(_), _) => unreachable!("a secret is mounted above"),
+            (Mounted::Secret(_) | Mounted::Ssh(_), _) => unreachable!("they are mounted above"),
         };
         let target = self.mount_point(&mount.target, is_file)?;
         self.mounts.push(SandboxMount { tree, inner, target, access });
@@ -563,6 +569,21 @@ impl Furnished<'_> {
         Ok(())
     }
 
+    /// Opens a door to the SSH agent for the command. Where there is none and none is required, nothing is there.
+    fn ssh(&mut self, mount: &TaskMount, ssh: TaskSsh) -> Result<(), StepError> {
+        let agent = self.bake.baker.options.ssh_agent.as_ref().filter(|_| ssh.is_given);
+        let Some(agent) = agent.filter(|path| path.exists()) else {
+            return if ssh.required { Err(MountError::NoAgent.into()) } else { Ok(()) };
+        };
+        let door = Door::open(agent, tmpfs(0)?, (ssh.mode, ssh.uid, ssh.gid)).map_err(MountError::Agent)?;
+        let tree = door.memory().try_clone().map_err(MountError::Agent)?;
+        let target = self.mount_point(&mount.target, true)?;
+        self.env.entry("SSH_AUTH_SOCK".into()).or_insert_with(|| mount.target.clone());
+        self.mounts.push(SandboxMount { tree, inner: Some(agent::SOCKET), target, access: Access::Read });
+        self.doors.push(door);
+        Ok(())
+    }
+
     /// Makes the place of a mount where it is missing, and returns it without links.
     fn mount_point(&mut self, target: &str, is_file: bool) -> Result<Vec<u8>, StepError> {
         let folder = Meta { mode: 0o755, ..Meta::default() };
@@ -587,9 +608,15 @@ impl Furnished<'_> {
     }
 }
 
-/// What a RUN says of a secret whose source has none.
-fn missing_secret(error: &BakeError, task: &RunTask) -> Option<Problem> {
+/// What a RUN says of a secret whose source has none, or of an agent that is not there.
+fn missing_mount(error: &BakeError, task: &RunTask) -> Option<Problem> {
     let BakeError::Step { source, .. } = error else { return None };
+    if let StepError::Mount(MountError::NoAgent) = source.as_ref() {
+        let is_it = |mount: &&TaskMount| matches!(mount.what, Mounted::Ssh(TaskSsh { required: true, .. }));
+        let problem =
+            Problem::new(task.mounts.iter().find(is_it)?.span, "this needs an SSH agent, and there is none");
+        return Some(problem.help("start `ssh-agent`, and bake with its `SSH_AUTH_SOCK`; `sudo` leaves it out unless told otherwise"));
+    }
     let StepError::Mount(MountError::NoSecret { id: missing }) = source.as_ref() else { return None };
     let is_it = |mount: &TaskMount| match &mount.what {
         Mounted::Secret(TaskSecret { id, given, .. }) if id == missing => Some((mount.span, given.clone()?)),
@@ -614,6 +641,9 @@ fn run_text(task: &RunTask, time: u64, binds: &[Digest]) -> String {
             }
             Mounted::Cache { id, .. } => text.push_str(&format!("\ncache {id:?} {target:?} {read_only}")),
             Mounted::Tmpfs { size } => text.push_str(&format!("\ntmpfs {target:?} {size}")),
+            Mounted::Ssh(TaskSsh { is_given, required, mode, uid, gid }) => {
+                text.push_str(&format!("\nssh {is_given} {target:?} {required} {mode:o} {uid} {gid}"));
+            }
             // Who it is given by and what it is make no difference, as in BuildKit.
             Mounted::Secret(TaskSecret { id, given, has_file, env, required, mode, uid, gid }) => {
                 let is_given = given.is_some();

@@ -16,6 +16,7 @@ fn dockerfiles() {
         args: [("VERSION".to_owned(), "1".to_owned())].into(),
         contexts: Default::default(),
         secrets: Default::default(),
+        ssh: false,
         network: false,
     };
     let instructions = [

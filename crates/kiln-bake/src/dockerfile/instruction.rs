@@ -101,6 +101,8 @@ pub(crate) struct Run {
 pub(crate) enum Network {
     Default,
     None,
+    /// The machine's own, which the default is here as well where there is one; and where that is said.
+    Host(Span),
 }
 
 /// `RUN --mount`.
@@ -133,6 +135,7 @@ pub(crate) enum MountKind {
         size: u64,
     },
     Secret(SecretMount),
+    Ssh(SshMount),
 }
 
 /// `RUN --mount=type=secret`.
@@ -143,6 +146,17 @@ pub(crate) struct SecretMount {
     /// The variable that has its value; without a target there is no file then.
     pub(crate) env: Option<String>,
     /// Whether the command can't do without it.
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// `RUN --mount=type=ssh`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SshMount {
+    /// Empty means the only one there is.
+    pub(crate) id: String,
     pub(crate) required: bool,
     pub(crate) mode: u32,
     pub(crate) uid: u32,

@@ -27,7 +27,7 @@ pub use problem::DockerfileProblem;
 pub(crate) use problem::{Problem, Span};
 pub(crate) use scope::{
     CopyTask, Mounted, Pins, RemoteFile, RemoteFiles, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret,
-    TaskSource,
+    TaskSource, TaskSsh,
 };
 
 /// Reads an instruction that an image brings in its `ONBUILD`.

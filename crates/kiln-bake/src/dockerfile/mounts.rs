@@ -1,6 +1,6 @@
 //! `RUN --mount=…`: a list of fields, as CSV has them.
 
-use super::instruction::{Mount, MountKind, SecretMount, Word};
+use super::instruction::{Mount, MountKind, SecretMount, SshMount, Word};
 use super::problem::{Problem, Span};
 use super::words::Flag;
 use crate::nearest::nearest;
@@ -32,6 +32,25 @@ const OWN: [&str; 3] = ["dev", "proc", ".kiln"];
 
 /// What only its owner may read, as BuildKit has it.
 const SECRET_MODE: u32 = 0o400;
+
+/// As BuildKit has it.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Says that a command can't be run for want of an SSH agent that the stack does not give.
+pub(super) fn no_agent(id: &str, span: Span) -> Problem {
+    if !matches!(id, "" | "default") {
+        let problem = Problem::new(span, format!("there is no SSH agent `{}`", id.escape_debug()));
+        return problem.help("the agent of whoever bakes is `default`");
+    }
+    let problem = Problem::new(span, "this needs an SSH agent, which the image is not given");
+    problem.help("set `ssh = true` in the image, and `SSH_AUTH_SOCK` for the command that bakes")
+}
+
+/// Says that a command can't be run for want of a network that the stack does not give.
+pub(super) fn no_network(span: Span) -> Problem {
+    let problem = Problem::new(span, "this RUN has the host's network, and the image has none");
+    problem.help("set `network = true` in the image")
+}
 
 /// Says that a command can't be run for want of a secret that the stack does not give.
 pub(super) fn not_given<'a>(id: &str, span: Span, given: impl Iterator<Item = &'a str>) -> Problem {
@@ -95,7 +114,7 @@ impl Draft {
             "id" => self.id = text.into(),
             "readonly" | "ro" => self.read_only = Some(switch()?),
             "readwrite" | "rw" => self.read_only = Some(!switch()?),
-            "required" if self.kind == "secret" => self.required = switch()?,
+            "required" if matches!(self.kind.as_str(), "secret" | "ssh") => self.required = switch()?,
             "size" => self.size = size(text).ok_or_else(|| needs("a size such as `64m`"))?,
             "mode" => {
                 let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
@@ -133,21 +152,22 @@ impl Draft {
             "tmpfs" => (MountKind::Tmpfs { size: self.size }, false),
             "secret" => (MountKind::Secret(self.secret(flag)?), true),
             "ssh" => {
-                let problem = refused("a bake has no SSH agent: what it fetches with a key can't be locked");
-                return Err(problem.help("fetch it before, into the build context"));
+                let (id, mode) = (self.id.clone(), self.mode.unwrap_or(SOCKET_MODE));
+                let Self { required, uid, gid, .. } = self;
+                (MountKind::Ssh(SshMount { id, required, mode, uid, gid }), true)
             }
             other => {
                 let message = format!("there is no mount of type `{}`", other.escape_debug());
-                let types = ["bind", "cache", "tmpfs", "secret"];
+                let types = ["bind", "cache", "tmpfs", "secret", "ssh"];
                 return Err(Problem::new(flag.value_span, message).meant(nearest(other, types.into_iter())));
             }
         };
-        let is_secret = matches!(kind, MountKind::Secret(_));
-        if self.target.is_empty() && !is_secret {
+        let has_own_place = matches!(kind, MountKind::Secret(_) | MountKind::Ssh(_));
+        if self.target.is_empty() && !has_own_place {
             return Err(refused("a mount needs a `target`"));
         }
         let first = self.target.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if OWN.contains(&first) || first.is_empty() && !is_secret {
+        if OWN.contains(&first) || first.is_empty() && !has_own_place {
             let message = format!("nothing can be mounted at `{}`: a step has its own there", self.target);
             return Err(Problem::new(flag.value_span, message));
         }

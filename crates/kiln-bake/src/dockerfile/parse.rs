@@ -263,11 +263,8 @@ fn run(rest: Rest<'_>, flags: &Flags) -> Result<Run, Problem> {
         Some(flag) => Some(match flag.value.as_deref() {
             Some("none") => Network::None,
             Some("default") => Network::Default,
-            Some("host") => {
-                let problem = Problem::new(flag.span, "a RUN can't have the host's network");
-                return Err(problem.help("leave the flag out, and set `network = true` in the image"));
-            }
-            _ => return Err(Problem::new(flag.value_span, "the network is `none` or `default`")),
+            Some("host") => Network::Host(flag.span),
+            _ => return Err(Problem::new(flag.value_span, "the network is `none`, `default` or `host`")),
         }),
     };
     if let Some(flag) = flags.get("security").filter(|flag| flag.value.as_deref() != Some("sandbox")) {

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use kiln_model::SecretName;
 use kiln_model::recipe::{DockerfileSource, ImageSource};
 
-use super::instruction::{Action, CopySource, From, Instruction, MountKind, SecretMount, Word};
-use super::mounts::not_given;
+use super::instruction::{
+    Action, CopySource, From, Instruction, MountKind, Network, SecretMount, SshMount, Word,
+};
+use super::mounts::{no_agent, no_network, not_given};
 use super::parse;
 use super::platform;
 use super::problem::{DockerfileProblem, Problem, Span};
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) unused_secrets: Vec<String>,
     /// Whether commands have the network unless they say otherwise.
     pub(super) network: bool,
+    /// Whether commands may use the SSH agent.
+    pub(super) ssh: bool,
 }
 
 /// One stage.
@@ -112,6 +116,7 @@ impl Plan {
             secrets: source.secrets.clone(),
             unused_secrets,
             network,
+            ssh: source.ssh,
             text,
         })
     }
@@ -367,6 +372,19 @@ impl Drafts<'_> {
             let is_known = secret.id.contains('$') || self.source.secrets.contains_key(&secret.id);
             if secret.required && !secret.id.is_empty() && !is_known {
                 problems.push(not_given(&secret.id, span, self.source.secrets.keys().map(String::as_str)));
+            }
+        }
+        for instruction in &instructions {
+            let Action::Run(run) = &instruction.action else { continue };
+            if let (Some(Network::Host(span)), false) = (run.network, self.source.network) {
+                problems.push(no_network(span));
+            }
+            for mount in &run.mounts {
+                if let MountKind::Ssh(SshMount { id, required: true, .. }) = &mount.kind
+                    && !self.source.ssh
+                {
+                    problems.push(no_agent(id, mount.span));
+                }
             }
         }
         for word in instructions.iter().flat_map(|instruction| froms(inner(&instruction.action))) {

@@ -10,10 +10,10 @@ use kiln_model::{Digest, SecretName};
 
 use super::instruction::{
     Action, CommandLine, Copy, CopySource, Health, Instruction, Mount, MountKind, Network, Run, SecretMount,
-    Word,
+    SshMount, Word,
 };
 use super::mode::ModeChange;
-use super::mounts::not_given;
+use super::mounts::{no_agent, no_network, not_given};
 use super::parse::{is_url, unlocked};
 use super::plan::{Origin, Plan, Stage};
 use super::problem::{Problem, Span};
@@ -149,6 +149,20 @@ pub(crate) enum Mounted {
     Tmpfs { size: u64 },
     /// A value that only the command sees.
     Secret(TaskSecret),
+    /// The SSH agent's socket.
+    Ssh(TaskSsh),
+}
+
+/// The SSH agent of whoever bakes, for a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TaskSsh {
+    /// Whether the stack gives it.
+    pub(crate) is_given: bool,
+    /// Whether the command can't do without it.
+    pub(crate) required: bool,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// A secret of a command.
@@ -484,6 +498,12 @@ impl<'a> Scope<'a> {
                     mounts.push(self.secret(mount, secret)?);
                     continue;
                 }
+                MountKind::Ssh(ssh) => {
+                    let number =
+                        mounts.iter().filter(|it: &&TaskMount| matches!(it.what, Mounted::Ssh(_))).count();
+                    mounts.push(self.ssh(mount, ssh, number)?);
+                    continue;
+                }
                 MountKind::Tmpfs { size } => Mounted::Tmpfs { size: *size },
                 MountKind::Bind { from, source } => Mounted::Bind {
                     from: from.as_ref().map(|word| self.origin(word)).transpose()?,
@@ -502,6 +522,9 @@ impl<'a> Scope<'a> {
             path => path.to_owned(),
         };
         let user = self.settings.run.user.clone();
+        if let (Some(Network::Host(span)), false) = (run.network, self.plan.network) {
+            return Err(no_network(span));
+        }
         let network = self.plan.network && run.network != Some(Network::None);
         Ok(RunTask { argv, env, workdir, user, network, mounts, script })
     }
@@ -523,6 +546,23 @@ impl<'a> Scope<'a> {
         };
         let SecretMount { env, required, mode, uid, gid, .. } = secret.clone();
         let what = Mounted::Secret(TaskSecret { id, given, has_file, env, required, mode, uid, gid });
+        Ok(TaskMount { span: mount.span, target, read_only: true, what })
+    }
+
+    /// The SSH agent, or one that it can do without.
+    fn ssh(&self, mount: &Mount, ssh: &SshMount, number: usize) -> Result<TaskMount, Problem> {
+        let expand = |text: &str| self.expand(&Word { text: text.to_owned(), span: mount.span });
+        let (id, target) = (expand(&ssh.id)?, expand(&mount.target)?);
+        let is_given = self.plan.ssh && matches!(id.as_str(), "" | "default");
+        if ssh.required && !is_given {
+            return Err(no_agent(&id, mount.span));
+        }
+        let target = match target.as_str() {
+            "" => format!("/run/buildkit/ssh_agent.{number}"),
+            target => absolute(&self.settings.run.workdir, target),
+        };
+        let SshMount { required, mode, uid, gid, .. } = *ssh;
+        let what = Mounted::Ssh(TaskSsh { is_given, required, mode, uid, gid });
         Ok(TaskMount { span: mount.span, target, read_only: true, what })
     }
 

@@ -17,6 +17,7 @@ fn source() -> DockerfileSource {
         args: BTreeMap::new(),
         contexts: BTreeMap::from([("os".into(), ImageSource::Scratch)]),
         secrets: Default::default(),
+        ssh: false,
         network: false,
     }
 }

@@ -58,6 +58,12 @@ pub enum MountError {
         /// Its id.
         id: String,
     },
+    /// A command can't do without an SSH agent, and whoever bakes has none. Whoever knows where it stands tells it there.
+    #[error("there is no SSH agent")]
+    NoAgent,
+    /// The SSH agent's door can't be opened.
+    #[error("the SSH agent can't be mounted")]
+    Agent(#[source] io::Error),
     /// It is to be in a variable, and is no text.
     #[error("the secret `{id}` can't be in a variable: it is no text")]
     SecretText {

@@ -49,6 +49,7 @@ pub(crate) fn dockerfile(path: &str) -> DockerfileSource {
         args: BTreeMap::new(),
         contexts: BTreeMap::from([("os".into(), ImageSource::Image(image("os")))]),
         secrets: Default::default(),
+        ssh: false,
         network: false,
     }
 }
@@ -146,6 +147,12 @@ impl Kitchen {
         secrets: Arc<dyn Secrets>,
     ) -> Result<Dish, BakeError> {
         let options = BakerOptions { secrets, ..BakerOptions::default() };
+        self.bake_by(stack, &Lock::default(), &self.state(), options).0
+    }
+
+    /// Bakes with an SSH agent.
+    pub(crate) fn bake_with_agent(&self, stack: &Stack, agent: Option<PathBuf>) -> Result<Dish, BakeError> {
+        let options = BakerOptions { ssh_agent: agent, ..BakerOptions::default() };
         self.bake_by(stack, &Lock::default(), &self.state(), options).0
     }
 

@@ -195,12 +195,12 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "FROM os\nRUN --network=host x\n",
-        "web/Dockerfile:2:5: a RUN can't have the host's network (leave the flag out, and set `network = true` in the image)",
+        "web/Dockerfile:2:5: this RUN has the host's network, and the image has none (set `network = true` in the image)",
     ),
     ("FROM os\nRUN --security=insecure x\n", "web/Dockerfile:2:5: a RUN can't leave the sandbox"),
     (
-        "FROM os\nRUN --mount=type=ssh x\n",
-        "web/Dockerfile:2:5: a bake has no SSH agent: what it fetches with a key can't be locked (fetch it before, into the build context)",
+        "FROM os\nRUN --mount=type=ssh,required x\n",
+        "web/Dockerfile:2:5: this needs an SSH agent, which the image is not given (set `ssh = true` in the image, and `SSH_AUTH_SOCK` for the command that bakes)",
     ),
     ("FROM os\nRUN --mount=type=cache x\n", "web/Dockerfile:2:5: a mount needs a `target`"),
     (

@@ -1,6 +1,7 @@
 //! Dockerfiles, baked: what comes out is what BuildKit would make of them.
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 
+mod agent;
 mod archives;
 mod buildah;
 mod commands;

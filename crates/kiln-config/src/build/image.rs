@@ -226,7 +226,7 @@ fn recipe(
 }
 
 /// What belongs to a Dockerfile alone.
-const OF_DOCKERFILES: [&str; 6] = ["context", "target", "args", "contexts", "secrets", "network"];
+const OF_DOCKERFILES: [&str; 7] = ["context", "target", "args", "contexts", "secrets", "ssh", "network"];
 
 fn source(reader: Reader<'_>) -> Option<ImageSource> {
     if reader.has("dockerfile") {
@@ -323,6 +323,7 @@ fn dockerfile(reader: Reader<'_>) -> Option<DockerfileSource> {
         args: reader.env("args").unwrap_or_default(),
         contexts,
         secrets,
+        ssh: reader.bool("ssh").unwrap_or(false),
         network: reader.bool("network").unwrap_or(false),
     })
 }

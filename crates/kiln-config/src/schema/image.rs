@@ -81,6 +81,12 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
             "With `dockerfile`: what its `RUN --mount=type=secret,id=…` gives its command: `{ npm = secret.npm_token }`. Values are no part of the image.",
         ),
         attribute(
+            "ssh",
+            "bool",
+            "false",
+            "With `dockerfile`: whether its `RUN --mount=type=ssh` may use the SSH agent of whoever bakes.",
+        ),
+        attribute(
             "network",
             "bool",
             "false",

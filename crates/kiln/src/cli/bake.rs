@@ -150,7 +150,9 @@ impl Oven {
         let store = Store::open(state.path()).map_err(|error| failed(&error))?;
         let cancel = Cancel::default();
         let registries = Arc::new(AnyRegistry);
-        let options = BakerOptions { cancel: cancel.clone(), registries, ..BakerOptions::default() };
+        let ssh_agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let options =
+            BakerOptions { cancel: cancel.clone(), registries, ssh_agent, ..BakerOptions::default() };
         let baker = Baker::new(store.clone(), options.clone()).map_err(|error| failed(&error))?;
         Ok(Self { store, baker, cancel, options })
     }
