@@ -11,7 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::fetch::{FetchError, Fetcher, Length};
 use crate::hashing::sha256_of;
+use crate::stage::room;
+use crate::steps::cache_of;
 use kiln_model::Digest;
+use kiln_store::{Collection, Store};
 
 /// The folder of packages in that of the caches.
 pub(crate) const PACKAGES: &str = "packages";
@@ -103,6 +106,61 @@ impl PackageCache {
     }
 }
 
+/// What bakes of a store fetched, as whoever collects sees it.
+#[derive(Debug, Clone)]
+pub struct FetchedFiles(PathBuf);
+
+/// A file that was fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchedFile {
+    /// What it is known by.
+    pub digest: Digest,
+    /// The room that it takes on the disk.
+    pub bytes: u64,
+    /// When it was fetched.
+    pub at: SystemTime,
+}
+
+impl FetchedFiles {
+    /// Those of a store's bakes, unless a baker was told of another place.
+    pub fn of(store: &Store) -> Self {
+        Self(cache_of(store).join(PACKAGES))
+    }
+
+    /// Lists what is there whole, the oldest first.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn list(&self) -> io::Result<Vec<FetchedFile>> {
+        let folder = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other?,
+        };
+        let mut found = Vec::new();
+        for entry in folder {
+            let entry = entry?;
+            let digest = entry.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+            if let (Some(digest), Ok(meta)) = (digest, entry.metadata()) {
+                let at = meta.modified()?;
+                found.push(FetchedFile { digest, bytes: room(&meta), at });
+            }
+        }
+        found.sort_by_key(|file| (file.at, file.digest));
+        Ok(found)
+    }
+
+    /// Removes files: a bake that is asked for one fetches it again.
+    ///
+    /// # Errors
+    /// The file system refused.
+    pub fn remove(&self, _begun: &Collection, files: &[FetchedFile]) -> io::Result<()> {
+        files.iter().try_for_each(|file| match fs::remove_file(self.0.join(file.digest.hex())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        })
+    }
+}
+
 fn holds(path: &Path, size: u64, digest: &Digest) -> io::Result<bool> {
     let file = match File::open(path) {
         Ok(file) => file,
@@ -118,6 +176,30 @@ fn holds(path: &Path, size: u64, digest: &Digest) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_fetched_first_is_listed_first_and_can_go() {
+        let state = tempfile::tempdir().unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let files = FetchedFiles::of(&store);
+        assert_eq!(files.list().unwrap(), []);
+        let cache = PackageCache::open(files.0.clone()).unwrap();
+        let [young, old] = [("young", 20), ("old", 10)].map(|(content, at)| {
+            let digest = crate::hashing::sha256(content.as_bytes());
+            fs::write(files.0.join(digest.hex()), content).unwrap();
+            let file = File::options().write(true).open(files.0.join(digest.hex())).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(at)).unwrap();
+            digest
+        });
+        fs::write(cache.folder.join(".partial.1.1"), "").unwrap();
+        let found = files.list().unwrap();
+        assert_eq!(found.iter().map(|file| file.digest).collect::<Vec<_>>(), [old, young]);
+        assert!(found[0].bytes > 0);
+        let begun = store.leases.begin_collection().unwrap();
+        files.remove(&begun, &found[..1]).unwrap();
+        files.remove(&begun, &found[..1]).expect("gone is gone");
+        assert_eq!(files.list().unwrap(), found[1..]);
+    }
 
     #[test]
     fn a_corrupt_cached_file_is_fetched_again() {

@@ -60,6 +60,7 @@ pub use attest::{
 pub use bake::{BakedWithParts, MadePart, OutsideInputs, check_dockerfiles, outside_inputs};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
+pub use cache::{FetchedFile, FetchedFiles};
 pub use cancel::Cancel;
 pub use capture::CaptureError;
 pub use clock::ClockError;

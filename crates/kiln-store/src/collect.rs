@@ -50,7 +50,7 @@ pub enum CollectError {
 }
 
 /// What is kept: what was named, and what that refers to, directly or not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Needed {
     /// Blobs and manifests.
     pub(crate) digests: BTreeSet<Digest>,
@@ -58,12 +58,24 @@ pub struct Needed {
     pub(crate) objects: BTreeSet<Digest>,
     /// What is said about images, with its blobs. Apart from `digests`, since what these name is not followed.
     said: BTreeSet<Digest>,
+    /// What kept documents name and is not stored here, such as the packages that a lock pins.
+    elsewhere: BTreeSet<Digest>,
 }
 
 impl Needed {
     /// Whether this blob or manifest is kept.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.digests.contains(digest)
+    }
+
+    /// Whether what is kept names this, which is not stored here.
+    pub fn names(&self, digest: &Digest) -> bool {
+        self.elsewhere.contains(digest)
+    }
+
+    /// Whether the blob of this digest is kept, by itself or as what is said about an image.
+    pub(crate) fn contains_blob(&self, blob: &Digest) -> bool {
+        self.digests.contains(blob) || self.said.contains(blob)
     }
 }
 
@@ -94,10 +106,11 @@ impl Store {
                 self.need_tree(digest, needed)?;
             }
             if self.is_document(&digest)? {
-                let referred = digests_in(&self.blobs.read_verified(&digest)?);
-                ahead.extend(
-                    referred.into_iter().filter(|it| self.blobs.contains(it) || self.images.contains(it)),
-                );
+                let referred = digests_in(&self.blobs.read_verified(&digest)?).into_iter();
+                let (here, elsewhere): (Vec<_>, Vec<_>) =
+                    referred.partition(|it| self.blobs.contains(it) || self.images.contains(it));
+                ahead.extend(here);
+                needed.elsewhere.extend(elsewhere);
             }
         }
         Ok(())
@@ -205,7 +218,7 @@ impl Store {
             collected.bytes += objects.plain_size(&object).unwrap_or(0);
             collected.objects += u64::from(sweep.takes(|| objects.remove_plain(&object))?);
         }
-        let is_needed = |blob: &Digest| needed.digests.contains(blob) || needed.said.contains(blob);
+        let is_needed = |blob: &Digest| needed.contains_blob(blob);
         for blob in blobs.list()?.into_iter().filter(|it| !is_needed(it)) {
             collected.bytes += blobs.plain_size(&blob).unwrap_or(0);
             collected.blobs += u64::from(sweep.takes(|| blobs.remove_plain(&blob))?);

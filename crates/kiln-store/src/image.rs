@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use kiln_model::Digest;
 use kiln_model::image::Image;
@@ -105,6 +106,11 @@ impl Images {
     /// Returns what a name points at.
     pub fn by_name(&self, name: &str) -> Option<Digest> {
         read_name(&self.name_file(name)).filter(|wire| wire.name == name).map(|wire| wire.manifest.0)
+    }
+
+    /// Returns when a name was last pointed at something; none where there is no such name.
+    pub fn named_at(&self, name: &str) -> Option<SystemTime> {
+        fs::metadata(self.name_file(name)).and_then(|meta| meta.modified()).ok()
     }
 
     /// Forgets a name; whether there was one.

@@ -26,6 +26,8 @@ pub(crate) const MOUNTS: &str = "mounts";
 const GONE: &str = "gone";
 /// The kernel counts the room of a file in these, whatever its block size; see `stat(2)`.
 const STAT_BLOCK_BYTES: u64 = 512;
+/// File systems allot room in these.
+const BLOCK_BYTES: u64 = 4 << 10;
 
 /// The folders that RUN steps of a store's bakes keep between them, as whoever collects sees them.
 #[derive(Debug, Clone)]
@@ -176,7 +178,7 @@ impl CacheFolder {
 ///
 /// # Errors
 /// `InvalidFilename` where it is nested deeper than a path can say.
-pub(crate) fn room_of(folder: &Path) -> io::Result<u64> {
+fn room_of(folder: &Path) -> io::Result<u64> {
     let (mut bytes, mut ahead, mut seen) = (0, vec![folder.to_owned()], BTreeSet::new());
     while let Some(folder) = ahead.pop() {
         for entry in entries(&folder)? {
@@ -185,7 +187,7 @@ pub(crate) fn room_of(folder: &Path) -> io::Result<u64> {
                 other => other?,
             };
             if meta.nlink() == 1 || meta.is_dir() || seen.insert((meta.dev(), meta.ino())) {
-                bytes += meta.blocks() * STAT_BLOCK_BYTES;
+                bytes += room(&meta);
             }
             if meta.is_dir() {
                 ahead.push(entry.path());
@@ -193,6 +195,12 @@ pub(crate) fn room_of(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(bytes)
+}
+
+/// Returns the room of a file: what is not sparse of it, and not what is allotted ahead, which goes again.
+pub(crate) fn room(meta: &fs::Metadata) -> u64 {
+    let allotted = meta.blocks() * STAT_BLOCK_BYTES;
+    if meta.is_dir() { allotted } else { allotted.min(meta.len().next_multiple_of(BLOCK_BYTES)) }
 }
 
 /// Removes a folder of any depth. Folders are moved up first, so that neither paths nor open folders grow with the depth, which

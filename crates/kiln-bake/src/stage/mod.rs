@@ -11,8 +11,8 @@ mod mounts;
 mod pick;
 
 pub use archive::ArchiveError;
-pub(crate) use caches::MOUNTS;
 pub use caches::{CacheBounds, CacheFolder, CacheFolders};
+pub(crate) use caches::{MOUNTS, room};
 pub(crate) use context::{Context, find, inputs, places};
 pub(crate) use lay::{Laying, describe, words_of};
 pub use mounts::MountError;

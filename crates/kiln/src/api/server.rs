@@ -43,6 +43,8 @@ pub trait Backend: Send + Sync + 'static {
     fn state(&self) -> Arc<State>;
     /// Why nothing new can be recorded at the moment, if so.
     fn trouble(&self) -> Option<String>;
+    /// How much room the store takes, where there is a disk budget and since it was looked.
+    fn disk(&self) -> Option<wire::Disk>;
     /// The state once something after `position` is committed, or after `timeout`.
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State>;
     /// At most `max` entries of the log after `after`.
@@ -196,6 +198,7 @@ async fn health(Shared(api): Context) -> Json<wire::Health> {
         position: state.position().0,
         now_ms: now(&state).0,
         trouble: api.backend.trouble().unwrap_or_default(),
+        disk: api.backend.disk(),
     })
 }
 

@@ -66,6 +66,10 @@ impl Backend for Fake {
         true
     }
 
+    fn disk(&self) -> Option<wire::Disk> {
+        None
+    }
+
     fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, wire::Problem> {
         if request.dry_run {
             return Ok(wire::Collection { dry_run: true, bytes: 7, ..Default::default() });
@@ -272,8 +276,14 @@ fn the_answer_of_a_collection_is_as_in_its_golden_file() {
             secrets: 4,
             packed: 6,
             caches: vec![wire::CollectedCache { id: "/root/.npm".into(), size_bytes: 7_000 }],
+            fetched: 8,
             bytes: 5_000,
             packing: Some(wire::Packing { files: 1, bytes: 9_000, packs_bytes: 2_000 }),
+            disk: Some(wire::Disk {
+                budget_bytes: 1_000,
+                used_bytes: 2_000,
+                held: vec![wire::Held { what: "what runs".into(), bytes: 2_000 }],
+            }),
         },
     );
 }

@@ -38,6 +38,38 @@ pub struct Health {
     /// Why nothing new can be recorded at the moment, for people; empty if it can.
     #[serde(default)]
     pub trouble: String,
+    /// How much room the store takes, where there is a disk budget and since it was looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
+}
+
+/// How much room the store takes of how much.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Disk {
+    /// How much it may take.
+    pub budget_bytes: u64,
+    /// How much it takes, or would.
+    pub used_bytes: u64,
+    /// What holds it, the largest first, if it is too much.
+    pub held: Vec<Held>,
+}
+
+impl Disk {
+    /// Whether more is taken than there may be.
+    pub const fn is_short(&self) -> bool {
+        self.used_bytes > self.budget_bytes
+    }
+}
+
+/// What takes room and stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// What it is, for people.
+    pub what: String,
+    /// The room that it takes.
+    pub bytes: u64,
 }
 
 /// Every environment.
@@ -391,10 +423,15 @@ pub struct Collection {
     pub packed: u64,
     /// The caches of RUN steps that go, since they are beyond their bound.
     pub caches: Vec<CollectedCache>,
+    /// How many packages and other files that bakes fetched go, since they do not fit the disk budget.
+    pub fetched: u64,
     /// The bytes of all but the secrets. A look does not know how much room packs will make.
     pub bytes: u64,
-    /// What packing came to, where it was asked for.
+    /// What packing came to, where it was asked for or the disk budget needs it.
     pub packing: Option<Packing>,
+    /// How much room is taken afterwards, where there is a disk budget. A look does not know how much packing makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Disk>,
 }
 
 /// A folder that RUN steps keep between bakes.
@@ -429,7 +466,7 @@ pub struct CollectedImage {
     pub names: Vec<String>,
     /// How large it is; other images may share most of it.
     pub size_bytes: u64,
-    /// Why it stays, for people; empty where it goes.
+    /// Why it stays, for people, or why it goes where the disk budget is why.
     pub reasons: Vec<String>,
     /// Whether it must be unpacked before it is started, which happens by itself.
     pub packed: bool,

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use kiln_config::units::parse_size;
 use kiln_edge::client::EdgeClient;
-use kiln_model::{EnvKey, EnvName, StackName};
+use kiln_model::{ByteSize, EnvKey, EnvName, StackName};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -14,7 +15,7 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::table::count;
 use crate::api::client::{Client, RequestError};
-use crate::runtime::{self, Lock, LockError, ProcessError, StateDir};
+use crate::runtime::{self, Lock, LockError, ProcessError, Settings, StateDir};
 
 /// Between two looks at whether something is gone.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -38,6 +39,18 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
+    /// Settle what holds for this Kiln until it is settled otherwise
+    ///
+    /// What runs takes it up by itself, within seconds. `kiln status` shows it.
+    #[command(after_help = "Example:\n  kiln host set --disk-budget 20GB")]
+    Set {
+        /// How much room images, packages and caches may take, such as 20GB, or `none`
+        ///
+        /// What is worth least goes first: caches of RUN steps and steps of bakes, then images that only a name keeps; then what can
+        /// be gone back to is packed. What runs or can be gone back to never goes.
+        #[arg(long, value_name = "SIZE", value_parser = budget)]
+        disk_budget: Budget,
+    },
     /// End Kiln's processes
     ///
     /// Instances go on, and so does the edge as long as there are any. With --force everything is taken down first.
@@ -47,6 +60,20 @@ enum Verb {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// A size, or none.
+#[derive(Debug, Clone, Copy)]
+struct Budget(Option<ByteSize>);
+
+fn budget(text: &str) -> Result<Budget, String> {
+    match text {
+        "none" => Ok(Budget(None)),
+        size => match parse_size(size)? {
+            ByteSize(0) => Err("nothing fits in that; `none` takes the budget away".into()),
+            size => Ok(Budget(Some(size))),
+        },
+    }
 }
 
 /// What a process of Kiln is started with.
@@ -61,6 +88,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("host")?;
     match &args.verb {
         None => ended("host", runtime::host::run(&context.state(), args.child.holds_lock)),
+        Some(Verb::Set { disk_budget: Budget(budget) }) => set(*budget, context),
         Some(Verb::Stop { force }) => stop(*force, context),
     }
 }
@@ -83,6 +111,22 @@ fn ended(name: &str, result: Result<(), ProcessError>) -> Outcome {
         }
         Err(error) => Err(Failure::external(format!("`kiln {name}` can't go on")).caused_by(&error)),
     }
+}
+
+fn set(disk_budget: Option<ByteSize>, context: &mut Context<'_>) -> Outcome {
+    let state = context.state();
+    let written = state.make_run().and_then(|_| Settings { disk_budget }.write(&state));
+    written.map_err(|error| Failure::external("the settings can't be written").caused_by(&error))?;
+    if context.screen.json() {
+        let bytes = disk_budget.map(|ByteSize(bytes)| bytes);
+        context.screen.answer(&json!({ "disk_budget_bytes": bytes }));
+        return Ok(Exit::Done);
+    }
+    context.screen.line(&match disk_budget {
+        None => "The store may take any room.".to_owned(),
+        Some(budget) => format!("The store may take {budget}; `kiln status` shows how much it takes."),
+    });
+    Ok(Exit::Done)
 }
 
 fn stop(force: bool, context: &mut Context<'_>) -> Outcome {

@@ -8,6 +8,8 @@ mod scan;
 mod signing;
 mod transfer;
 
+pub(super) use gc::disk_text;
+
 use std::fmt::Write as _;
 use std::path::PathBuf;
 

@@ -6,17 +6,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use kiln_edge::ledger::{Counts, LedgerSnapshot};
-use kiln_model::{EnvKey, EnvName, Millis, StackName, Timestamp};
+use kiln_model::{ByteSize, EnvKey, EnvName, Millis, StackName, Timestamp};
 use serde_json::{Value, json};
 
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow::frame::title;
+use super::image::disk_text;
 use super::screen::Paint;
 use super::table::{Table, count, now, span};
 use crate::api::wire;
-use crate::runtime::StateDir;
+use crate::runtime::{Settings, StateDir};
 
 /// Show what runs and what is going on
 ///
@@ -59,6 +60,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     let unenforced = super::hosts::unenforced(&context.state());
     let ledger = super::hosts::ledger(&context.state()).unwrap_or_default();
     let health = client.health().clone();
+    let budget = disk_budget(&context.state())?;
     if context.screen.json() {
         context.screen.answer(&json!({
             "running": true,
@@ -66,6 +68,8 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "term": health.term,
             "position": health.position,
             "trouble": health.trouble,
+            "disk_budget_bytes": budget.map(|ByteSize(bytes)| bytes),
+            "disk": health.disk,
             "environments": environments_json(&environments, &ledger),
             "requests": requests_json(&ledger.total()),
             "processes": processes_json(&processes),
@@ -91,11 +95,35 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "  What is served goes on. If the disk of the state folder is full, free some space.\n",
         );
     }
+    if let Some(budget) = budget {
+        text.push_str(&budget_text(budget, health.disk.as_ref(), paint));
+    }
     for limit in &unenforced {
         let _ = writeln!(text, "{} not enforced here: {limit}", paint.yellow("!"));
     }
     context.screen.print(&text);
     Ok(Exit::Done)
+}
+
+/// The disk budget that is settled, whether or not the controller has seen it yet.
+fn disk_budget(state: &StateDir) -> Result<Option<ByteSize>, Failure> {
+    let settings = Settings::read(state).map_err(|error| {
+        Failure::external("the settings of this Kiln can't be read")
+            .caused_by(&error)
+            .hint("`kiln host set` writes them anew")
+    })?;
+    Ok(settings.disk_budget)
+}
+
+fn budget_text(budget: ByteSize, disk: Option<&wire::Disk>, paint: Paint) -> String {
+    match disk.filter(|disk| disk.budget_bytes == budget.0) {
+        None => format!("The store's budget is {budget}; how much it takes is not known yet.\n"),
+        Some(disk) if !disk.is_short() => disk_text(disk, "takes"),
+        Some(disk) => {
+            let hint = "  `kiln image gc --dry-run` says what keeps each image.\n";
+            format!("{} {}{hint}", paint.yellow("!"), disk_text(disk, "takes"))
+        }
+    }
 }
 
 fn not_running(context: &mut Context<'_>, processes: &[Process]) -> Outcome {

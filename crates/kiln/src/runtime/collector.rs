@@ -4,16 +4,17 @@
 //! needs by the log, and what a name points at. It is looked up only once no lease is held, and none can begin: whoever
 //! stored something has recorded it by then.
 
+mod budget;
 mod caches;
 mod packing;
 mod reasons;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use kiln_bake::{CacheFolder, CachedSteps};
+use kiln_bake::{CacheFolder, CacheFolders, CachedSteps, FetchedFile, FetchedFiles};
 use kiln_core::State;
 use kiln_model::{Digest, InstanceSpec, Position};
 use kiln_store::lease::{Collection, LeaseError};
@@ -77,11 +78,15 @@ struct Removed {
     store: Collected,
     secrets: u64,
     caches: Vec<CacheFolder>,
+    fetched: Vec<FetchedFile>,
 }
 
 impl Removed {
     fn is_nothing(&self) -> bool {
-        self.store == Collected::default() && self.secrets == 0 && self.caches.is_empty()
+        self.store == Collected::default()
+            && self.secrets == 0
+            && self.caches.is_empty()
+            && self.fetched.is_empty()
     }
 }
 
@@ -102,6 +107,8 @@ pub(super) enum CollectorError {
     Pack(#[from] PackError),
     #[error("the caches of RUN steps can't be collected")]
     Caches(#[source] std::io::Error),
+    #[error("what the disk budget allows can't be told")]
+    Budget(#[source] std::io::Error),
 }
 
 impl CollectorError {
@@ -119,30 +126,42 @@ struct Collector {
     last: Option<(Needs, Instant)>,
     /// Up to here nothing fell out of retention since.
     seen: Position,
-    /// Nothing was stored since, that is no cache grew. None before it was looked.
-    idle_since: Option<SystemTime>,
+    /// The last look at caches and the disk budget.
+    looked: Option<budget::Looked>,
+    disk: SharedDisk,
 }
+
+/// How much room was taken when it was last looked, where there is a disk budget: whoever asks need not wait for a collection.
+type SharedDisk = Arc<Mutex<Option<wire::Disk>>>;
 
 /// Whoever asks for a collection, and the thread that does it by itself, take turns.
 #[derive(Clone)]
-pub(super) struct SharedCollector(Arc<Mutex<Collector>>);
+pub(super) struct SharedCollector(Arc<Mutex<Collector>>, SharedDisk);
+
+/// Everything behind these locks is replaced as a whole: a panic leaves what was there.
+fn locked<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Collects for as long as the controller lives; what is returned collects when it is asked.
 pub(super) fn start(handle: &Handle, store: &Store, state: &StateDir) -> std::io::Result<SharedCollector> {
-    let shared = SharedCollector(Arc::new(Mutex::new(Collector::new(handle, store, state))));
+    let collector = Collector::new(handle, store, state);
+    let disk = Arc::clone(&collector.disk);
+    let shared = SharedCollector(Arc::new(Mutex::new(collector)), disk);
     let collector = shared.clone();
     let work = move || {
         loop {
             thread::sleep(LOOK_EVERY);
             match collector.collect_if_due() {
                 Ok(removed) if removed.is_nothing() => {}
-                Ok(Removed { store, secrets, caches }) => tracing::info!(
+                Ok(Removed { store, secrets, caches, fetched }) => tracing::info!(
                     images = store.images,
                     blobs = store.blobs,
                     files = store.objects,
                     bytes = store.bytes,
                     secrets,
                     caches = caches.len(),
+                    packages = fetched.len(),
                     "collected what no retained revision needs, and caches beyond their bound"
                 ),
                 Err(error) if error.is_brief() => {}
@@ -165,21 +184,34 @@ impl SharedCollector {
 
     fn collect_if_due(&self) -> Result<Removed, CollectorError> {
         self.with(|collector| {
-            let is_due = collector.is_due() || collector.have_caches_grown()?;
+            let is_due = collector.is_due() || collector.has_grown()?;
             if is_due { collector.collect() } else { Ok(Removed::default()) }
         })
     }
 
+    /// How much room is taken of how much, where there is a budget and since it was looked.
+    pub(super) fn disk(&self) -> Option<wire::Disk> {
+        locked(&self.1).clone()
+    }
+
     fn with<T>(&self, work: impl FnOnce(&mut Collector) -> T) -> T {
         // A collection that panicked left a store that is whole, and at worst collects once more.
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut locked(&self.0))
     }
 }
 
 impl Collector {
     fn new(handle: &Handle, store: &Store, state: &StateDir) -> Self {
         let (handle, store, state) = (handle.clone(), store.clone(), state.clone());
-        Self { handle, store, state, last: None, seen: Position(0), idle_since: None }
+        Self {
+            handle,
+            store,
+            state,
+            last: None,
+            seen: Position(0),
+            looked: None,
+            disk: SharedDisk::default(),
+        }
     }
 
     /// Whether something may have fallen out of retention since the last collection.
@@ -204,8 +236,15 @@ impl Collector {
     }
 
     fn collect(&mut self) -> Result<Removed, CollectorError> {
-        let round = self.begin()?;
-        self.remove(round)
+        let mut round = self.begin()?;
+        self.fit(&mut round)?;
+        let is_to_pack = round.pack;
+        let removed = self.remove(round)?;
+        if is_to_pack {
+            self.pack()?;
+        }
+        self.look_again()?;
+        Ok(removed)
     }
 
     fn remove(&mut self, round: Round) -> Result<Removed, CollectorError> {
@@ -213,23 +252,31 @@ impl Collector {
             store: self.store.collect(&round.begun, &round.needed).map_err(CollectError::from)?,
             secrets: erase_all_but(self.state.path(), &round.begun, &round.secrets)?,
             caches: Vec::new(),
+            fetched: round.fetched.clone(),
         };
         round.steps.forget_missing(&self.store);
-        removed.caches = self.remove_caches(&round)?;
+        let folders = CacheFolders::of(&self.store);
+        removed.caches = folders.remove(&round.begun, &round.caches).map_err(CollectorError::Caches)?;
+        let fetched = FetchedFiles::of(&self.store);
+        fetched.remove(&round.begun, &round.fetched).map_err(CollectorError::Budget)?;
         (self.last, self.seen) = (Some((round.needs, Instant::now())), round.state.position());
         Ok(removed)
     }
 
     fn ask(&mut self, request: &wire::Collect) -> Result<wire::Collection, CollectorError> {
         let dry_run = request.dry_run;
-        let round = self.begin()?;
+        let mut round = self.begin()?;
+        let disk = self.fit(&mut round)?;
+        let is_to_pack = request.pack || round.pack;
         let mut answer = self.explain(&round)?;
         let removed = if dry_run {
-            answer.packing = request.pack.then(|| self.look_for_cold(&round)).transpose()?;
+            answer.packing = is_to_pack.then(|| self.look_for_cold(&round)).transpose()?;
+            answer.disk.clone_from(&disk);
             Removed {
                 store: self.store.collectable(&round.begun, &round.needed).map_err(CollectError::from)?,
                 secrets: erasable(self.state.path(), &round.begun, &round.secrets)?,
-                caches: self.caches_beyond()?,
+                caches: round.caches,
+                fetched: round.fetched,
             }
         } else {
             self.remove(round)?
@@ -240,9 +287,16 @@ impl Collector {
         (answer.trees, answer.files, answer.blobs, answer.bytes) = (trees, objects, blobs, bytes);
         answer.packed = packed;
         answer.bytes += removed.caches.iter().map(|cache| cache.bytes).sum::<u64>();
+        answer.fetched = removed.fetched.len() as u64;
+        answer.bytes += removed.fetched.iter().map(|file| file.bytes).sum::<u64>();
         answer.caches = removed.caches.into_iter().map(caches::told).collect();
-        if request.pack && !dry_run {
-            answer.packing = Some(self.pack()?);
+        if !dry_run {
+            answer.packing = is_to_pack.then(|| self.pack()).transpose()?;
+            // Somebody may have begun to store since.
+            answer.disk = match self.look_again() {
+                Err(error) if error.is_brief() => disk,
+                other => other?,
+            };
         }
         Ok(answer)
     }
@@ -261,16 +315,18 @@ impl Collector {
             secrets.extend(binding.secrets.into_values());
         }
         let steps = CachedSteps::read(&self.store);
-        let mut needed = Needed::default();
         let names = self.store.images.names().map_err(CollectError::from)?;
-        let roots = needs.roots.iter().copied().chain(names.iter().map(|(_, manifest)| *manifest));
         let need = |roots: &mut dyn Iterator<Item = Digest>, needed: &mut Needed| {
             self.store.need(&begun, needed, roots).map_err(CollectError::from)
         };
-        need(&mut roots.into_iter(), &mut needed)?;
+        let mut must = Needed::default();
+        need(&mut needs.roots.iter().copied(), &mut must)?;
+        let mut needed = must.clone();
+        need(&mut names.iter().map(|(_, manifest)| *manifest), &mut needed)?;
         let between = steps.needed(|digest| needed.contains(digest));
         need(&mut between.into_iter(), &mut needed)?;
-        Ok(Round { begun, state, needs, secrets, steps, names, needed })
+        let (caches, fetched, fitted, pack) = (Vec::new(), Vec::new(), false, false);
+        Ok(Round { begun, state, needs, secrets, steps, names, must, needed, caches, fetched, fitted, pack })
     }
 
     /// Says of each image whether it goes, and why it does not.
@@ -290,6 +346,10 @@ impl Collector {
                 image.reasons = reasons.take(&digest);
                 answer.kept.push(image);
             } else {
+                if round.fitted && !image.names.is_empty() {
+                    image.reasons =
+                        vec!["it does not fit the disk budget, and only its name keeps it".into()];
+                }
                 answer.gone.push(image);
             }
         }
@@ -306,7 +366,18 @@ struct Round {
     secrets: BTreeSet<String>,
     steps: CachedSteps,
     names: Vec<(String, Digest)>,
+    /// What the log needs: it stays, whatever the disk budget.
+    must: Needed,
+    /// That and what names and the steps of bakes keep, as far as it fits.
     needed: Needed,
+    /// The caches that go.
+    caches: Vec<CacheFolder>,
+    /// The packages and other fetched files that go.
+    fetched: Vec<FetchedFile>,
+    /// Whether something goes that only the disk budget does not leave room for.
+    fitted: bool,
+    /// Whether that is not enough, so that what is kept and not used is to be packed.
+    pack: bool,
 }
 
 #[cfg(test)]
@@ -326,6 +397,7 @@ mod tests {
 
     use super::*;
     use crate::controller::{DueAction, Effects, StoredLog, SystemClock, channel, run};
+    use crate::runtime::Settings;
 
     struct Nothing;
 
@@ -522,6 +594,119 @@ mod tests {
         world.end();
     }
 
+    impl World {
+        /// Names an image as if that had been done so many seconds after another.
+        fn name(&self, name: &str, image: &Digest, seconds: u64) {
+            self.store.images.set_name(name, image).unwrap();
+            for file in std::fs::read_dir(self.folder.path().join("store/images/names")).unwrap() {
+                let path = file.unwrap().path();
+                if std::fs::read_to_string(&path).unwrap().contains(&format!("\"{name}\"")) {
+                    let at = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+                    std::fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+                }
+            }
+        }
+
+        fn settle(&self, budget: u64) {
+            let disk_budget = Some(kiln_model::ByteSize(budget));
+            Settings { disk_budget }.write(&StateDir::new(self.folder.path())).unwrap();
+        }
+
+        /// Puts a package into the cache of a bake.
+        fn package(&self, content: &str) -> Digest {
+            let folder = self.folder.path().join("store/cache/packages");
+            std::fs::create_dir_all(&folder).unwrap();
+            let digest = kiln_store::canonical::digest_of(content.as_bytes());
+            std::fs::write(folder.join(digest.hex()), content.repeat(LARGE)).unwrap();
+            digest
+        }
+    }
+
+    /// As often is the content of a large file repeated.
+    const LARGE: usize = 32 << 10;
+
+    #[test]
+    fn a_budget_takes_what_is_worth_least_first_and_no_more_than_it_must() {
+        let world = World::new();
+        let [running, old, new] = ["running", "older", "newer"].map(|it| world.image(&it.repeat(LARGE)));
+        world.name("shop/web", &running, 10);
+        world.name("shop/old", &old, 20);
+        world.name("shop/new", &new, 30);
+        let [locked, unlocked] = ["locked", "unlocked"].map(|content| world.package(content));
+        let version = world.secret("value");
+        let lock = format!("kiln.lock 2\npackage {}\n", locked.hex());
+        let up = world.up_with_lock(running, &version, &version, &lock);
+        world.handle.command(up, Actor::Controller).unwrap();
+        let mut collector = world.collector();
+        let dry_run = wire::Collect { dry_run: true, pack: false };
+
+        world.settle(u64::MAX);
+        let all = asked(&mut collector, &dry_run).disk.unwrap();
+        assert!(!all.is_short() && all.held.is_empty());
+        assert!(!collector.has_grown().unwrap());
+        let mut left = all.used_bytes;
+        let mut held_after = |images: &[Digest], fetched: u64| {
+            world.settle(left - 1);
+            assert!(collector.has_grown().unwrap());
+            let looked = asked(&mut collector, &dry_run);
+            let gone: Vec<&String> = looked.gone.iter().map(|image| &image.digest).collect();
+            assert_eq!(
+                gone,
+                images.iter().map(|it| it.to_string()).collect::<Vec<_>>().iter().collect::<Vec<_>>()
+            );
+            assert!(looked.gone.iter().all(|image| image.reasons[0].contains("budget")));
+            assert_eq!((looked.fetched, looked.dry_run), (fetched, true));
+            let removed = asked(&mut collector, &wire::Collect::default());
+            assert_eq!((removed.gone, removed.fetched), (looked.gone, looked.fetched));
+            assert!(removed.packing.is_none(), "nothing is packed as long as it fits without");
+            let disk = removed.disk.unwrap();
+            assert!(disk.used_bytes < left && !disk.is_short(), "{disk:?} of {left}");
+            assert_eq!(Some(&disk), looked.disk.as_ref(), "what was expected is what came");
+            left = disk.used_bytes;
+            assert!(!collector.has_grown().unwrap(), "it fits");
+        };
+        held_after(&[], 1);
+        held_after(&[old], 0);
+        held_after(&[new], 0);
+        let packages = world.folder.path().join("store/cache/packages");
+        let is_there = [locked, unlocked].map(|it| packages.join(it.hex()).exists());
+        assert_eq!(is_there, [true, false], "what a revision is locked to stays");
+        assert_eq!(world.store.images.names().unwrap(), [("shop/web".to_owned(), running)]);
+        world.end();
+    }
+
+    #[test]
+    fn what_can_be_gone_back_to_stays_packed_and_it_is_told_by_how_much_it_is_too_much() {
+        let world = World::new();
+        let [running, base] = ["running", "base"].map(|it| world.image(&it.repeat(LARGE)));
+        let version = world.secret("value");
+        let lock = format!("kiln.lock 2\nimage registry.test/os:v1 {base}\n");
+        let up = world.up_with_lock(running, &version, &version, &lock);
+        world.handle.command(up, Actor::Controller).unwrap();
+        world.settle(1);
+        let mut collector = world.collector();
+        let lease = world.store.leases.take("bake").unwrap();
+        assert!(!collector.has_grown().unwrap(), "a bake may need it");
+        assert!(collector.ask(&wire::Collect::default()).unwrap_err().is_brief());
+        drop(lease);
+
+        let looked = asked(&mut collector, &wire::Collect { dry_run: true, pack: false });
+        assert_eq!((looked.packing.unwrap().files, world.store.is_packed(&base)), (1, false));
+        let removed = asked(&mut collector, &wire::Collect::default());
+        assert_eq!(removed.packing.unwrap().files, 1);
+        assert_eq!([running, base].map(|image| world.store.is_packed(&image)), [false, true]);
+        assert_eq!(world.store.verification().damage(&base).unwrap(), []);
+        let disk = removed.disk.unwrap();
+        assert!(disk.is_short() && disk.used_bytes < looked.disk.unwrap().used_bytes);
+        assert_eq!(disk.held.iter().map(|held| held.bytes).sum::<u64>(), disk.used_bytes);
+        let what: Vec<&str> = disk.held.iter().map(|held| held.what.as_str()).collect();
+        assert_eq!(what[0], "what runs, and what environments are at", "the largest first");
+        assert!(what.contains(&"packs of what can be gone back to"));
+        assert_eq!(*locked(&collector.disk), Some(disk));
+        assert!(!collector.has_grown().unwrap(), "it does not go round and round");
+        world.end();
+    }
+
     #[test]
     fn a_cache_beyond_its_bound_goes_once_nobody_bakes() {
         let world = World::new();
@@ -542,11 +727,11 @@ mod tests {
         assert_eq!((ids, cache.exists()), (vec!["/root/.npm\u{fffd}"], true));
 
         let lease = world.store.leases.take("bake").unwrap();
-        assert!(!collector.have_caches_grown().unwrap(), "a bake may use it");
+        assert!(!collector.has_grown().unwrap(), "a bake may use it");
         drop(lease);
-        assert!(collector.have_caches_grown().unwrap());
+        assert!(collector.has_grown().unwrap());
         assert_eq!(asked(&mut collector, &wire::Collect::default()).caches, looked.caches);
-        assert!(!cache.exists() && !collector.have_caches_grown().unwrap());
+        assert!(!cache.exists() && !collector.has_grown().unwrap());
         world.end();
     }
 

@@ -198,6 +198,10 @@ impl server::Backend for Api {
         self.handle.trouble()
     }
 
+    fn disk(&self) -> Option<wire::Disk> {
+        self.collector.disk()
+    }
+
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State> {
         self.handle.wait_past(position, timeout)
     }

@@ -76,9 +76,19 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
         machine.kiln(&["rollback", &number.to_string()]).ok();
         machine.wait_page(&format!("v{number}"));
     }
-    assert_eq!((images(&machine), packed()), (kept, 0));
+    assert_eq!((images(&machine), packed()), (kept.clone(), 0));
     // What is between the steps of a kept image was kept, too: nothing is copied again.
     let again = machine.kiln(&["up"]).ok();
     machine.wait_page(&format!("v{}", RETAINED + BEYOND));
     assert!(again.err.contains("copy content /content: cached"), "{}", again.err);
+
+    // All of it is what a revision needs: a budget that it does not fit takes nothing of that, and says so.
+    machine.kiln(&["host", "set", "--disk-budget", "1KiB"]).ok();
+    let told = machine.kiln(&["image", "gc"]).ok();
+    assert!(told.out.contains(" more than its budget of 1 KiB, for:"), "{}", told.out);
+    let status = machine.kiln(&["status"]).ok();
+    assert!(status.out.contains("packs of what can be gone back to"), "{}", status.out);
+    assert_eq!(images(&machine), kept);
+    machine.kiln(&["rollback", &(BEYOND + 1).to_string()]).ok();
+    machine.wait_page(&format!("v{}", BEYOND + 1));
 }

@@ -41,10 +41,13 @@ fn text(answer: &wire::Collection) -> String {
     let mut text = String::new();
     let heading = if answer.dry_run { "WOULD GO" } else { "GONE" };
     if !answer.gone.is_empty() || !answer.caches.is_empty() {
-        let mut table = Table::new(&[heading, "SIZE"]);
-        answer.gone.iter().for_each(|image| table.row([short(image), size(image)]));
+        let mut table = Table::new(&[heading, "SIZE", ""]);
+        for image in &answer.gone {
+            table.row([short(image), size(image), image.reasons.join("; ")]);
+        }
         for cache in &answer.caches {
-            table.row([format!("cache {}", cache.id), ByteSize(cache.size_bytes).to_string()]);
+            let size = ByteSize(cache.size_bytes).to_string();
+            table.row([format!("cache {}", cache.id), size, String::new()]);
         }
         text.push_str(&table.render(0));
         text.push('\n');
@@ -66,6 +69,9 @@ fn text(answer: &wire::Collection) -> String {
     if let Some(packing) = &answer.packing {
         let _ = writeln!(text, "{}", packing_sentence(packing, answer.dry_run));
     }
+    if let Some(disk) = &answer.disk {
+        text.push_str(&disk_text(disk, if answer.dry_run { "would take" } else { "takes" }));
+    }
     text
 }
 
@@ -77,6 +83,7 @@ fn sentence(answer: &wire::Collection) -> String {
         (answer.blobs, "blob"),
         (answer.packed, "packed file"),
         (answer.caches.len() as u64, "cache"),
+        (answer.fetched, "fetched file"),
         (answer.secrets, "secret value"),
     ];
     let parts: Vec<String> = counts
@@ -100,6 +107,20 @@ fn packing_sentence(packing: &wire::Packing, dry_run: bool) -> String {
         (_, true) => format!("{files} of {bytes} would be packed."),
         (_, false) => format!("{files} of {bytes} packed; the packs hold {packs}."),
     }
+}
+
+/// How much room the store takes of its budget, and what holds what is too much.
+pub(crate) fn disk_text(disk: &wire::Disk, takes: &str) -> String {
+    let (used, budget) = (ByteSize(disk.used_bytes), ByteSize(disk.budget_bytes));
+    if !disk.is_short() {
+        return format!("The store {takes} {used} of its budget of {budget}.\n");
+    }
+    let over = ByteSize(disk.used_bytes - disk.budget_bytes);
+    let mut text = format!("The store {takes} {used}, {over} more than its budget of {budget}, for:\n");
+    let mut table = Table::bare();
+    disk.held.iter().for_each(|held| table.row([ByteSize(held.bytes).to_string(), held.what.clone()]));
+    text.push_str(&table.render(2));
+    text
 }
 
 fn short(image: &wire::CollectedImage) -> String {
@@ -130,6 +151,22 @@ mod tests {
         let answer = wire::Collection { caches: vec![cache], bytes: 2 << 30, ..Default::default() };
         let expected = "GONE              SIZE\ncache /root/.npm  2 GiB\n\n2 GiB freed: 1 cache.\n";
         assert_eq!(text(&answer), expected);
+    }
+
+    #[test]
+    fn what_holds_more_than_the_budget_is_listed() {
+        let held = |bytes, what: &str| wire::Held { bytes, what: what.into() };
+        let held = vec![held(3 << 30, "what runs"), held(20 << 20, "caches of RUN steps")];
+        let disk = wire::Disk { budget_bytes: 2 << 30, used_bytes: (3 << 30) + (20 << 20), held };
+        let expected = "\
+The store takes 3.0 GiB, 1.0 GiB more than its budget of 2 GiB, for:
+  3 GiB   what runs
+  20 MiB  caches of RUN steps
+";
+        let shown: Vec<_> = disk_text(&disk, "takes").lines().map(str::to_owned).collect();
+        assert_eq!(shown, expected.lines().collect::<Vec<_>>());
+        let fits = wire::Disk { used_bytes: 1 << 30, held: Vec::new(), ..disk };
+        assert_eq!(disk_text(&fits, "would take"), "The store would take 1 GiB of its budget of 2 GiB.\n");
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Collector {
 }
 
 /// The images of all that exists, warm instances included, and of the revisions that environments are at or move to.
-fn used_images(state: &State) -> BTreeSet<Digest> {
+pub(super) fn used_images(state: &State) -> BTreeSet<Digest> {
     let mut used: BTreeSet<Digest> = state.instances().map(|instance| instance.spec.image).collect();
     used.extend(state.checks().map(|check| check.image));
     for env in state.environments() {
