@@ -440,6 +440,11 @@ impl Drafts<'_> {
         if reference == "scratch" {
             return Ok(Origin::Scratch);
         }
+        if ["oci:.", "oci:/", "docker-archive:"].iter().any(|kind| reference.starts_with(kind)) {
+            let problem = Problem::new(span, "an image of a folder or a file is named by the stack alone");
+            return Err(problem
+                .help(format!("give it a name in `contexts` of the image: `{{ NAME = \"{reference}\" }}`")));
+        }
         let names = self.stages.iter().filter_map(|(from, _)| Some(from.name.as_ref()?.text.as_str()));
         let names = names.chain(self.source.contexts.keys().map(String::as_str));
         // A bare word that is nearly the name of a stage is a slip of the pen, and no image that anybody should fetch.

@@ -130,7 +130,7 @@ pub fn run_elsewhere(words: impl Iterator<Item = OsString>) -> Result<(), Elsewh
         .arg("--state")
         .arg(&state)
         .args(&words.options)
-        .args(["--json", "bake", "--parts", "--secrets-from"])
+        .args(["--json", "bake", "--parts", "--files-from"])
         .arg(&words.folder)
         .envs(VARIABLES)
         .env("HOME", &home)

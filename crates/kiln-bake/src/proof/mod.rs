@@ -104,7 +104,7 @@ pub struct Proof<'a> {
     pub baker: &'a Baker,
     /// The state folder.
     pub state: &'a Path,
-    /// The stack's folder, for the files of secrets, which are not captured.
+    /// The stack's folder, for secrets and images of files, which are not captured, or need not be.
     pub folder: &'a Path,
     /// The captured folder that they were made from.
     pub source: Digest,

@@ -197,6 +197,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "FROM os\nRUN --network=host x\n",
         "web/Dockerfile:2:5: this RUN has the host's network, and the image has none (set `network = true` in the image)",
     ),
+    (
+        "FROM oci:./base\n",
+        "web/Dockerfile:1:6: an image of a folder or a file is named by the stack alone (give it a name in `contexts` of the image: `{ NAME = \"oci:./base\" }`)",
+    ),
     ("FROM os\nRUN --security=insecure x\n", "web/Dockerfile:2:5: a RUN can't leave the sandbox"),
     (
         "FROM os\nRUN --mount=type=ssh,required x\n",

@@ -255,6 +255,16 @@ fn source(reader: Reader<'_>) -> Option<ImageSource> {
 fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<ImageSource> {
     match &value.kind {
         Kind::String(text) if &**text == "scratch" => Some(ImageSource::Scratch),
+        Kind::String(text) if FILES.iter().any(|kind| text.starts_with(kind)) => match of_files(text) {
+            Ok(name) => Some(ImageSource::Registry(name)),
+            Err(reason) => {
+                let message = format!("`{name}` of {}: {reason}", reader.owner);
+                let help = "write \"oci:DIR:TAG\" or \"docker-archive:FILE:NAME:TAG\"; the tag or the name may be left out where \
+                            there is one image";
+                reader.report(Problem::new("wrong-value", span, message).help(help));
+                None
+            }
+        },
         Kind::String(text) => {
             if let Err(reason) = of_registry(text) {
                 let message = format!("`{name}` of {}: {reason}", reader.owner);
@@ -275,6 +285,32 @@ fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<Ima
             }
         }
     }
+}
+
+/// What names of folders and files of images begin with.
+const FILES: [&str; 2] = ["oci:", "docker-archive:"];
+
+/// Reads the name of an image in a folder or a file. The path of one in the stack folder begins with `./`: no name of a registry has
+/// such a one behind a colon.
+fn of_files(text: &str) -> Result<String, String> {
+    let (kind, rest) = text.split_once(':').expect("it begins with a kind and a colon");
+    let (path, image) = match kind {
+        "oci" => rest.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')),
+        _ => rest.split_once(':'),
+    }
+    .map_or((rest, None), |(path, image)| (path, Some(image)));
+    if path.is_empty() || image.is_some_and(|image| image.is_empty() || kind != "oci" && !image.contains(':'))
+    {
+        return Err(format!("\"{text}\" names no image"));
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) || text.len() > REGISTRY_NAME_CHARS_MAX {
+        return Err(format!("\"{text}\" can't stand in kiln.lock"));
+    }
+    let path = match path.starts_with('/') {
+        true => path.to_owned(),
+        false => format!("./{}", inside(path).ok_or_else(|| format!("\"{path}\" leaves the stack folder"))?),
+    };
+    Ok(image.map_or_else(|| format!("{kind}:{path}"), |image| format!("{kind}:{path}:{image}")))
 }
 
 /// The longest name that clients take, with a tag and a digest.

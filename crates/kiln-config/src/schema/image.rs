@@ -47,7 +47,7 @@ pub(super) static IMAGE: BlockSchema = BlockSchema {
             "from",
             "base, image, name in a registry or `\"scratch\"`",
             "`dockerfile`",
-            "What it starts from: `base.KIND.NAME`, `image.NAME`, an image of a registry such as `\"docker.io/library/debian:12\"`, which `kiln lock` pins, or `\"scratch\"` for nothing.",
+            "What it starts from: `base.KIND.NAME`, `image.NAME`, an image of a registry such as `\"docker.io/library/debian:12\"`, which `kiln lock` pins, as it does an image of a folder in OCI's layout, `\"oci:DIR:TAG\"`, or of a file of `docker save`, `\"docker-archive:FILE:NAME:TAG\"`; or `\"scratch\"` for nothing.",
         ),
         attribute(
             "dockerfile",

@@ -47,9 +47,9 @@ pub(super) struct Args {
     /// Answer also with what each image was made from: what a second bake is asked for
     #[arg(long, hide = true)]
     parts: bool,
-    /// Where the files of secrets are, if not in the folder: the second bake of a proof has a copy without them
+    /// Where secrets and images of files are, if not in the folder: the second bake of a proof has a copy without them
     #[arg(long, hide = true, value_name = "DIR")]
-    secrets_from: Option<PathBuf>,
+    files_from: Option<PathBuf>,
 }
 
 /// How often a bake is repeated over a damaged store: each finds all that is damaged of the images, or the one input that it
@@ -74,8 +74,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let mut declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
-    if let Some(folder) = &args.secrets_from {
-        declared.secrets.clone_from(folder);
+    if let Some(folder) = &args.files_from {
+        declared.outside.clone_from(folder);
     }
     let interrupt = Interrupt::listen(|| {});
     let cache = match args {
@@ -137,11 +137,11 @@ pub(super) struct Oven {
 }
 
 impl Oven {
-    /// Opens the store of a state folder.
+    /// Opens the store of a state folder, for a stack whose paths of images are relative to `folder`.
     ///
     /// # Errors
     /// The store can't be opened.
-    pub(super) fn open(state: &StateDir) -> Result<Self, Failure> {
+    pub(super) fn open(state: &StateDir, folder: &Path) -> Result<Self, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::external("the store can't be opened")
                 .caused_by(error)
@@ -149,7 +149,7 @@ impl Oven {
         };
         let store = Store::open(state.path()).map_err(|error| failed(&error))?;
         let cancel = Cancel::default();
-        let registries = Arc::new(AnyRegistry);
+        let registries = Arc::new(AnyRegistry { folder: folder.to_owned() });
         let ssh_agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
         let options =
             BakerOptions { cancel: cancel.clone(), registries, ssh_agent, ..BakerOptions::default() };
@@ -164,7 +164,7 @@ impl Oven {
 
     /// The same one, which knows where the secrets of a stack are.
     fn with_secrets(&self, declared: &Declared) -> Result<Self, Failure> {
-        let (sources, folder) = (declared.stack.secrets.clone(), declared.secrets.clone());
+        let (sources, folder) = (declared.stack.secrets.clone(), declared.outside.clone());
         let secrets = Arc::new(OfStack { sources, folder });
         self.changed(|options| options.secrets = secrets)
     }
@@ -199,7 +199,7 @@ pub(super) fn bake(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
-    let oven = Oven::open(state)?.with_secrets(declared)?;
+    let oven = Oven::open(state, &declared.outside)?.with_secrets(declared)?;
     let oven = if cache != Cache::Used { oven.without_cache()? } else { oven };
     let purpose = format!("bake {}", declared.stack.name);
     let lease = oven

@@ -9,6 +9,7 @@ mod signing;
 mod transfer;
 
 pub(super) use gc::disk_text;
+pub(in crate::cli) use transfer::{Place, place};
 
 use std::fmt::Write as _;
 use std::path::PathBuf;

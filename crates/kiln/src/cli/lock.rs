@@ -32,7 +32,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let folder = context.folder()?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let declared = load::declared(&folder, &env, &vars, &context.state(), context.screen)?;
-    let oven = Oven::open(&context.state())?;
+    let oven = Oven::open(&context.state(), &declared.outside)?;
     let interrupt = Interrupt::listen(|| {});
     let old = lockfile::read(&folder)?;
     let lock = make(&oven, &declared, old.as_ref(), args.upgrade, context.screen, &interrupt)?;

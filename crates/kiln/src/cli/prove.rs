@@ -17,14 +17,14 @@ use super::table::Table;
 /// Bakes what was baked just now once more, elsewhere, and says whether it is the same.
 pub(super) fn run(baked: &Baked, interrupt: &Interrupt, context: &mut Context<'_>) -> Outcome {
     let state = context.state();
-    let oven = Oven::open(&state)?;
+    let folder = context.folder()?;
+    let oven = Oven::open(&state, &folder)?;
     context.screen.note("baking a second time, in other surroundings");
     let mut options: Vec<OsString> = vec!["--env".into(), context.env().as_str().into()];
     for (name, value) in &context.globals.vars {
         options.extend(["--var".into(), format!("{name}={value}").into()]);
     }
     let (source, images, parts) = (baked.source, &baked.images, &baked.parts);
-    let folder = context.folder()?;
     let (baker, state) = (&oven.baker, state.path());
     let proof = Proof { baker, state, folder: &folder, source, images, parts, options };
     // Ctrl-C ends the second bake, too, which then says nothing of the images.

@@ -257,3 +257,59 @@ fn a_registry_of_another_machine_is_spoken_to_without_tls_where_docker_would_be_
     set(&place, "docker/daemon.json", "{");
     place.kiln(&["image", "pull", &name]).failed(5, &["docker/daemon.json can't be used"]);
 }
+
+#[test]
+fn images_of_folders_and_files_are_locked_and_baked_from() {
+    let (one, two) = (Place::new(), Place::new());
+    let (folder, file) = (two.path("bases/os"), two.path("os.tar"));
+    let to = |kind: &str, path: &std::path::Path, rest: &str| format!("{kind}:{}:{rest}", path.display());
+    let (folder, file) = (to("oci", &folder, "v1"), to("docker-archive", &file, "team/os:v1"));
+    bake_os(&one, "first");
+    let first = one.kiln(&["image", "push", "os/os", &folder]).ok()["digest"].clone();
+    one.kiln(&["image", "push", "os/os", &file]).ok();
+    write_web(&two, "oci:bases/../bases/os:v1");
+    let stack = fs::read_to_string(two.path("stack.hcl")).unwrap();
+    let contexts = "contexts   = { os = \"docker-archive:os.tar:team/os:v1\" }";
+    let stack = stack.replace("dockerfile = \"./web\"", &format!("dockerfile = \"./web\"\n  {contexts}"));
+    fs::write(two.path("stack.hcl"), stack).unwrap();
+    fs::write(two.path("web/Dockerfile"), "FROM os\nENV MORE=2\nCOPY own /own\n").unwrap();
+    // They need not be captured: what is locked decides.
+    fs::write(two.path(".kilnignore"), "/bases\n/os.tar\n").unwrap();
+    let baked = two.kiln(&["bake"]).ok();
+    let lock = fs::read_to_string(two.path("kiln.lock")).unwrap();
+    assert!(lock.contains(&format!("image oci:./bases/os:v1 {}\n", first.as_str().unwrap())), "{lock}");
+    assert!(lock.contains("image docker-archive:./os.tar:team/os:v1 sha256:"), "{lock}");
+    for image in ["web/web", "web/filed"] {
+        let shown = two.kiln(&["image", "show", image]).ok();
+        assert_eq!(shown["env"], json!({ "FROM_OS": "1", "MORE": "2" }));
+        assert_eq!(shown["unproven"], json!([]), "it follows from the lock");
+    }
+    // Elsewhere, where there is only a copy of what was captured.
+    let proven = two.kiln(&["bake", "--prove"]).ok();
+    assert_eq!(proven["proof"]["web"]["verdict"], "proven", "{proven}");
+
+    // What is there changes, and the lock does not.
+    bake_os(&one, "second");
+    one.kiln(&["image", "push", "os/os", &folder]).ok();
+    fs::remove_file(two.path("os.tar")).unwrap();
+    one.kiln(&["image", "push", "os/os", &file]).ok();
+    assert_eq!(two.kiln(&["bake", "--no-cache"]).ok()["images"], baked["images"]);
+    fs::copy(two.path("kiln.lock"), two.path("old.lock")).unwrap();
+    assert_eq!(two.kiln(&["lock", "--upgrade"]).ok()["changed"], true);
+    let newer = two.kiln(&["bake"]).ok();
+    assert_ne!(newer["images"]["web"], baked["images"]["web"]);
+    assert_ne!(newer["images"]["filed"], baked["images"]["filed"]);
+
+    // Whoever has not what was locked is told.
+    let three = Place::new();
+    let names = ["stack.hcl", "web", ".kilnignore", "bases", "os.tar", "old.lock"];
+    let paths = names.iter().map(|name| two.path(name));
+    let copied = std::process::Command::new("cp").arg("-r").args(paths).arg(three.path(".")).status();
+    assert!(copied.unwrap().success());
+    fs::copy(three.path("old.lock"), three.path("kiln.lock")).unwrap();
+    three
+        .kiln(&["bake"])
+        .failed(5, &["`docker-archive:./os.tar:team/os:v1` is locked to", "kiln lock --upgrade"]);
+    fs::remove_dir_all(three.path("bases")).unwrap();
+    three.kiln(&["lock", "--upgrade"]).failed(5, &["can't be locked", "oci:./bases/os:v1"]);
+}

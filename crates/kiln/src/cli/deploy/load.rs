@@ -26,8 +26,8 @@ const FILE_BYTES_MAX: u64 = 16 << 20;
 pub(crate) struct Declared {
     /// Its folder.
     pub folder: PathBuf,
-    /// What the files of secrets that a bake mounts are relative to.
-    pub secrets: PathBuf,
+    /// What the paths of that are relative to which is not captured: of secrets that a bake mounts, of images in folders and files.
+    pub outside: PathBuf,
     /// The stack, resolved for the environment.
     pub stack: Stack,
     /// The `.hcl` files as they were evaluated.
@@ -63,7 +63,7 @@ pub(crate) fn declared(
     let stack = found.require(screen)?;
     let listing = listed(folder, &stack, state)?;
     let (folder, sources) = (folder.to_owned(), found.sources);
-    Ok(Declared { secrets: folder.clone(), folder, stack, sources, listing })
+    Ok(Declared { outside: folder.clone(), folder, stack, sources, listing })
 }
 
 /// Lists a stack's folder, without the files that hold its secrets.

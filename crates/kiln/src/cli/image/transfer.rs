@@ -72,7 +72,7 @@ impl std::fmt::Display for Place {
 }
 
 /// Reads `HOST/NAME:TAG`, `oci:DIR[:TAG]` or `docker-archive:FILE[:NAME:TAG]`.
-pub(super) fn place(text: &str) -> Result<Place, String> {
+pub(in crate::cli) fn place(text: &str) -> Result<Place, String> {
     if let Some(rest) = text.strip_prefix("docker-archive:") {
         let (path, name) = match rest.split_once(':') {
             Some((path, name)) => (path, Some(name.to_owned())),
