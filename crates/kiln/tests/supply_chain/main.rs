@@ -562,3 +562,54 @@ fn a_secret_of_a_bake_is_seen_by_its_command_and_shown_nowhere() {
         assert!(!format!("{}{}{}{}", proven.out, proven.err, again.err, provenance).contains(value));
     }
 }
+
+/// Serves one file, which may change, to whoever asks, as long as the test runs.
+fn serve(content: std::sync::Arc<std::sync::Mutex<&'static str>>) -> String {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1/tool", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            let body = *content.lock().unwrap();
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let _ = stream.write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn the_file_of_a_url_is_locked_by_the_first_bake_and_verified_by_every_later_one() {
+    let world = World::new();
+    let content = std::sync::Arc::new(std::sync::Mutex::new("first"));
+    let url = serve(content.clone());
+    world.write("stack.hcl", "stack \"demo\" {}\n\nimage \"web\" {\n  dockerfile = \"./files\"\n}\n");
+    world.write("files/Dockerfile", &format!("FROM scratch\nARG AT={url}\nADD --chmod=755 $AT /tool\n"));
+    let first = world.kiln(&["--json", "bake"]).ok().out;
+    let lock = fs::read_to_string(world.stack().join("kiln.lock")).unwrap();
+    let sum = "a7937b64b8caa58f03721bb6bacf5c78cb235febe0e70b1b84cd99541461a08e";
+    assert!(lock.contains(&format!("\nurl {url} sha256:{sum}\n")), "{lock}");
+    let provenance = world.kiln(&["image", "provenance", "demo/web"]).ok().out;
+    assert!(provenance.contains(&url) && provenance.contains(sum), "{provenance}");
+
+    // Another machine, and other bytes on the server.
+    *content.lock().unwrap() = "second";
+    let other = world.folder.path().join("other");
+    let refused = world.kiln_in(&other, &["bake"]);
+    assert_eq!(refused.code, 5, "{}", refused.err);
+    for text in ["files/Dockerfile:3", "is not what kiln.lock says", sum, "kiln lock --upgrade"] {
+        assert!(refused.err.contains(text), "{text} is not in {}", refused.err);
+    }
+    assert_eq!(world.kiln(&["--json", "bake"]).ok().out, first, "what was fetched is enough here");
+    assert!(world.kiln_in(&other, &["lock", "--upgrade"]).ok().out.contains("1 file"));
+    assert_ne!(world.kiln_in(&other, &["--json", "bake"]).ok().out, first);
+
+    // What is not locked is not fetched behind anybody's back.
+    world.write("files/Dockerfile", &format!("FROM scratch\nADD {url}/more /tool\n"));
+    let stale = world.kiln(&["bake"]);
+    assert_eq!(stale.code, 3, "{}", stale.err);
+    assert!(stale.err.contains(&format!("the file of `{url}/more` is not locked")), "{}", stale.err);
+}
