@@ -12,7 +12,7 @@ use crate::collect::{Needed, ZSTD_MAGIC};
 use crate::error::ReadError;
 use crate::lease::Collection;
 use crate::packs::Kind;
-pub use crate::packs::{PackError, StartsHeld};
+pub use crate::packs::{PackDamage, PackError, StartsHeld};
 use crate::shelf::Shelf;
 use crate::store::Store;
 
@@ -124,6 +124,11 @@ impl Store {
     /// Whether an image must be unpacked before it is started, which happens by itself.
     pub fn is_packed(&self, manifest: &Digest) -> bool {
         self.images.get(manifest).is_ok_and(|image| self.trees.is_packed(&image.tree))
+    }
+
+    /// Returns what is wrong with the packs, as far as that can be told without reading all of them.
+    pub fn pack_damage(&self) -> Vec<PackDamage> {
+        self.packs.damage()
     }
 
     /// Returns how many bytes the packs take.

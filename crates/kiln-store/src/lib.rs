@@ -42,7 +42,7 @@ pub use damage::{Damage, Verification};
 pub use error::{PutError, ReadError};
 pub use image::Images;
 pub use inventory::Inventory;
-pub use keep::{Cold, PackError, Shed, StartsHeld};
+pub use keep::{Cold, PackDamage, PackError, Shed, StartsHeld};
 pub use lease::{Collection, Lease, Leases};
 pub use log::EventLog;
 pub use object::Objects;

@@ -341,3 +341,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn damaged_packs_are_told_and_keep_nothing_else_from_being_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let [kept, lost] = [1, 2].map(|seed| image(&store, &[("file", noise(seed, 100_000))]));
+    pack(&store, &[kept], &[]);
+    assert_eq!(store.pack_damage(), []);
+    let index = folder.path().join("store/packs/index");
+    let good = fs::read(&index).unwrap();
+    let mut bad = good.clone();
+    bad[40] ^= 1;
+    crate::shelf::replace_file(&index, &folder.path().join("store/tmp"), &bad).unwrap();
+    let found = store.pack_damage();
+    assert_eq!((found.len(), found[0].is_index, &found[0].path), (1, true, &index));
+    assert_eq!(found[0].reason, "its checksum is another");
+    assert!(!store.verification().damage(&kept).unwrap().is_empty());
+    let packs = || store.packs.data.list().unwrap();
+    let before = packs();
+    let collected = collect(&store, &[kept]);
+    assert_eq!((collected.images, store.images.contains(&lost)), (1, false));
+    assert_eq!(packs(), before, "nobody knows what they hold");
+
+    crate::shelf::replace_file(&index, &folder.path().join("store/tmp"), &good).unwrap();
+    require_whole(&store, &kept);
+    let pack = store.packs.data.path_of(&before[0]);
+    fs::OpenOptions::new().write(true).open(&pack).unwrap().set_len(20).unwrap();
+    let found = store.pack_damage();
+    assert_eq!((found.len(), found[0].is_index, &found[0].path), (1, false, &pack));
+    assert!(found[0].reason.starts_with("it is cut at 20 of "), "{}", found[0]);
+    fs::remove_file(&pack).unwrap();
+    assert_eq!(store.pack_damage()[0].reason, "it is gone");
+}

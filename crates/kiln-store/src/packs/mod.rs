@@ -36,7 +36,7 @@ pub(crate) use write::Kind;
 pub(crate) struct Packs {
     root: PathBuf,
     tmp: PathBuf,
-    data: Shelf,
+    pub(crate) data: Shelf,
     seen: Mutex<Seen>,
 }
 
@@ -54,6 +54,23 @@ struct Stamp {
     inode: u64,
     size: u64,
     changed: (i64, i64),
+}
+
+/// A file of the packs that is not as it was written. What only it holds must be baked again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackDamage {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub reason: String,
+    /// Whether it is the index, without which nothing that is packed is found.
+    pub is_index: bool,
+}
+
+impl std::fmt::Display for PackDamage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
 }
 
 /// While it is held, no tree is mounted, and none that is mounted by then is unknown to whoever asks for what runs.
@@ -94,6 +111,38 @@ impl Packs {
         let files = self.data.list()?;
         let index = fs::metadata(self.index_path()).map_or(0, |meta| meta.len());
         Ok(files.iter().filter_map(|file| self.data.size(file)).sum::<u64>() + index)
+    }
+
+    /// Returns what is wrong with the files of the packs, as far as that can be told without reading all of them: the rest is
+    /// found when it is unpacked.
+    pub(crate) fn damage(&self) -> Vec<PackDamage> {
+        let index = match self.index() {
+            Ok(index) => index,
+            Err(ReadError::Io { path, source }) => {
+                return vec![PackDamage { path, reason: source.to_string(), is_index: true }];
+            }
+            Err(error) => {
+                return vec![PackDamage {
+                    path: self.index_path(),
+                    reason: error.to_string(),
+                    is_index: true,
+                }];
+            }
+        };
+        let mut ends = vec![0; index.packs.len()];
+        for frame in &index.frames {
+            let end = &mut ends[frame.pack as usize];
+            *end = frame.offset.saturating_add(u64::from(frame.packed_bytes)).max(*end);
+        }
+        let wrong = |(pack, end): (&Digest, u64)| {
+            let reason = match self.data.plain_size(pack) {
+                None => "it is gone".to_owned(),
+                Some(size) if size < end => format!("it is cut at {size} of {end} bytes"),
+                Some(_) => return None,
+            };
+            Some(PackDamage { path: self.data.path_of(pack), reason, is_index: false })
+        };
+        index.packs.iter().zip(ends).filter_map(wrong).collect()
     }
 
     /// Notes that objects of a tree are packed alone, durably once the marks are synced.

@@ -45,6 +45,8 @@ pub trait Backend: Send + Sync + 'static {
     fn trouble(&self) -> Option<String>;
     /// How much room the store takes, where there is a disk budget and since it was looked.
     fn disk(&self) -> Option<wire::Disk>;
+    /// What is wrong with the packs, for people.
+    fn damaged(&self) -> Vec<String>;
     /// The state once something after `position` is committed, or after `timeout`.
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State>;
     /// At most `max` entries of the log after `after`.
@@ -199,6 +201,7 @@ async fn health(Shared(api): Context) -> Json<wire::Health> {
         now_ms: now(&state).0,
         trouble: api.backend.trouble().unwrap_or_default(),
         disk: api.backend.disk(),
+        damaged: api.backend.damaged(),
     })
 }
 

@@ -70,6 +70,10 @@ impl Backend for Fake {
         None
     }
 
+    fn damaged(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     fn collect(&self, request: &wire::Collect) -> Result<wire::Collection, wire::Problem> {
         if request.dry_run {
             return Ok(wire::Collection { dry_run: true, bytes: 7, ..Default::default() });

@@ -41,6 +41,9 @@ pub struct Health {
     /// How much room the store takes, where there is a disk budget and since it was looked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk: Option<Disk>,
+    /// What is wrong with the packs, and what to do, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<String>,
 }
 
 /// How much room the store takes of how much.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kiln_model::event::EnvironmentEvent;
 use kiln_model::release::RevisionSpec;
 use kiln_model::{Entry, EnvKey, Event, Position, RevisionNumber, ServiceName, Timestamp};
-use kiln_store::{EventLog, Store};
+use kiln_store::{Damage, EventLog, Store};
 use serde_json::json;
 
 use super::context::Context;
@@ -13,7 +13,7 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
-use super::table::moment;
+use super::table::{count, moment};
 use crate::api::client::{Client, RequestError};
 
 /// Go back to a retained revision
@@ -115,22 +115,45 @@ fn require_whole(
         .map_err(|error| Failure::bug("the controller's answer can't be used").caused_by(&error))?;
     let store = Store::open(context.state().path())
         .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
-    let (mut damaged, mut verification) = (BTreeSet::new(), store.verification());
+    let (mut damaged, mut images) = (BTreeSet::new(), BTreeSet::new());
+    let mut verification = store.verification();
     for (name, sealed) in spec.services.iter().filter(|(name, _)| service.is_none_or(|only| only == *name)) {
         let manifest = sealed.spec.image;
         match verification.damage(&manifest) {
-            Ok(found) => damaged.extend(found.iter().map(|damage| format!("{name}: {damage}"))),
+            Ok(found) if found.is_empty() => continue,
+            Ok(found) => damaged.extend(shown(name, &found)),
             Err(error) => drop(damaged.insert(format!("{name}: {error}"))),
         }
+        images.insert(manifest.short());
     }
     verification.remember();
     if damaged.is_empty() {
         return Ok(());
     }
-    let failure = Failure::external(format!("{target} can't go back to {to}: an image of it is damaged"));
+    damaged.extend(store.pack_damage().iter().map(|damage| damage.to_string()));
+    let images: Vec<String> = images.into_iter().map(|image| image.to_string()).collect();
+    let images = images.join(", ");
+    let failure = Failure::external(format!("{target} can't go back to {to}: image {images} is damaged"));
+    let first = match store.pack_damage().into_iter().find(|damage| damage.is_index) {
+        Some(index) => format!("remove {}; then ", index.path.display()),
+        None => String::new(),
+    };
     Err(damaged.into_iter().fold(failure, Failure::cause).hint(format!(
-        "`kiln bake` in the folder as it was at {to} makes the same files again; what runs was not touched"
+        "{first}`kiln bake` in the folder as it was at {to} makes the same files again; what runs was not touched"
     )))
+}
+
+/// So many damaged files of an image are named: a pack that is lost takes thousands along.
+const DAMAGE_SHOWN_MAX: usize = 5;
+
+/// What is damaged of a service's image, the first of it by name.
+fn shown(name: &ServiceName, found: &[Damage]) -> Vec<String> {
+    let mut shown: Vec<String> =
+        found.iter().take(DAMAGE_SHOWN_MAX).map(|damage| format!("{name}: {damage}")).collect();
+    if let Some(more) = found.len().checked_sub(DAMAGE_SHOWN_MAX).filter(|more| *more > 0) {
+        shown.push(format!("{name}: {} more", count(more, "file")));
+    }
+    shown
 }
 
 fn done(context: &mut Context<'_>, text: &str, revision: u64) -> Outcome {

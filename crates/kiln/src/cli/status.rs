@@ -68,6 +68,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "term": health.term,
             "position": health.position,
             "trouble": health.trouble,
+            "damaged": health.damaged,
             "disk_budget_bytes": budget.map(|ByteSize(bytes)| bytes),
             "disk": health.disk,
             "environments": environments_json(&environments, &ledger),
@@ -94,6 +95,9 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
         text.push_str(
             "  What is served goes on. If the disk of the state folder is full, free some space.\n",
         );
+    }
+    for damaged in &health.damaged {
+        let _ = writeln!(text, "{} damaged: {damaged}", paint.red("!"));
     }
     if let Some(budget) = budget {
         text.push_str(&budget_text(budget, health.disk.as_ref(), paint));

@@ -19,6 +19,7 @@ use super::anchors::{self, Anchors};
 use super::collector::{self, CollectorError, SharedCollector};
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
+use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
 use crate::api::{server, wire};
@@ -87,6 +88,9 @@ fn open_log(state: &StateDir) -> Result<StoredLog, ProcessError> {
         }
     }
 }
+
+/// So many damaged packs are named.
+const DAMAGED_SHOWN_MAX: usize = 10;
 
 /// Where actions go.
 struct Links {
@@ -200,6 +204,11 @@ impl server::Backend for Api {
 
     fn disk(&self) -> Option<wire::Disk> {
         self.collector.disk()
+    }
+
+    fn damaged(&self) -> Vec<String> {
+        // Bounded, as everything that people are to read: the first ones tell what happened to the disk.
+        self.store.pack_damage().iter().take(DAMAGED_SHOWN_MAX).map(packs::told).collect()
     }
 
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State> {

@@ -14,6 +14,7 @@ pub mod host;
 mod host_link;
 mod lock;
 mod outbox;
+pub(crate) mod packs;
 mod paths;
 mod process;
 mod settings;

@@ -63,6 +63,28 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
     machine.kiln(&["image", "diff", &baked[BEYOND], &baked[BEYOND + 1]]).ok();
     assert_eq!(packed(), RETAINED - 1, "who only reads leaves it packed");
 
+    // Without the index nothing that is packed can be read.
+    let index = machine.state().join("store/packs/index");
+    let whole = fs::read(&index).unwrap();
+    let replace = |bytes: &[u8]| {
+        fs::write(index.with_extension("new"), bytes).unwrap();
+        fs::rename(index.with_extension("new"), &index).unwrap();
+    };
+    replace(&whole[..whole.len() - 1]);
+    for command in [&["status"][..], &["image", "gc"]] {
+        let told = machine.kiln(command).ok().out;
+        assert!(told.contains(&format!("! damaged: {}: ", index.display())), "{told}");
+    }
+    let refused =
+        machine.kiln(&["rollback", &(BEYOND + 1).to_string()]).fails_with("can't go back to #3: image ");
+    assert!(
+        refused.err.contains(&format!("hint:  remove {}; then `kiln bake`", index.display())),
+        "{}",
+        refused.err
+    );
+    replace(&whole);
+    assert_eq!(packed(), RETAINED - 1);
+
     let refused = machine.kiln(&["rollback", "1"]).fails_with("cannot roll back tiny/dev to #1");
     assert!(
         refused.err.contains("#1 is kept no longer: what only it needed was given up on 20"),

@@ -28,11 +28,14 @@ pub(super) fn run(dry_run: bool, pack: bool, context: &mut Context<'_>) -> Outco
         ),
         other => other.into(),
     })?;
+    let damaged = &client.health().damaged;
     if context.screen.json() {
-        let answer = serde_json::to_value(&answer).expect("a wire struct is JSON");
+        let mut answer = serde_json::to_value(&answer).expect("a wire struct is JSON");
+        answer["damaged"] = damaged.as_slice().into();
         context.screen.answer(&answer);
     } else {
-        context.screen.print(&text(&answer));
+        let damaged = damaged.iter().map(|it| format!("! damaged: {it}\n")).collect::<String>();
+        context.screen.print(&(text(&answer) + &damaged));
     }
     Ok(Exit::Done)
 }
