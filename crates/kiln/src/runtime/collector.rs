@@ -305,7 +305,8 @@ impl Collector {
     fn begin(&self) -> Result<Round, CollectorError> {
         let begun = self.store.leases.begin_collection()?;
         let state = self.handle.state();
-        if self.handle.is_in_doubt() {
+        // Before the log is folded the state is an empty one, which needs nothing.
+        if self.handle.is_in_doubt() || state.position() == Position(0) {
             return Err(CollectorError::Doubt);
         }
         let needs = Needs::of(&state);
@@ -794,7 +795,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let (handle, _inbox) = channel();
-        assert!(!Collector::new(&handle, &store, &StateDir::new(folder.path())).is_due());
+        let mut early = Collector::new(&handle, &store, &StateDir::new(folder.path()));
+        assert!(!early.is_due());
+        let unread = store.objects.put_bytes(b"the log may need it").unwrap();
+        assert!(matches!(early.collect(), Err(CollectorError::Doubt)));
+        assert!(matches!(early.ask(&wire::Collect::default()), Err(CollectorError::Doubt)));
+        assert!(store.objects.contains(&unread));
 
         let world = World::new();
         let (image, lost) = (world.image("kept"), world.image("lost"));
