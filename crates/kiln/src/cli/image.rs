@@ -263,7 +263,12 @@ fn unreadable(image: &Image, error: &(dyn std::error::Error + 'static)) -> Failu
 fn list(store: &Store, context: &mut Context<'_>) -> Outcome {
     let mut rows = Vec::new();
     for (digest, names) in images(store)? {
-        rows.push((load(store, digest)?, names));
+        match load(store, digest) {
+            Ok(image) => rows.push((image, names)),
+            // It was collected since it was listed.
+            Err(_) if !store.images.contains(&digest) => {}
+            Err(error) => return Err(error),
+        }
     }
     let is_packed = |image: &Image| store.is_packed(&image.manifest);
     // Named ones first: the others are what only older revisions still need.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::process::Stdio;
 
 use crate::machine::{Machine, tiny_stack, wait_for};
 
@@ -113,4 +114,41 @@ fn what_can_be_gone_back_to_stays_and_the_rest_is_collected() {
     assert_eq!(images(&machine), kept);
     machine.kiln(&["rollback", &(BEYOND + 1).to_string()]).ok();
     machine.wait_page(&format!("v{}", BEYOND + 1));
+}
+
+#[test]
+fn a_collection_that_is_killed_or_meets_a_full_disk_loses_nothing_and_the_next_goes_on() {
+    let machine = Machine::with_disk("48m");
+    for version in ["v1", "v2"] {
+        write(&machine, version);
+        // Noise, so that packing takes a while.
+        let noise: Vec<u8> = (0..1_000_000_u32).map(|at| (at.wrapping_mul(at | 1) >> 13) as u8).collect();
+        machine.write("content", [version.as_bytes(), &noise].concat());
+        machine.kiln(&["up"]).ok();
+    }
+    wait_for("the old ones are gone", || (machine.instances().len() == 1).then_some(()));
+    let kept = images(&machine);
+    assert_eq!(kept.len(), 2);
+    let ballast = machine.fill_disk();
+    let full = machine.kiln(&["image", "gc", "--pack"]);
+    assert_eq!(full.code, 5, "{}{}", full.out, full.err);
+    assert!(full.err.contains("no space left"), "{}", full.err);
+    assert_eq!(images(&machine), kept);
+    machine.wait_page("v2");
+    fs::remove_file(ballast).unwrap();
+
+    // Wherever it is cut, everything reads: who collects is the controller.
+    for _ in 0..2 {
+        let mut asks = machine.command(&["image", "gc", "--pack"]);
+        let mut asks = asks.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        machine.kill("controller");
+        asks.wait().unwrap();
+        assert_eq!(images(&machine), kept);
+    }
+    machine.kiln(&["image", "gc", "--pack"]).ok();
+    let packed = machine.kiln(&["release", "list"]).ok().out.matches("retained, packed").count();
+    assert_eq!((images(&machine), packed), (kept, 1));
+    machine.kiln(&["rollback"]).ok();
+    machine.wait_page("v1");
+    machine.kiln(&["audit", "verify"]).ok();
 }
