@@ -17,7 +17,7 @@ use crate::hashing::sha256;
 use crate::layer::{Compression, Layer};
 
 /// Raised when the same inputs come to give another outcome: normalisers, layers, the way scripts are run.
-const BAKE_VERSION: &str = "kiln bake 2";
+const BAKE_VERSION: &str = "kiln bake 3";
 
 /// The folder of records in that of the caches.
 pub(crate) const STEPS: &str = "steps";

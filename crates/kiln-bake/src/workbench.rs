@@ -170,6 +170,8 @@ pub(crate) fn environment(latest: u64) -> BTreeMap<String, String> {
         ("SOURCE_DATE_EPOCH", latest.to_string()),
         // Python's compiled files hold sets in the order of their hashes.
         ("PYTHONHASHSEED", "0".into()),
+        // Perl's hashes have another order in every process.
+        ("PERL_HASH_SEED", "0".into()),
     ]
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))

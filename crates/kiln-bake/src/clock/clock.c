@@ -1,4 +1,4 @@
-/* The clock that programs see in a bake: the time of the image's lock instead of the machine's.
+/* What programs see in a bake instead of the machine's: the time of the image's lock, and always as many processors.
  *
  * The loader puts this library before all others (/etc/ld.so.preload), so its functions answer for those of the C library.
  * It stands alone, without a C library and its headers: the same object serves glibc of any age and musl.
@@ -32,11 +32,13 @@ struct timezone {
     int dst;
 };
 
-/* Kiln looks for the mark and writes the time after it. Volatile, so that the compiler does not believe the zero. */
+/* Kiln looks for the mark and writes what is told after it. Volatile, so that the compiler does not believe the zeros. Without a
+ * number of processors the machine's are told. */
 static const volatile struct {
     char mark[16];
     long epoch;
-} lock_time __attribute__((used)) = {"kiln lock time:", 0};
+    long processors;
+} lock_time __attribute__((used)) = {"kiln lock time:", 0, 0};
 
 /* Threads race for these; the worst is that two of them read the same time. */
 static long began;
@@ -119,3 +121,72 @@ PUBLIC int timespec_get(struct timespec *at, int base) {
 PUBLIC int __clock_gettime(int, struct timespec *) __attribute__((alias("clock_gettime")));
 PUBLIC int __gettimeofday(struct timeval *, void *) __attribute__((alias("gettimeofday")));
 PUBLIC long __time(long *) __attribute__((alias("time")));
+
+/* How many processors there are. Build tools start as many jobs, and write the number down or divide their work by it. */
+
+enum { INVALID = 22, SC_PROCESSORS_CONF = 83, SC_PROCESSORS_ONLINE = 84 };
+
+/* glibc has its own function under this name, too; musl has none, and no linker that lacks the other. */
+extern long __sysconf(int) __attribute__((weak));
+extern void *dlsym(void *, const char *) __attribute__((weak));
+#define NEXT ((void *)-1L)
+
+static long fail(int number) {
+    if (__errno_location)
+        *__errno_location() = number;
+    return -1;
+}
+
+PUBLIC long sysconf(int name) {
+    if (lock_time.processors && (name == SC_PROCESSORS_CONF || name == SC_PROCESSORS_ONLINE))
+        return lock_time.processors;
+    if (__sysconf)
+        return __sysconf(name);
+    long (*theirs)(int) = dlsym ? (long (*)(int))dlsym(NEXT, "sysconf") : 0;
+    return theirs ? theirs(name) : fail(INVALID);
+}
+
+static long kernel_affinity(long process, unsigned long size, unsigned char *mask) {
+#if defined(__x86_64__)
+    long result = 204;
+    __asm__ volatile("syscall" : "+a"(result) : "D"(process), "S"(size), "d"(mask) : "rcx", "r11", "memory");
+    return result;
+#elif defined(__aarch64__)
+    register long number __asm__("x8") = 123;
+    register long result __asm__("x0") = process;
+    register unsigned long length __asm__("x1") = size;
+    register unsigned char *to __asm__("x2") = mask;
+    __asm__ volatile("svc 0" : "+r"(result) : "r"(length), "r"(to), "r"(number) : "memory");
+    return result;
+#endif
+}
+
+/* Returns zero or the number of an error. */
+static int affinity(long process, unsigned long size, unsigned char *mask) {
+    long filled = kernel_affinity(process, size, mask);
+    if (filled < 0)
+        return (int)-filled;
+    if (lock_time.processors)
+        filled = 0;
+    /* Volatile, or the compiler makes calls of a C library's function of it. */
+    volatile unsigned char *byte = mask;
+    for (unsigned long at = (unsigned long)filled; at < size; at++)
+        byte[at] = 0;
+    for (long one = 0; one < lock_time.processors && (unsigned long)one < size * 8; one++)
+        byte[one / 8] |= (unsigned char)(1 << one % 8);
+    return 0;
+}
+
+PUBLIC int sched_getaffinity(int process, unsigned long size, unsigned char *mask) {
+    int failed = affinity(process, size, mask);
+    return failed ? (int)fail(failed) : 0;
+}
+
+/* Of a thread there is only its handle here. All of a process are told the same. */
+PUBLIC int pthread_getaffinity_np(unsigned long thread, unsigned long size, unsigned char *mask) {
+    (void)thread;
+    return affinity(0, size, mask);
+}
+
+PUBLIC int get_nprocs(void) { return (int)sysconf(SC_PROCESSORS_ONLINE); }
+PUBLIC int get_nprocs_conf(void) { return (int)sysconf(SC_PROCESSORS_CONF); }

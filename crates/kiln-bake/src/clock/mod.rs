@@ -1,4 +1,4 @@
-//! The clock that programs see in a bake: the time of the lock, given to them by the loader.
+//! The clock and the number of processors that programs see in a bake: those of the lock and of Kiln, given to them by the loader.
 //!
 //! `clock.c` is the library that answers for the C library's functions. It lies in the tree that a sandbox shows, with the
 //! time written into it and `/etc/ld.so.preload` naming it, so it reaches programs whose environment was emptied, too.
@@ -17,6 +17,10 @@ const MARK: &[u8; 16] = b"kiln lock time:\0";
 pub(crate) const FOLDER: &str = ".kiln";
 const PATH: &str = ".kiln/clock.so";
 const LINE: &str = "/.kiln/clock.so\n";
+
+/// How many processors programs of a step see, on every machine: what a small one has, and enough jobs for most builds. More than there
+/// are only share them.
+const PROCESSORS: u64 = 4;
 
 /// What the loader reads before anything else.
 const PRELOAD: &str = "etc/ld.so.preload";
@@ -52,7 +56,7 @@ pub(crate) fn install(shown: &mut Tree, objects: &Objects, epoch: u64) -> Result
     };
     let own = read(shown, &preload, objects)?.unwrap_or_default();
     let preloaded = [LINE.as_bytes(), &own].concat();
-    for (path, bytes) in [(path(PATH), set_to(epoch)), (preload, preloaded)] {
+    for (path, bytes) in [(path(PATH), telling(epoch, PROCESSORS)), (preload, preloaded)] {
         let stored = batch.put_bytes(&bytes)?;
         shown.make_dirs(&path.parent().unwrap_or_default(), &folder)?;
         let mut entry = Entry::file(0o755, stored.digest, stored.size);
@@ -96,12 +100,17 @@ fn read(tree: &Tree, path: &TreePath, objects: &Objects) -> Result<Option<Vec<u8
     }
 }
 
-/// Returns the library with a time in it.
+/// Returns the library with a time in it, and with the machine's processors.
 pub(crate) fn set_to(epoch: u64) -> Vec<u8> {
+    telling(epoch, 0)
+}
+
+fn telling(epoch: u64, processors: u64) -> Vec<u8> {
     let mut library = LIBRARY.to_vec();
     let mark = library.windows(MARK.len()).position(|window| window == MARK);
     let at = mark.expect("the library holds the mark: a test looks for it") + MARK.len();
     library[at..at + 8].copy_from_slice(&epoch.to_ne_bytes());
+    library[at + 8..at + 16].copy_from_slice(&processors.to_ne_bytes());
     library
 }
 
@@ -114,8 +123,12 @@ mod tests {
 
     /// What a program of this machine prints under the clock.
     fn under_the_clock(program: &str, arguments: &[&str]) -> String {
+        under(&set_to(1_234_567_890), program, arguments)
+    }
+
+    fn under(bytes: &[u8], program: &str, arguments: &[&str]) -> String {
         let mut library = tempfile::NamedTempFile::new().unwrap();
-        library.write_all(&set_to(1_234_567_890)).unwrap();
+        library.write_all(bytes).unwrap();
         let mut command = Command::new(program);
         command.args(arguments).env("LD_PRELOAD", library.path()).env("TZ", "UTC").stdin(Stdio::null());
         let output = command.output().unwrap();
@@ -133,6 +146,26 @@ mod tests {
         let script =
             "use POSIX; my $a = (POSIX::times())[0]; sleep 1; print time, ' ', (POSIX::times())[0] > $a";
         assert_eq!(under_the_clock("perl", &["-e", script]), "1234567890 1");
+    }
+
+    #[test]
+    fn programs_see_as_many_processors_as_they_are_told_and_the_machines_other_numbers() {
+        let told = telling(7, 3);
+        let counts: [(&str, &[&str]); 4] = [
+            ("nproc", &[]),
+            ("nproc", &["--all"]),
+            ("getconf", &["_NPROCESSORS_ONLN"]),
+            ("perl", &["-MPOSIX", "-e", "print POSIX::sysconf(84), qq(\n)"]),
+        ];
+        for (program, words) in counts {
+            assert_eq!(under(&told, program, words), "3\n", "{program} {words:?}");
+            let own = Command::new(program).args(words).output().unwrap().stdout;
+            assert_eq!(under_the_clock(program, words).as_bytes(), own, "{program} {words:?}");
+        }
+        for name in ["PAGE_SIZE", "OPEN_MAX", "_PHYS_PAGES"] {
+            let own = Command::new("getconf").arg(name).output().unwrap().stdout;
+            assert_eq!(under(&told, "getconf", &[name]).as_bytes(), own, "{name}");
+        }
     }
 
     #[test]
