@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use kiln_model::Digest;
-use kiln_store::tree::Inode;
+use kiln_store::tree::{Changes, Inode};
 use kiln_store::{Blobs, Entry, Kind, Objects, PutError, ReadError, Tree, TreePath};
 use tar::{EntryType, Header};
 
@@ -84,7 +84,8 @@ pub(crate) fn store(
     old: &Tree,
     new: &Tree,
 ) -> Result<Option<Layer>, LayerError> {
-    if old == new {
+    let changes = old.changes(new);
+    if changes.is_empty() {
         return Ok(None);
     }
     let blob = blobs.writer()?;
@@ -92,7 +93,7 @@ pub(crate) fn store(
     let encoder = zstd::stream::write::Encoder::new(blob, LEVEL).map_err(LayerError::Write)?;
     let sink = Hashing::new(io::BufWriter::with_capacity(COPY_BYTES, encoder));
     let mut writer = LayerWriter { sink, objects, first: BTreeMap::new() };
-    writer.write(old, new)?;
+    writer.write(new, &changes)?;
     let (buffered, diff_id) = writer.sink.finish();
     let encoder = buffered.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
     let stored = encoder.finish().map_err(LayerError::Write)?.finish()?;
@@ -108,11 +109,11 @@ struct LayerWriter<'a, W: Write> {
 }
 
 impl<W: Write> LayerWriter<'_, W> {
-    fn write(&mut self, old: &Tree, new: &Tree) -> Result<(), LayerError> {
+    fn write(&mut self, new: &Tree, changes: &Changes<'_>) -> Result<(), LayerError> {
         // A whiteout stands before what is put: a name that was removed and one that was added never meet.
         let mut gone: Option<&TreePath> = None;
-        for (path, _) in old.iter() {
-            if new.get(path).is_some() || gone.is_some_and(|gone| path.is_within(gone)) {
+        for &path in &changes.gone {
+            if gone.is_some_and(|gone| path.is_within(gone)) {
                 continue;
             }
             gone = Some(path);
@@ -122,13 +123,8 @@ impl<W: Write> LayerWriter<'_, W> {
                 self.whiteout(&folder, path.name())?;
             }
         }
-        let old_names = old.first_names();
-        let new_names = new.first_names();
-        for (path, entry) in new.iter().filter(|(path, _)| !path.is_root()) {
-            let same = old.get(path) == Some(entry) && old_names.get(path) == new_names.get(path);
-            if !same {
-                self.entry(new, path, entry)?;
-            }
+        for (path, entry) in changes.put.iter().filter(|(path, _)| !path.is_root()) {
+            self.entry(new, path, entry)?;
         }
         self.sink.write_all(&[0; 1024]).map_err(LayerError::Write)
     }

@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_model::Digest;
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ReadError;
@@ -55,6 +58,8 @@ pub struct Verification<'a> {
     stamps: Stamps,
     /// What this look found whole: images share most of their files.
     seen: HashSet<Digest>,
+    /// The folder of all objects, once one was looked at.
+    folder: Option<File>,
     now: SystemTime,
 }
 
@@ -125,15 +130,16 @@ impl Verification<'_> {
         if self.seen.contains(digest) {
             return Ok(None);
         }
-        let shelf = self.store.objects.shelf();
-        if shelf.is_packed(digest) && !shelf.contains_plain(digest) {
-            return self.packed_damage(digest);
-        }
-        let hashed = stamp_of(&self.store.objects.path_of(digest), digest).and_then(|stamp| {
-            let believed = self.is_believed(digest, &stamp);
-            Ok((stamp, if believed { (*digest, size) } else { self.store.hash_object(digest)? }, believed))
-        });
-        let (stamp, (found, read), believed) = match hashed {
+        let Some(stamp) = self.object_stamp(digest)? else {
+            // There is no plain file, which is what the packs are asked for then only: they are looked up each time.
+            return match self.store.objects.shelf().is_packed(digest) {
+                true => self.packed_damage(digest),
+                false => Ok(Some(format!("{digest} is gone"))),
+            };
+        };
+        let believed = self.is_believed(digest, &stamp);
+        let hashed = if believed { Ok((*digest, size)) } else { self.store.hash_object(digest) };
+        let (found, read) = match hashed {
             Err(ReadError::Missing(_)) => return Ok(Some(format!("{digest} is gone"))),
             hashed => hashed?,
         };
@@ -145,6 +151,22 @@ impl Verification<'_> {
         }
         self.seen.insert(*digest);
         Ok(None)
+    }
+
+    /// Looks at an object's plain file; none where there is none. From the folder of all objects, which is opened once: the way
+    /// to it is most of what a look at one of thousands costs.
+    fn object_stamp(&mut self, digest: &Digest) -> Result<Option<Stamp>, ReadError> {
+        let root = self.store.objects.root();
+        let folder = match &self.folder {
+            Some(folder) => folder,
+            None => self.folder.insert(File::open(root).map_err(ReadError::at(root))?),
+        };
+        let hex = digest.hex();
+        match rustix::fs::statat(folder, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
+            Ok(stat) => Ok(Some(Stamp::of_stat(&stat))),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(ReadError::at(self.store.objects.path_of(digest))(errno.into())),
+        }
     }
 
     /// Reads what is packed, whatever was read before: its pack is a file of many.
@@ -168,7 +190,7 @@ impl Store {
     pub fn verification(&self) -> Verification<'_> {
         let cache = self.objects.root().with_file_name("cache");
         let stamps = Stamps::open(cache.join("verified"));
-        Verification { store: self, stamps, seen: HashSet::new(), now: SystemTime::now() }
+        Verification { store: self, stamps, seen: HashSet::new(), folder: None, now: SystemTime::now() }
     }
 
     /// Removes what is damaged, so that a bake makes it again: what is there is never written a second time.

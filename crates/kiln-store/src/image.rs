@@ -99,6 +99,10 @@ impl Images {
     /// # Errors
     /// See [`PutError`].
     pub fn set_name(&self, name: &str, manifest: &Digest) -> Result<(), PutError> {
+        // Every bake names what it found: what is said already is not waited for.
+        if self.by_name(name) == Some(*manifest) {
+            return Ok(());
+        }
         let wire = NameWire { name: name.into(), manifest: Text(*manifest) };
         replace_file(&self.name_file(name), &self.tmp, &to_json(&wire))
     }
@@ -153,5 +157,31 @@ fn removed(result: io::Result<()>) -> io::Result<bool> {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+    use crate::Store;
+
+    #[test]
+    fn a_name_is_written_only_where_it_says_something_else() {
+        let state = tempfile::tempdir().unwrap();
+        let images = Store::open(state.path()).unwrap().images;
+        let [one, other] = [1, 2].map(|byte| Digest::new([byte; 32]));
+        let file = || fs::metadata(images.name_file("shop/web")).unwrap().ino();
+        images.set_name("shop/web", &one).unwrap();
+        let written = file();
+        images.set_name("shop/web", &one).unwrap();
+        assert_eq!(file(), written, "a file that is replaced is another one");
+        images.set_name("shop/web", &other).unwrap();
+        assert_eq!(images.by_name("shop/web"), Some(other));
+        // What is torn is written again.
+        fs::write(images.name_file("shop/web"), "{").unwrap();
+        images.set_name("shop/web", &other).unwrap();
+        assert_eq!(images.by_name("shop/web"), Some(other));
     }
 }

@@ -53,6 +53,17 @@ impl Stamp {
         }
     }
 
+    /// As [`Stamp::of`], from what the system call itself says.
+    pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            modified: (stat.st_mtime, stat.st_mtime_nsec.cast_signed()),
+            changed: (stat.st_ctime, stat.st_ctime_nsec.cast_signed()),
+        }
+    }
+
     /// Whether a later write would show, if the file is read from now on.
     fn is_settled(&self, now: SystemTime) -> bool {
         let latest = self.modified.0.max(self.changed.0);

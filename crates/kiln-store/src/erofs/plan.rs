@@ -116,11 +116,9 @@ impl Child<'_> {
 pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
     let epoch = tree.get(&TreePath::root()).expect("a tree has a root").meta.mtime;
     let (mut inodes, mut folders) = number(tree);
+    let empty = sha256(b"");
     for (index, planned) in inodes.iter_mut().enumerate() {
-        let mut xattrs = match whole {
-            true => planned.entry.meta.xattrs.clone(),
-            false => xattr::escape(&planned.entry.meta.xattrs)?,
-        };
+        let mut redirected = None;
         planned.body = match &planned.entry.kind {
             Kind::Dir => {
                 let mut children = folders.remove(&index).unwrap_or_default();
@@ -128,10 +126,10 @@ pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
                 Body::Dir(cut(children))
             }
             Kind::Symlink { target } => Body::Target(target),
-            Kind::File { size: 0, digest } if whole || *digest == sha256(b"") => Body::Empty,
+            Kind::File { size: 0, digest } if whole || *digest == empty => Body::Empty,
             Kind::File { digest, size } if whole => Body::Object { digest, size: *size },
             Kind::File { digest, size } => {
-                xattr::redirect(&mut xattrs, digest);
+                redirected = Some(digest);
                 match size {
                     0 => Body::Empty,
                     size => Body::Hole { size: *size },
@@ -139,7 +137,18 @@ pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
             }
             Kind::Char { .. } | Kind::Block { .. } | Kind::Fifo | Kind::Socket => Body::Empty,
         };
-        planned.xattrs = xattr::encode(&xattrs)?;
+        let own = &planned.entry.meta.xattrs;
+        planned.xattrs = match redirected {
+            Some(object) if own.is_empty() => xattr::encode_redirect(object),
+            _ if whole => xattr::encode(own)?,
+            redirected => {
+                let mut xattrs = xattr::escape(own)?;
+                if let Some(object) = redirected {
+                    xattr::redirect(&mut xattrs, object);
+                }
+                xattr::encode(&xattrs)?
+            }
+        };
         xattr::count(&planned.xattrs)?;
         let meta = &planned.entry.meta;
         planned.compact = meta.mtime == epoch

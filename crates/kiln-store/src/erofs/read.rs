@@ -1,6 +1,6 @@
 //! Reading a metadata image back. Whatever the bytes are, the answer is a tree or an error.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{
     BLOCK_BITS, BLOCK_BYTES, COMPACT_INODE_BYTES, DIRENT_BYTES, EXTENDED_INODE_BYTES, INCOMPAT_CHUNKED_FILE,
@@ -87,8 +87,14 @@ impl<'a> Reader<'a> {
         let mode = self.u16(at + 4)?;
         let header = if extended { EXTENDED_INODE_BYTES } else { COMPACT_INODE_BYTES };
         let start = at + header;
-        let stored = xattr::decode(self.slice(start, xattr_bytes)?).ok_or("attributes that can't be read")?;
-        let (xattrs, object) = xattr::unescape(stored).ok_or("attributes of an overlay that are not ours")?;
+        let stored = self.slice(start, xattr_bytes)?;
+        let (xattrs, object) = match xattr::decode_redirect(stored) {
+            Some(object) => (BTreeMap::new(), Some(object)),
+            None => {
+                let stored = xattr::decode(stored).ok_or("attributes that can't be read")?;
+                xattr::unescape(stored).ok_or("attributes of an overlay that are not ours")?
+            }
+        };
         let (size, union, links, uid, gid, mtime) = if extended {
             let mtime = Mtime { secs: self.u64(at + 32)? as i64, nanos: self.u32(at + 40)? };
             let owner = (self.u32(at + 24)?, self.u32(at + 28)?);

@@ -1,6 +1,7 @@
 //! Extended attributes as they follow an inode.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use kiln_model::Digest;
 
@@ -88,6 +89,32 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Xattrs> {
     Some(xattrs)
 }
 
+/// What most files have: no attribute of their own, and what [`redirect`] adds, up to where its digest stands.
+static REDIRECT_ALONE: LazyLock<(Vec<u8>, usize)> = LazyLock::new(|| {
+    let mut xattrs = Xattrs::new();
+    redirect(&mut xattrs, &Digest::new([0; 32]));
+    let bytes = encode(&xattrs).expect("two short attributes of overlayfs can be stored");
+    // The path of an object is the last of all: a slash, two digits, a slash, and 64 digits.
+    let at = bytes.len() - (1 + 2 + 1 + 64);
+    (bytes, at)
+});
+
+/// As [`redirect`] to nothing else and [`encode`], without the detour: a tree has tens of thousands of such files.
+pub(super) fn encode_redirect(object: &Digest) -> Vec<u8> {
+    let (bytes, at) = &*REDIRECT_ALONE;
+    let (mut bytes, hex) = (bytes.clone(), object.hex());
+    bytes[at + 1..at + 3].copy_from_slice(&hex.as_bytes()[..2]);
+    bytes[at + 4..].copy_from_slice(hex.as_bytes());
+    bytes
+}
+
+/// Reads what [`encode_redirect`] wrote; none where the bytes are anything else.
+pub(super) fn decode_redirect(bytes: &[u8]) -> Option<Digest> {
+    let (alone, at) = &*REDIRECT_ALONE;
+    let path = bytes.strip_prefix(&alone[..*at]).filter(|_| bytes.len() == alone.len())?;
+    parse_redirect(path)
+}
+
 /// Makes attributes of the image safe below an overlay.
 pub(super) fn escape(xattrs: &Xattrs) -> Result<Xattrs, FormatError> {
     let escaped = |(name, value): (&Vec<u8>, &Vec<u8>)| {
@@ -129,7 +156,31 @@ pub(super) fn redirect(xattrs: &mut Xattrs, object: &Digest) {
 }
 
 fn parse_redirect(value: &[u8]) -> Option<Digest> {
-    let hex = std::str::from_utf8(value.get(4..)?).ok()?;
-    let digest: Digest = format!("sha256:{hex}").parse().ok()?;
-    (value[..4] == *format!("/{}/", &hex[..2]).as_bytes()).then_some(digest)
+    let (folder, hex) = value.split_at_checked(4)?;
+    let digest = Digest::of_hex(hex)?;
+    (folder == [b'/', hex[0], hex[1], b'/']).then_some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_attributes_of_its_own_is_written_and_read_as_any_other() {
+        let digest = Digest::new(std::array::from_fn(|index| index as u8 * 7));
+        let mut xattrs = Xattrs::new();
+        redirect(&mut xattrs, &digest);
+        let bytes = encode_redirect(&digest);
+        assert_eq!(bytes, encode(&xattrs).unwrap());
+        assert_eq!(decode_redirect(&bytes), Some(digest));
+        assert_eq!(unescape(decode(&bytes).unwrap()), Some((Xattrs::new(), Some(digest))));
+        for at in 0..bytes.len() {
+            let mut other = bytes.clone();
+            other[at] ^= 0x80;
+            assert_eq!(decode_redirect(&other), None, "{at}");
+        }
+        assert_eq!(decode_redirect(&bytes[..bytes.len() - 1]), None);
+        xattrs.insert(b"user.own".to_vec(), Vec::new());
+        assert_eq!(decode_redirect(&encode(&xattrs).unwrap()), None);
+    }
 }

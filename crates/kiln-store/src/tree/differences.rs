@@ -56,7 +56,45 @@ impl Aspect {
     }
 }
 
+/// What makes a newer tree of an older one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Changes<'a> {
+    /// What only the old tree has, in the order of paths, with all that lay below a folder that went.
+    pub gone: Vec<&'a TreePath>,
+    /// What the new tree has and the old one has not, or not like that, in the order of paths.
+    pub put: Vec<(&'a TreePath, &'a Entry)>,
+}
+
+impl Changes<'_> {
+    /// Whether the trees are equal.
+    pub fn is_empty(&self) -> bool {
+        self.gone.is_empty() && self.put.is_empty()
+    }
+}
+
 impl Tree {
+    /// Returns what makes the `new` tree of this one. Both are walked once, side by side, and what they share is not compared.
+    pub fn changes<'a>(&'a self, new: &'a Self) -> Changes<'a> {
+        let (old_names, new_names) = (self.first_names(), new.first_names());
+        let mut changes = Changes::default();
+        let mut olds = self.paths.iter().peekable();
+        for (path, inode) in &new.paths {
+            while let Some((gone, _)) = olds.next_if(|(old, _)| *old < path) {
+                changes.gone.push(gone);
+            }
+            let is_same = olds.next_if(|(old, _)| *old == path).is_some_and(|(_, old)| {
+                let is_shared = self.nodes.is_shared(*old, &new.nodes, *inode);
+                (is_shared || self.nodes.get(*old).entry == new.nodes.get(*inode).entry)
+                    && old_names.get(path) == new_names.get(path)
+            });
+            if !is_same {
+                changes.put.push((path, &new.nodes.get(*inode).entry));
+            }
+        }
+        changes.gone.extend(olds.map(|(path, _)| path));
+        changes
+    }
+
     /// Returns what differs between this tree and a newer one, in the order of paths.
     pub fn differences<'a>(&'a self, new: &'a Self) -> Vec<(&'a TreePath, Difference<'a>)> {
         let (old_names, new_names) = (self.first_names(), new.first_names());
@@ -83,7 +121,7 @@ impl Tree {
     /// Returns for each path of a file with several names the first of them: what tells two trees' hard links apart.
     pub fn first_names(&self) -> BTreeMap<&TreePath, &TreePath> {
         let mut first: BTreeMap<Inode, &TreePath> = BTreeMap::new();
-        let linked = self.paths.iter().filter(|(path, _)| self.links(path) > 1);
+        let linked = self.paths.iter().filter(|(_, inode)| self.nodes.get(**inode).links > 1);
         linked.map(|(path, inode)| (path, *first.entry(*inode).or_insert(path))).collect()
     }
 }
@@ -104,9 +142,11 @@ fn aspects(old: &Entry, new: &Entry) -> Vec<Aspect> {
 #[cfg(test)]
 mod tests {
     use kiln_model::Digest;
+    use proptest::prelude::*;
 
     use super::super::{Meta, Mtime};
     use super::*;
+    use crate::erofs::tests::trees;
 
     fn path(text: &str) -> TreePath {
         TreePath::parse(text).unwrap()
@@ -155,6 +195,35 @@ mod tests {
         assert_eq!(found.len(), 2);
         for (_, difference) in found {
             assert!(matches!(difference, Difference::Changed { aspects, .. } if aspects == [Aspect::Links]));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn changes_are_all_that_differs_whether_or_not_trees_share_what_they_have(
+            old in trees(),
+            other in trees(),
+            gone in any::<prop::sample::Index>(),
+        ) {
+            // One that shares most with the old one, as a step of a bake leaves it.
+            let mut step = old.clone();
+            let paths: Vec<_> = old.iter().map(|(path, _)| path.clone()).collect();
+            step.remove(gone.get(&paths));
+            let _ = step.overlay(&path("new"), &other);
+            for new in [&old, &other, &step] {
+                let changes = old.changes(new);
+                let (mut removed, mut put) = (Vec::new(), Vec::new());
+                for (path, difference) in old.differences(new) {
+                    match difference {
+                        Difference::Removed(_) => removed.push(path),
+                        Difference::Added(entry) | Difference::Changed { new: entry, .. } => put.push((path, entry)),
+                    }
+                }
+                prop_assert_eq!(&changes, &Changes { gone: removed, put });
+                prop_assert_eq!(changes.is_empty(), old == *new);
+            }
         }
     }
 }

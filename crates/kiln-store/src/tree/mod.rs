@@ -2,6 +2,7 @@
 
 mod differences;
 mod entry;
+mod nodes;
 mod path;
 mod resolve;
 
@@ -10,7 +11,9 @@ use std::ops::Bound;
 
 use kiln_model::Digest;
 
-pub use differences::{Aspect, Difference};
+use nodes::{Node, Nodes};
+
+pub use differences::{Aspect, Changes, Difference};
 pub use entry::{Entry, Kind, Meta, Mtime};
 pub use path::{NAME_BYTES_MAX, PATH_BYTES_MAX, PathError, TreePath};
 pub use resolve::ResolveError;
@@ -35,14 +38,7 @@ pub struct Inode(u32);
 #[derive(Debug, Clone)]
 pub struct Tree {
     paths: BTreeMap<TreePath, Inode>,
-    inodes: BTreeMap<Inode, Node>,
-    next: u32,
-}
-
-#[derive(Debug, Clone)]
-struct Node {
-    entry: Entry,
-    links: u32,
+    nodes: Nodes,
 }
 
 /// A change that would leave a tree that can't exist.
@@ -87,12 +83,9 @@ impl Default for Tree {
 impl Tree {
     /// Returns a tree with nothing but its root: mode 0755, root's, from 1970.
     pub fn new() -> Self {
-        let root = Node { entry: Entry::dir(0o755), links: 1 };
-        Self {
-            paths: BTreeMap::from([(TreePath::root(), Inode(0))]),
-            inodes: BTreeMap::from([(Inode(0), root)]),
-            next: 1,
-        }
+        let mut nodes = Nodes::default();
+        let root = nodes.add(Entry::dir(0o755));
+        Self { paths: BTreeMap::from([(TreePath::root(), root)]), nodes }
     }
 
     /// Puts an entry at a path. A folder over a folder keeps what is in it; anything else replaces all that is there.
@@ -106,16 +99,13 @@ impl Tree {
             return Err(TreeError::Folder(path.clone()));
         }
         if let Some(inode) = self.paths.get(path) {
-            let node = self.inodes.get_mut(inode).expect("every path has a node");
-            if node.entry.is_dir() && entry.is_dir() {
-                node.entry = entry;
+            if self.nodes.get(*inode).entry.is_dir() && entry.is_dir() {
+                self.nodes.get_mut(*inode).entry = entry;
                 return Ok(());
             }
             self.remove(path);
         }
-        let inode = Inode(self.next);
-        self.next += 1;
-        self.inodes.insert(inode, Node { entry, links: 1 });
+        let inode = self.nodes.add(entry);
         self.paths.insert(path.clone(), inode);
         Ok(())
     }
@@ -143,7 +133,7 @@ impl Tree {
     /// There is no `target`, it is a folder, or the path's folder is missing or not a folder.
     pub fn link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), TreeError> {
         let inode = *self.paths.get(target).ok_or_else(|| TreeError::Missing(target.clone()))?;
-        if self.inodes[&inode].entry.is_dir() {
+        if self.nodes.get(inode).entry.is_dir() {
             return Err(TreeError::Folder(target.clone()));
         }
         self.check_folder(path)?;
@@ -155,7 +145,7 @@ impl Tree {
             return Err(TreeError::NotAFolder { path: target.clone(), blocker: path.clone() });
         }
         self.remove(path);
-        self.inodes.get_mut(&inode).expect("every path has a node").links += 1;
+        self.nodes.get_mut(inode).links += 1;
         self.paths.insert(path.clone(), inode);
         Ok(())
     }
@@ -166,11 +156,7 @@ impl Tree {
         let mut removed = 0;
         for path in doomed.into_iter().filter(|path| !path.is_root()) {
             let inode = self.paths.remove(&path).expect("it was listed just now");
-            let node = self.inodes.get_mut(&inode).expect("every path has a node");
-            node.links -= 1;
-            if node.links == 0 {
-                self.inodes.remove(&inode);
-            }
+            self.nodes.unlink(inode);
             removed += 1;
         }
         removed
@@ -181,11 +167,10 @@ impl Tree {
     /// # Errors
     /// There is nothing, or an attribute is out of its range; the tree is as it was.
     pub fn set_meta(&mut self, path: &TreePath, meta: Meta) -> Result<(), TreeError> {
-        let inode = self.paths.get(path).ok_or_else(|| TreeError::Missing(path.clone()))?;
-        let node = self.inodes.get_mut(inode).expect("every path has a node");
-        let changed = Entry { meta, kind: node.entry.kind.clone() };
+        let inode = *self.paths.get(path).ok_or_else(|| TreeError::Missing(path.clone()))?;
+        let changed = Entry { meta, kind: self.nodes.get(inode).entry.kind.clone() };
         check(path, &changed)?;
-        node.entry = changed;
+        self.nodes.get_mut(inode).entry = changed;
         Ok(())
     }
 
@@ -204,7 +189,7 @@ impl Tree {
             match placed.get(inode) {
                 Some(first) => self.link(&path, &first.clone())?,
                 None => {
-                    self.insert(&path, other.inodes[inode].entry.clone())?;
+                    self.insert(&path, other.nodes.get(*inode).entry.clone())?;
                     placed.insert(*inode, path);
                 }
             }
@@ -214,7 +199,7 @@ impl Tree {
 
     /// Returns what is at a path; no link is followed.
     pub fn get(&self, path: &TreePath) -> Option<&Entry> {
-        self.paths.get(path).map(|inode| &self.inodes[inode].entry)
+        self.paths.get(path).map(|inode| &self.nodes.get(*inode).entry)
     }
 
     /// Returns which file a path is a name of.
@@ -224,13 +209,13 @@ impl Tree {
 
     /// Returns how many names the file at a path has; 1 for a folder, 0 where there is nothing.
     pub fn links(&self, path: &TreePath) -> u32 {
-        self.paths.get(path).map_or(0, |inode| self.inodes[inode].links)
+        self.paths.get(path).map_or(0, |inode| self.nodes.get(*inode).links)
     }
 
     /// Iterates over all entries in the order of the bytes of their paths, the root first: a folder comes before what is
     /// in it.
     pub fn iter(&self) -> impl Iterator<Item = (&TreePath, &Entry)> {
-        self.paths.iter().map(|(path, inode)| (path, &self.inodes[inode].entry))
+        self.paths.iter().map(|(path, inode)| (path, &self.nodes.get(*inode).entry))
     }
 
     /// Iterates over what is at a path and all below it.
@@ -242,7 +227,7 @@ impl Tree {
             false => (Bound::Included(path.with_suffix(b'/')), Bound::Excluded(path.with_suffix(b'0'))),
         };
         let below = self.paths.range((low, high));
-        first.into_iter().chain(below).map(|(path, inode)| (path, &self.inodes[inode].entry))
+        first.into_iter().chain(below).map(|(path, inode)| (path, &self.nodes.get(*inode).entry))
     }
 
     /// Iterates over what is directly in a folder.
@@ -267,22 +252,24 @@ impl Tree {
             Kind::File { size, .. } => size,
             _ => 0,
         };
-        self.inodes.values().map(size).sum()
+        self.nodes.iter().map(size).sum()
     }
 
     /// Iterates over the objects that it needs; one may come up more than once.
     pub fn objects(&self) -> impl Iterator<Item = Digest> {
-        self.inodes.values().filter_map(|node| match node.entry.kind {
+        self.nodes.iter().filter_map(|node| match node.entry.kind {
             Kind::File { digest, .. } => Some(digest),
             _ => None,
         })
     }
 
     fn check_folder(&self, path: &TreePath) -> Result<(), TreeError> {
-        let Some(folder) = path.parent() else { return Ok(()) };
-        match self.get(&folder) {
+        let Some(folder) = path.parent_bytes() else { return Ok(()) };
+        match self.paths.get(folder).map(|inode| &self.nodes.get(*inode).entry) {
             Some(entry) if entry.is_dir() => Ok(()),
-            Some(_) => Err(TreeError::NotAFolder { path: path.clone(), blocker: folder }),
+            Some(_) => {
+                Err(TreeError::NotAFolder { path: path.clone(), blocker: path.parent().unwrap_or_default() })
+            }
             None => Err(TreeError::NoFolder { path: path.clone() }),
         }
     }
@@ -291,15 +278,7 @@ impl Tree {
 impl PartialEq for Tree {
     fn eq(&self, other: &Self) -> bool {
         // Inode numbers depend on the history; which paths share one must agree.
-        let mut pairs: BTreeMap<Inode, Inode> = BTreeMap::new();
-        let mut back: BTreeMap<Inode, Inode> = BTreeMap::new();
-        self.paths.len() == other.paths.len()
-            && self.paths.iter().zip(&other.paths).all(|((path, mine), (other_path, theirs))| {
-                path == other_path
-                    && *pairs.entry(*mine).or_insert(*theirs) == *theirs
-                    && *back.entry(*theirs).or_insert(*mine) == *mine
-                    && self.inodes[mine].entry == other.inodes[theirs].entry
-            })
+        self.paths.len() == other.paths.len() && self.changes(other).is_empty()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Paths in a tree: relative, normal, and never leading out.
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::sync::Arc;
 
 /// Linux takes no longer name.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -11,9 +13,9 @@ pub const PATH_BYTES_MAX: usize = 4095;
 /// A path within a tree, as bytes without a leading slash; the root is the empty path.
 ///
 /// It has no `.`, no `..`, no empty component and no NUL, so joining it to a folder stays below that folder as long as no
-/// symlink is followed.
+/// symlink is followed. Copies share their bytes: every step of a bake has a tree of its own, mostly of the same paths.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct TreePath(Box<[u8]>);
+pub struct TreePath(Arc<[u8]>);
 
 /// A path that can't be in a tree.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -96,11 +98,16 @@ impl TreePath {
 
     /// Returns the folder that holds it; none for the root.
     pub fn parent(&self) -> Option<Self> {
+        self.parent_bytes().map(|bytes| Self(bytes.into()))
+    }
+
+    /// As [`TreePath::parent`], as bytes.
+    pub(super) fn parent_bytes(&self) -> Option<&[u8]> {
         if self.is_root() {
             return None;
         }
         let end = self.0.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        Some(Self(self.0[..end].into()))
+        Some(&self.0[..end])
     }
 
     /// Returns the components in order.
@@ -128,6 +135,13 @@ impl TreePath {
         }
         let rest = &self.0[old.0.len()..];
         Self::parse([new.as_bytes(), b"/", rest].concat()).ok()
+    }
+}
+
+/// Paths are found in a tree by their bytes: they compare and hash as those do.
+impl Borrow<[u8]> for TreePath {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

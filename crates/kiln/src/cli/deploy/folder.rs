@@ -124,14 +124,15 @@ impl Walk<'_> {
             return Err(self.too_large(format!("{DEPTH_MAX} folders inside each other")));
         }
         let failed = |source| ScanError::Io { path: folder.to_owned(), source };
-        let mut names = Vec::new();
+        let mut entries = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
-            names.push(entry.map_err(failed)?.file_name());
+            let entry = entry.map_err(failed)?;
+            entries.push((entry.file_name(), entry));
         }
-        names.sort();
+        entries.sort_by(|(one, _), (other, _)| one.cmp(other));
         let before = self.listing.len();
-        for name in names {
-            self.visit(&folder.join(name), depth)?;
+        for (_, entry) in entries {
+            self.visit(&entry, depth)?;
         }
         if self.listing.len() == before && folder != self.root {
             let mode = mode_of(&fs::symlink_metadata(folder).map_err(failed)?);
@@ -140,10 +141,12 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn visit(&mut self, path: &Path, depth: usize) -> Result<(), ScanError> {
+    fn visit(&mut self, entry: &fs::DirEntry, depth: usize) -> Result<(), ScanError> {
+        let path = &entry.path();
         let failed = |source| ScanError::Io { path: path.to_owned(), source };
         let is_source = depth == 0 && is_source(path);
-        let meta = if is_source { fs::metadata(path) } else { fs::symlink_metadata(path) }.map_err(failed)?;
+        // The folder is open: what is in it is looked at without the way from the root, which is most of what a look costs.
+        let meta = if is_source { fs::metadata(path) } else { entry.metadata() }.map_err(failed)?;
         if !is_source && self.ignore.leaves_out(self.below(path), meta.is_dir()) {
             return Ok(());
         }
