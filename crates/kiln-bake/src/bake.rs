@@ -378,8 +378,15 @@ impl<'a> Bake<'a> {
         let old = made.tree.get(store)?;
         let mut new = old.clone();
         change(&mut new)?;
-        let layer = layer::store(&store.blobs, &store.objects, old, &new)?;
-        let record = StepRecord { tree: store.trees.put(&new)?, layer, after: made.key, taken };
+        let batch = store.blobs.batch();
+        // Each takes as long as the other, and neither needs it.
+        let (tree, layer) = std::thread::scope(|scope| {
+            let tree = scope.spawn(|| store.trees.put_into(&batch, &new));
+            let layer = layer::put_into(&batch, &store.blobs, &store.objects, old, &new);
+            (tree.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), layer)
+        });
+        let record = StepRecord { tree: tree?, layer: layer?, after: made.key, taken };
+        batch.commit()?;
         self.baker.steps.set_step(key, &record);
         Ok((record, Arc::new(OnceLock::from(new))))
     }
@@ -581,8 +588,10 @@ impl<'a> Bake<'a> {
         {
             return Ok(image);
         }
-        store.blobs.put_bytes(&config)?;
-        store.blobs.put_bytes(&manifest)?;
+        let batch = store.blobs.batch();
+        batch.put_bytes(&config)?;
+        batch.put_bytes(&manifest)?;
+        batch.commit()?;
         let tree = made.tree.get(store)?;
         let image = Image {
             manifest: digest,

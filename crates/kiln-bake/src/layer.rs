@@ -8,7 +8,7 @@ use std::io::{self, Read, Write};
 
 use kiln_model::Digest;
 use kiln_store::tree::{Changes, Inode};
-use kiln_store::{Blobs, Entry, Kind, Objects, PutError, ReadError, Tree, TreePath};
+use kiln_store::{Batch, Blobs, Entry, Kind, Objects, PutError, ReadError, Tree, TreePath};
 use tar::{EntryType, Header};
 
 use crate::hashing::{COPY_BYTES, Hashing};
@@ -77,8 +77,9 @@ pub enum LayerError {
     Write(#[source] io::Error),
 }
 
-/// Stores the layer that turns `old` into `new`; nothing where they are equal.
-pub(crate) fn store(
+/// Adds to a batch the layer that turns `old` into `new`; nothing where they are equal.
+pub(crate) fn put_into(
+    batch: &Batch,
     blobs: &Blobs,
     objects: &Objects,
     old: &Tree,
@@ -96,7 +97,7 @@ pub(crate) fn store(
     writer.write(new, &changes)?;
     let (buffered, diff_id) = writer.sink.finish();
     let encoder = buffered.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
-    let stored = encoder.finish().map_err(LayerError::Write)?.finish()?;
+    let stored = encoder.finish().map_err(LayerError::Write)?.finish_into(batch);
     let compression = Compression::Zstd;
     Ok(Some(Layer { digest: stored.digest, size: stored.size, diff_id, compression }))
 }
@@ -227,7 +228,8 @@ impl<W: Write> LayerWriter<'_, W> {
 
     fn content(&mut self, digest: &Digest, size: u64) -> Result<(), LayerError> {
         let mut file = self.objects.open_file(digest)?;
-        let mut buffer = vec![0; COPY_BYTES];
+        // Most files are small: one buffer of the full size for each took longer than their bytes.
+        let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(size).unwrap_or(COPY_BYTES))];
         let mut left = size;
         while left > 0 {
             let wanted = buffer.len().min(left as usize);
@@ -301,6 +303,13 @@ mod tests {
         TreePath::parse(text).unwrap()
     }
 
+    fn store(store: &Store, old: &Tree, new: &Tree) -> Option<Layer> {
+        let batch = store.blobs.batch();
+        let layer = put_into(&batch, &store.blobs, &store.objects, old, new).unwrap();
+        batch.commit().unwrap();
+        layer
+    }
+
     fn sample(store: &Store) -> Tree {
         let digest = store.objects.put_bytes(b"hello").unwrap();
         let mut tree = Tree::new();
@@ -328,7 +337,7 @@ mod tests {
         let content: Vec<u8> = (0..300_000_u32).flat_map(|number| (number % 1_000).to_le_bytes()).collect();
         let digest = store.objects.put_bytes(&content).unwrap();
         tree.insert(&path("large"), Entry::file(0o644, digest, content.len() as u64)).unwrap();
-        let layer = super::store(&store.blobs, &store.objects, &Tree::new(), &tree).unwrap().unwrap();
+        let layer = self::store(&store, &Tree::new(), &tree).unwrap();
         let begun = store.leases.begin_collection().unwrap();
         let mut needed = kiln_store::Needed::default();
         store.need(&begun, &mut needed, [layer.digest]).unwrap();
@@ -370,8 +379,7 @@ mod tests {
     fn a_first_layer_holds_everything_once() {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let layer =
-            super::store(&store.blobs, &store.objects, &Tree::new(), &sample(&store)).unwrap().unwrap();
+        let layer = self::store(&store, &Tree::new(), &sample(&store)).unwrap();
         assert_eq!(
             list(&store, &layer),
             [
@@ -392,9 +400,9 @@ mod tests {
         let mut new = old.clone();
         new.remove(&path("etc/l"));
         new.insert(&path("new"), Entry::dir(0o700)).unwrap();
-        let layer = super::store(&store.blobs, &store.objects, &old, &new).unwrap().unwrap();
+        let layer = self::store(&store, &old, &new).unwrap();
         assert_eq!(list(&store, &layer), ["Regular etc/.wh.l", "Directory new/"]);
-        assert_eq!(super::store(&store.blobs, &store.objects, &new, &new.clone()).unwrap(), None);
+        assert_eq!(self::store(&store, &new, &new.clone()), None);
     }
 
     #[test]
@@ -402,7 +410,7 @@ mod tests {
         let make = || {
             let folder = tempfile::tempdir_in("/var/tmp").unwrap();
             let store = Store::open(folder.path()).unwrap();
-            super::store(&store.blobs, &store.objects, &Tree::new(), &sample(&store)).unwrap().unwrap()
+            self::store(&store, &Tree::new(), &sample(&store)).unwrap()
         };
         let layer = make();
         assert_eq!(layer, make());

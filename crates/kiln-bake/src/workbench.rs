@@ -104,7 +104,7 @@ impl Workbench {
         if clocked {
             clock::install(&mut shown, &store.objects, latest)?;
         }
-        let mount = assemble(store, &store.trees.put(&shown)?)?;
+        let mount = mount_once(store, &shown)?;
         drop(shown);
         let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, &self.group, cancel))?;
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
@@ -121,6 +121,14 @@ impl Workbench {
             tree.remove(&own);
         }
         Ok(())
+    }
+}
+
+/// Mounts a tree that nobody mounts again so that an overlay can lie over it: it is in the store only where the kernel wants that.
+pub(crate) fn mount_once(store: &Store, tree: &Tree) -> Result<std::os::fd::OwnedFd, WorkError> {
+    match store.trees.mount_unstored(tree, STRATEGIES[0])? {
+        Some(mounted) => Ok(mounted.mount),
+        None => Ok(assemble(store, &store.trees.put(tree)?)?),
     }
 }
 

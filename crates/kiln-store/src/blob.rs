@@ -66,6 +66,14 @@ impl Blobs {
         self.0.stage().map(|staged| BlobWriter { shelf: self.0.clone(), staged })
     }
 
+    /// Adds a blob to a batch of the store, and returns its digest.
+    ///
+    /// # Errors
+    /// As [`Batch::put_bytes`].
+    pub fn put_bytes_into(&self, batch: &Batch, bytes: &[u8]) -> Result<Digest, PutError> {
+        batch.put_bytes_on(&self.0, bytes).map(|stored| stored.digest)
+    }
+
     /// Begins many small blobs that become durable together.
     pub fn batch(&self) -> Batch {
         self.0.batch()
@@ -150,6 +158,11 @@ impl BlobWriter {
     /// See [`PutError`]; nothing half-written is visible.
     pub fn finish(self) -> Result<Stored, PutError> {
         self.shelf.finish(self.staged)
+    }
+
+    /// Adds the blob to a batch of the store: it becomes durable and visible with what else is in it.
+    pub fn finish_into(self, batch: &Batch) -> Stored {
+        batch.keep(&self.shelf, self.staged)
     }
 }
 
@@ -302,6 +315,32 @@ mod tests {
         let dropped = store.objects.batch();
         dropped.put_bytes(b"dropped").unwrap();
         drop(dropped);
+        assert_eq!(leftovers(&state), 0);
+    }
+
+    #[test]
+    fn a_batch_takes_blobs_objects_and_trees_and_all_of_it_becomes_visible_with_it() {
+        let (state, store) = store();
+        let tree = crate::Tree::new();
+        let (count, expected) = (store.trees.list().unwrap().len(), digest_of(b"manifest"));
+        let batch = store.objects.batch();
+        let object = batch.put_bytes(b"object").unwrap().digest;
+        let blob = store.blobs.put_bytes_into(&batch, b"manifest").unwrap();
+        assert_eq!((blob, store.blobs.put_bytes_into(&batch, b"manifest").unwrap()), (expected, expected));
+        // The same bytes are a blob and an object, each in its place.
+        let both = store.blobs.put_bytes_into(&batch, b"object").unwrap();
+        let mut writer = store.blobs.writer().unwrap();
+        writer.write_all(b"layer").unwrap();
+        let layer = writer.finish_into(&batch).digest;
+        let tree = store.trees.put_into(&batch, &tree).unwrap();
+        assert!(![blob, both, layer].iter().any(|digest| store.blobs.contains(digest)));
+        assert!(!store.objects.contains(&object) && !store.trees.contains(&tree));
+        batch.commit().unwrap();
+        assert_eq!(store.blobs.read_verified(&layer).unwrap(), b"layer");
+        assert_eq!(store.blobs.list().unwrap().len(), 3);
+        assert_eq!(store.objects.list().unwrap(), [object]);
+        assert_eq!(store.trees.list().unwrap().len(), count + 1);
+        assert_eq!(store.trees.load(&tree).unwrap(), crate::Tree::new());
         assert_eq!(leftovers(&state), 0);
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -51,6 +52,20 @@ const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 /// Notes of objects that are gone are dropped when there are this many more than the image at hand has.
 const NOTES_SPARE: usize = 1 << 18;
 
+/// What was found at an object's plain file.
+struct Look {
+    stamp: Stamp,
+    /// What it hashes to, or did when it was last read.
+    found: Digest,
+    /// How many bytes it has.
+    read: u64,
+    /// Whether it was not read now.
+    is_believed: bool,
+}
+
+/// A thread for fewer looks than this costs more than it saves.
+const SHARE_MIN: usize = 512;
+
 /// A look at images; it remembers what was read, for itself and for later ones.
 #[derive(Debug)]
 pub struct Verification<'a> {
@@ -58,8 +73,6 @@ pub struct Verification<'a> {
     stamps: Stamps,
     /// What this look found whole: images share most of their files.
     seen: HashSet<Digest>,
-    /// The folder of all objects, once one was looked at.
-    folder: Option<File>,
     now: SystemTime,
 }
 
@@ -83,11 +96,12 @@ impl Verification<'_> {
             }
         }
         let mut reasons = BTreeMap::new();
-        for (digest, size) in &objects {
-            // An empty file has no content that could be wrong.
-            if *size > 0
-                && let Some(reason) = self.object_damage(digest, *size)?
-            {
+        // An empty file has no content that could be wrong.
+        let wanted = objects.iter().map(|(digest, size)| (*digest, *size));
+        let wanted: Vec<_> =
+            wanted.filter(|(digest, size)| *size > 0 && !self.seen.contains(digest)).collect();
+        for ((digest, size), look) in wanted.iter().zip(self.looks(&wanted)?) {
+            if let Some(reason) = self.object_damage(digest, *size, look?)? {
                 reasons.insert(*digest, reason);
             }
         }
@@ -126,46 +140,59 @@ impl Verification<'_> {
         self.stamps.digest(digest.as_bytes(), stamp, since) == Some(*digest)
     }
 
-    fn object_damage(&mut self, digest: &Digest, size: u64) -> Result<Option<String>, ReadError> {
-        if self.seen.contains(digest) {
-            return Ok(None);
-        }
-        let Some(stamp) = self.object_stamp(digest)? else {
-            // There is no plain file, which is what the packs are asked for then only: they are looked up each time.
+    fn object_damage(
+        &mut self,
+        digest: &Digest,
+        size: u64,
+        look: Option<Look>,
+    ) -> Result<Option<String>, ReadError> {
+        let Some(Look { stamp, found, read, is_believed }) = look else {
+            // There is no plain file, and only then the packs are asked: that costs as much as the look.
             return match self.store.objects.shelf().is_packed(digest) {
                 true => self.packed_damage(digest),
                 false => Ok(Some(format!("{digest} is gone"))),
             };
         };
-        let believed = self.is_believed(digest, &stamp);
-        let hashed = if believed { Ok((*digest, size)) } else { self.store.hash_object(digest) };
-        let (found, read) = match hashed {
-            Err(ReadError::Missing(_)) => return Ok(Some(format!("{digest} is gone"))),
-            hashed => hashed?,
-        };
         if found != *digest || read != size {
             return Ok(Some(format!("{digest} has {read} bytes that hash to {found}")));
         }
-        if !believed {
+        if !is_believed {
             self.stamps.note(digest.as_bytes(), stamp, found, self.now);
         }
         self.seen.insert(*digest);
         Ok(None)
     }
 
-    /// Looks at an object's plain file; none where there is none. From the folder of all objects, which is opened once: the way
-    /// to it is most of what a look at one of thousands costs.
-    fn object_stamp(&mut self, digest: &Digest) -> Result<Option<Stamp>, ReadError> {
+    /// Looks at the plain files of objects of some size, on all processors; none where there is none.
+    fn looks(&self, wanted: &[(Digest, u64)]) -> Result<Vec<Result<Option<Look>, ReadError>>, ReadError> {
         let root = self.store.objects.root();
-        let folder = match &self.folder {
-            Some(folder) => folder,
-            None => self.folder.insert(File::open(root).map_err(ReadError::at(root))?),
-        };
+        // The way to the folder is most of what a look at one of thousands costs.
+        let folder = &File::open(root).map_err(ReadError::at(root))?;
+        let look =
+            move |share: &[(Digest, u64)]| share.iter().map(|it| self.look(folder, it)).collect::<Vec<_>>();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
+        std::thread::scope(|scope| {
+            let shares: Vec<_> = wanted.chunks(share).map(|share| scope.spawn(move || look(share))).collect();
+            let looks =
+                shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            Ok(looks.flatten().collect())
+        })
+    }
+
+    fn look(&self, folder: &File, (digest, size): &(Digest, u64)) -> Result<Option<Look>, ReadError> {
         let hex = digest.hex();
-        match rustix::fs::statat(folder, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
-            Ok(stat) => Ok(Some(Stamp::of_stat(&stat))),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(ReadError::at(self.store.objects.path_of(digest))(errno.into())),
+        let stamp = match rustix::fs::statat(folder, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
+            Ok(stat) => Stamp::of_stat(&stat),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(ReadError::at(self.store.objects.path_of(digest))(errno.into())),
+        };
+        let is_believed = self.is_believed(digest, &stamp);
+        let hashed = if is_believed { Ok((*digest, *size)) } else { self.store.hash_object(digest, *size) };
+        match hashed {
+            Ok((found, read)) => Ok(Some(Look { stamp, found, read, is_believed })),
+            Err(ReadError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -190,7 +217,7 @@ impl Store {
     pub fn verification(&self) -> Verification<'_> {
         let cache = self.objects.root().with_file_name("cache");
         let stamps = Stamps::open(cache.join("verified"));
-        Verification { store: self, stamps, seen: HashSet::new(), folder: None, now: SystemTime::now() }
+        Verification { store: self, stamps, seen: HashSet::new(), now: SystemTime::now() }
     }
 
     /// Removes what is damaged, so that a bake makes it again: what is there is never written a second time.
@@ -204,9 +231,12 @@ impl Store {
         }
     }
 
-    fn hash_object(&self, digest: &Digest) -> Result<(Digest, u64), ReadError> {
+    /// Hashes an object, which should have `size` bytes, and counts what it has.
+    fn hash_object(&self, digest: &Digest, size: u64) -> Result<(Digest, u64), ReadError> {
         let mut file = self.objects.open_file(digest)?;
-        let (mut hash, mut read, mut buffer) = (Sha256::new(), 0, vec![0; READ_BYTES]);
+        // Most files are small: a buffer of the full size for each takes longer than their bytes.
+        let buffer = READ_BYTES.min(usize::try_from(size).unwrap_or(READ_BYTES).saturating_add(1));
+        let (mut hash, mut read, mut buffer) = (Sha256::new(), 0, vec![0; buffer]);
         loop {
             match file.read(&mut buffer) {
                 Ok(0) => return Ok((Digest::new(hash.finalize().into()), read)),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kiln_model::Digest;
 
 use crate::error::{PutError, ReadError};
-use crate::shelf::{make_folder, replace_file};
+use crate::shelf::{Staged, make_folder, sync_each, sync_folder};
 
 /// The referrers of a store.
 #[derive(Debug, Clone)]
@@ -31,13 +31,28 @@ impl Referrers {
     /// # Errors
     /// See [`PutError`].
     pub fn put(&self, subject: &Digest, manifest: &Digest) -> Result<(), PutError> {
+        self.put_all(subject, std::slice::from_ref(manifest))
+    }
+
+    /// As [`Referrers::put`], of several at a time.
+    ///
+    /// # Errors
+    /// See [`PutError`]; some may have been noted.
+    pub fn put_all(&self, subject: &Digest, manifests: &[Digest]) -> Result<(), PutError> {
         let folder = self.folder(subject);
-        let path = folder.join(manifest.hex());
-        if path.is_file() {
+        let paths = manifests.iter().map(|manifest| folder.join(manifest.hex()));
+        let missing: Vec<PathBuf> = paths.filter(|path| !path.is_file()).collect();
+        if missing.is_empty() {
             return Ok(());
         }
         make_folder(&folder).map_err(PutError::at(&folder))?;
-        replace_file(&path, &self.tmp, b"")
+        let staged: Vec<Staged> =
+            missing.iter().map(|_| Staged::create(&self.tmp)).collect::<Result<_, _>>()?;
+        sync_each(&staged.iter().map(Staged::path).collect::<Vec<_>>())?;
+        for (staged, path) in staged.iter().zip(&missing) {
+            fs::rename(staged.path(), path).map_err(PutError::at(path))?;
+        }
+        sync_folder(&folder).map_err(PutError::at(&folder))
     }
 
     /// Lists the manifests that are about `subject`, in the order of their digests.
@@ -112,8 +127,8 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
         let [image, other, a, b] = [1, 2, 3, 4].map(|byte| Digest::new([byte; 32]));
-        for manifest in [b, a, b] {
-            store.referrers.put(&image, &manifest).unwrap();
+        for manifests in [&[b, a][..], &[b], &[]] {
+            store.referrers.put_all(&image, manifests).unwrap();
         }
         assert_eq!(store.referrers.list(&image).unwrap(), [a, b]);
         assert_eq!(store.referrers.list(&other).unwrap(), []);

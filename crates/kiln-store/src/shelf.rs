@@ -1,9 +1,11 @@
 //! Content-addressed files: written under a temporary name, made durable, then named by their digest.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -272,15 +274,22 @@ impl Staged {
     }
 
     pub(crate) fn fill(&mut self, mut reader: impl Read) -> Result<(), PutError> {
-        let mut buffer = vec![0; COPY_BYTES];
+        thread_local! {
+            /// Most files are small: a new buffer for each would take longer than their bytes.
+            static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+        }
+        let mut buffer = BUFFER.take();
+        buffer.resize(COPY_BYTES, 0);
         loop {
             match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
+                Ok(0) => break,
                 Ok(count) => self.write_all(&buffer[..count]).map_err(PutError::at(&self.path))?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(PutError::Source(error)),
             }
         }
+        BUFFER.set(buffer);
+        Ok(())
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -341,18 +350,32 @@ pub(crate) fn sweep(tmp: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Up to this many files are made durable one by one; beyond, one `syncfs` costs less than as many `fsync`s, though it
+/// Up to this many files are made durable each for itself; beyond, one `syncfs` costs less than as many `fsync`s, though it
 /// also writes back what others left dirty.
 const SINGLE_SYNCS_MAX: usize = 8;
 
-/// Many files that become durable and visible together, for little more than the cost of writing them.
+/// Makes files or folders durable, all at the same time: what takes the time is that the disk empties its cache, and it does
+/// that once for all who wait.
+pub(crate) fn sync_each(paths: &[&Path]) -> Result<(), PutError> {
+    let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(PutError::at(path));
+    let Some((last, others)) = paths.split_last() else { return Ok(()) };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|path| scope.spawn(|| sync(path))).collect();
+        let own = sync(last);
+        others.into_iter().try_for_each(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))?;
+        own
+    })
+}
+
+/// Many files that become durable and visible together, for little more than the cost of writing them. What is put into it by
+/// itself goes to where it was begun; others of the same store may add to it what goes elsewhere.
 ///
 /// Nothing is visible before [`Batch::commit`]; dropping a batch forgets it. May be filled from several threads.
 #[derive(Debug)]
 pub struct Batch {
     shelf: Shelf,
-    /// Closed files, so that a batch may hold more of them than a process may have open.
-    pending: Mutex<BTreeMap<Digest, ClosedStage>>,
+    /// Closed files by what they will be called, so that a batch may hold more of them than a process may have open.
+    pending: Mutex<BTreeMap<PathBuf, ClosedStage>>,
 }
 
 #[derive(Debug)]
@@ -374,7 +397,7 @@ impl Batch {
     pub fn put_reader(&self, reader: impl Read) -> Result<Stored, PutError> {
         let mut staged = self.shelf.stage()?;
         staged.fill(reader)?;
-        Ok(self.keep(staged))
+        Ok(self.keep(&self.shelf, staged))
     }
 
     /// Adds bytes.
@@ -382,13 +405,19 @@ impl Batch {
     /// # Errors
     /// As [`Batch::put_reader`].
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Stored, PutError> {
+        self.put_bytes_on(&self.shelf, bytes)
+    }
+
+    /// As [`Batch::put_bytes`], for any shelf of the store.
+    pub(crate) fn put_bytes_on(&self, shelf: &Shelf, bytes: &[u8]) -> Result<Stored, PutError> {
         let stored = Stored { digest: sha256(bytes), size: bytes.len() as u64 };
-        if self.shelf.size(&stored.digest) == Some(stored.size) || self.lock().contains_key(&stored.digest) {
+        let is_pending = || self.lock().contains_key(&shelf.path_of(&stored.digest));
+        if shelf.size(&stored.digest) == Some(stored.size) || is_pending() {
             return Ok(stored);
         }
-        let mut staged = self.shelf.stage()?;
+        let mut staged = shelf.stage()?;
         staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
-        Ok(self.keep(staged))
+        Ok(self.keep(shelf, staged))
     }
 
     /// Makes all of it durable, then visible. Each file becomes visible by itself, so after a crash some may be there and
@@ -404,10 +433,7 @@ impl Batch {
         let few = pending.len() <= SINGLE_SYNCS_MAX;
         let folders = self.commit_files(pending)?;
         if few {
-            for folder in folders {
-                sync_folder(&folder).map_err(PutError::at(&folder))?;
-            }
-            return Ok(());
+            return sync_each(&folders.iter().map(PathBuf::as_path).collect::<Vec<_>>());
         }
         self.sync_all()
     }
@@ -419,22 +445,18 @@ impl Batch {
     }
 
     /// Makes files durable, then names them; returns the folders that they are in.
-    fn commit_files(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
+    fn commit_files(&self, pending: BTreeMap<PathBuf, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
         if pending.len() <= SINGLE_SYNCS_MAX {
-            for stage in pending.values() {
-                let synced = File::open(&stage.path).and_then(|file| file.sync_all());
-                synced.map_err(PutError::at(&stage.path))?;
-            }
+            sync_each(&pending.values().map(|stage| stage.path.as_path()).collect::<Vec<_>>())?;
         } else {
             self.sync_all()?;
         }
         self.name_all(pending)
     }
 
-    fn name_all(&self, pending: BTreeMap<Digest, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
+    fn name_all(&self, pending: BTreeMap<PathBuf, ClosedStage>) -> Result<BTreeSet<PathBuf>, PutError> {
         let mut folders = BTreeSet::new();
-        for (digest, mut stage) in pending {
-            let target = self.shelf.path_of(&digest);
+        for (target, mut stage) in pending {
             let folder = parent_of(&target).to_owned();
             if !folders.contains(&folder) {
                 make_folder(&folder).map_err(PutError::at(&folder))?;
@@ -452,23 +474,30 @@ impl Batch {
         rustix::fs::syncfs(folder).map_err(io::Error::from).map_err(PutError::at(root))
     }
 
-    fn keep(&self, staged: Staged) -> Stored {
+    /// Adds a file that was written for a shelf of the store, unless it is there.
+    pub(crate) fn keep(&self, shelf: &Shelf, staged: Staged) -> Stored {
         let stored = staged.stored();
-        if self.shelf.size(&stored.digest) != Some(stored.size) {
-            self.add(staged);
+        if shelf.size(&stored.digest) != Some(stored.size) {
+            self.add_to(shelf, staged);
         }
         stored
     }
 
     /// Adds a file that is to be plain, whether or not it is packed.
-    pub(crate) fn add(&self, mut staged: Staged) {
-        let digest = staged.stored().digest;
-        // The path moves on to the batch, so that the drop of `staged` removes nothing.
-        let path = std::mem::take(&mut staged.path);
-        self.lock().entry(digest).or_insert(ClosedStage { path });
+    pub(crate) fn add(&self, staged: Staged) {
+        self.add_to(&self.shelf, staged);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<Digest, ClosedStage>> {
+    fn add_to(&self, shelf: &Shelf, mut staged: Staged) {
+        let target = shelf.path_of(&staged.stored().digest);
+        // The path moves on to the batch, so that the drop of `staged` removes nothing.
+        let path = std::mem::take(&mut staged.path);
+        let stage = ClosedStage { path };
+        // The same bytes twice: the second file is dropped, and gone with that.
+        self.lock().entry(target).or_insert(stage);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<PathBuf, ClosedStage>> {
         // A panic elsewhere can't leave the map half-changed: every use of it is one call.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

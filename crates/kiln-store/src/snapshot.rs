@@ -129,9 +129,11 @@ impl Snapshots {
                 return Err(CaptureError::Twice(path));
             }
         }
-        batch.commit()?;
         let snapshot = Snapshot { files: captured.into_values().collect() };
-        Ok(self.0.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?)
+        // One that a power failure left without a file of it is no harm: whoever captures the same again looks for each file.
+        let stored = batch.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?;
+        batch.commit()?;
+        Ok(stored.digest)
     }
 
     /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.

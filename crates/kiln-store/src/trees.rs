@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_model::Digest;
 
@@ -14,7 +14,7 @@ use crate::error::{PutError, ReadError};
 use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay};
 use crate::object::Objects;
 use crate::packs::{PackError, Packs};
-use crate::shelf::{Shelf, Staged, replace_file, sha256};
+use crate::shelf::{Batch, Shelf, Staged, replace_file, sha256};
 use crate::skeleton::{self, MountPoint};
 use crate::tree::{Tree, TreeError};
 
@@ -36,6 +36,17 @@ pub struct Trees {
     tmp: Arc<Path>,
     /// What can be made again: whole images, and which variant has which mount points.
     cache: Arc<Path>,
+    /// What was put last: whoever bakes an image looks at its tree next. Its bytes are verified as those of any other are, but
+    /// need not be understood again. It shares all that it can with the baker's own.
+    last: Arc<Mutex<Option<Arc<PutTree>>>>,
+}
+
+/// A tree that was put, without and with its mount points.
+#[derive(Debug)]
+struct PutTree {
+    digest: Digest,
+    tree: Tree,
+    furnished: Tree,
 }
 
 /// A tree, mounted read-only and attached nowhere.
@@ -124,7 +135,7 @@ impl Trees {
             fs::create_dir_all(cache.join(folder))?;
         }
         let shelf = Shelf::open(root.join("trees"), tmp)?;
-        Ok(Self { shelf, objects, packs, tmp: tmp.into(), cache: cache.into() })
+        Ok(Self { shelf, objects, packs, tmp: tmp.into(), cache: cache.into(), last: Arc::default() })
     }
 
     /// Stores a tree, with the mount points that every instance needs added to it.
@@ -134,7 +145,48 @@ impl Trees {
     /// # Errors
     /// See [`PutTreeError`].
     pub fn put(&self, tree: &Tree) -> Result<Digest, PutTreeError> {
-        self.put_with(tree, &[])
+        let batch = self.shelf.batch();
+        let digest = self.put_into(&batch, tree)?;
+        batch.commit()?;
+        Ok(digest)
+    }
+
+    /// As [`Trees::put`], into a batch of the store: it becomes durable and visible with what else is in it.
+    ///
+    /// # Errors
+    /// See [`PutTreeError`].
+    pub fn put_into(&self, batch: &Batch, tree: &Tree) -> Result<Digest, PutTreeError> {
+        let furnished = skeleton::furnish(tree, &[]).map_err(PutTreeError::MountPoint)?;
+        let image = image_of(&furnished)?;
+        let shelf = self.objects.shelf();
+        // What was put and is packed was not written again: it is unpacked when the tree is mounted. So it is where it is a plain
+        // file now, whose name a power failure may take.
+        if !self.packs.is_empty() && tree.objects().any(|object| shelf.is_packed(&object)) {
+            self.mark(&sha256(&image))?;
+        }
+        let digest = batch.put_bytes_on(&self.shelf, &image)?.digest;
+        let last = PutTree { digest, tree: tree.clone(), furnished };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(last));
+        Ok(digest)
+    }
+
+    /// Mounts a tree in one way without storing it, for whoever is the only one ever to mount it; none where the kernel refuses,
+    /// or where only a stored one can be mounted: as a whole image, or in a store that has packs. Store its objects first.
+    ///
+    /// # Errors
+    /// See [`PutTreeError`].
+    pub fn mount_unstored(&self, tree: &Tree, strategy: Strategy) -> Result<Option<Mounted>, PutTreeError> {
+        let _start = self.packs.start().map_err(PutError::at(&self.cache))?;
+        if strategy.is_whole() || !self.packs.is_empty() {
+            return Ok(None);
+        }
+        let mut staged = Staged::create(&self.tmp)?;
+        let image = self.image_with(tree, &[])?;
+        io::Write::write_all(&mut staged, &image).map_err(PutError::at(staged.path()))?;
+        // What is mounted stays when its name goes, which it does with `staged`.
+        let mount = mount_erofs(staged.path(), strategy.backing())
+            .and_then(|metadata| mount_overlay(&metadata, self.objects.root()));
+        Ok(mount.ok().map(|mount| Mounted { mount, strategy }))
     }
 
     /// Stores a variant of a stored tree with more mount points, and returns its digest. Cheap once it is there.
@@ -187,17 +239,6 @@ impl Trees {
         Ok(())
     }
 
-    fn put_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Digest, PutTreeError> {
-        let image = self.image_with(tree, points)?;
-        let shelf = self.objects.shelf();
-        // What was put and is packed was not written again: it is unpacked when the tree is mounted. So it is where it is a plain
-        // file now, whose name a power failure may take.
-        if !self.packs.is_empty() && tree.objects().any(|object| shelf.is_packed(&object)) {
-            self.mark(&sha256(&image))?;
-        }
-        Ok(self.shelf.put_bytes(&image)?)
-    }
-
     fn mark(&self, tree: &Digest) -> Result<(), PutError> {
         self.packs.mark(tree).and_then(|()| self.packs.sync_marks()).map_err(PutError::at(&self.cache))
     }
@@ -223,14 +264,13 @@ impl Trees {
 
     /// The metadata of a tree with mount points.
     fn image_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Vec<u8>, PutTreeError> {
-        let furnished = skeleton::furnish(tree, points).map_err(PutTreeError::MountPoint)?;
-        let mut image = Vec::new();
-        write_image(&furnished, Contents::Redirected, &mut image).map_err(|error| match error {
-            WriteError::Format(error) => PutTreeError::Format(error.0),
-            WriteError::Object(error) => PutTreeError::Read(error),
-            WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
-        })?;
-        Ok(image)
+        image_of(&skeleton::furnish(tree, points).map_err(PutTreeError::MountPoint)?)
+    }
+
+    /// The tree that was put last, if it is this one.
+    fn last(&self, digest: &Digest) -> Option<Arc<PutTree>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone().filter(|last| last.digest == *digest)
     }
 
     /// Reads a tree back as it was put: without the mount points that were added.
@@ -238,7 +278,12 @@ impl Trees {
     /// # Errors
     /// `Missing`, or `Corrupt` where the bytes are not those that were stored.
     pub fn load(&self, digest: &Digest) -> Result<Tree, ReadError> {
-        skeleton::strip(self.load_furnished(digest)?).map_err(|reason| ReadError::corrupt(digest, reason))
+        let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
+        if let Some(last) = self.last(digest) {
+            return Ok(last.tree.clone());
+        }
+        let furnished = read_tree(&image).map_err(|reason| ReadError::corrupt(digest, reason))?;
+        skeleton::strip(furnished).map_err(|reason| ReadError::corrupt(digest, reason))
     }
 
     /// Reads a tree as it is mounted: with the mount points that were added, and the list of them on its root.
@@ -247,6 +292,9 @@ impl Trees {
     /// As [`Trees::load`].
     pub fn load_furnished(&self, digest: &Digest) -> Result<Tree, ReadError> {
         let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
+        if let Some(last) = self.last(digest) {
+            return Ok(last.furnished.clone());
+        }
         read_tree(&image).map_err(|reason| ReadError::corrupt(digest, reason))
     }
 
@@ -398,6 +446,17 @@ impl Trees {
             .map_err(AssembleError::Whole)?;
         Ok(path)
     }
+}
+
+/// The metadata of a tree that has its mount points.
+fn image_of(furnished: &Tree) -> Result<Vec<u8>, PutTreeError> {
+    let mut image = Vec::new();
+    write_image(furnished, Contents::Redirected, &mut image).map_err(|error| match error {
+        WriteError::Format(error) => PutTreeError::Format(error.0),
+        WriteError::Object(error) => PutTreeError::Read(error),
+        WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
+    })?;
+    Ok(image)
 }
 
 /// Reads which tree a variant was made of, and the variant; none where the file is not whole.

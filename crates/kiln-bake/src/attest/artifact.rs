@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use kiln_model::Digest;
-use kiln_store::{PutError, ReadError, Store};
+use kiln_store::{Batch, PutError, ReadError, Store};
 use serde_json::{Value, json};
 
 use super::{AttestError, PREDICATE};
@@ -69,9 +69,36 @@ pub(crate) fn descriptor_of(store: &Store, subject: &Digest) -> Value {
 
 /// Stores a statement about an image, and returns its manifest's digest.
 pub(crate) fn attach(store: &Store, subject: &Digest, statement: &Statement) -> Result<Digest, PutError> {
+    let manifests = attach_all(store, subject, std::slice::from_ref(statement))?;
+    Ok(manifests[0])
+}
+
+/// Stores statements about an image at a time, and returns their manifests' digests in the same order.
+pub(super) fn attach_all(
+    store: &Store,
+    subject: &Digest,
+    statements: &[Statement],
+) -> Result<Vec<Digest>, PutError> {
+    let batch = store.blobs.batch();
+    let manifests: Vec<Digest> = statements
+        .iter()
+        .map(|statement| put_into(&batch, store, subject, statement))
+        .collect::<Result<_, _>>()?;
+    // What a referrer names is there before it.
+    batch.commit()?;
+    store.referrers.put_all(subject, &manifests)?;
+    Ok(manifests)
+}
+
+fn put_into(
+    batch: &Batch,
+    store: &Store,
+    subject: &Digest,
+    statement: &Statement,
+) -> Result<Digest, PutError> {
     let Statement { artifact_type, media_type, payload, annotations } = statement;
-    let config = store.blobs.put_bytes(EMPTY)?;
-    let layer = store.blobs.put_bytes(payload)?;
+    let config = batch.put_bytes(EMPTY)?.digest;
+    let layer = batch.put_bytes(payload)?.digest;
     let mut manifest = json!({
         "artifactType": artifact_type,
         "config": { "digest": config.to_string(), "mediaType": EMPTY_TYPE, "size": EMPTY.len() },
@@ -83,9 +110,7 @@ pub(crate) fn attach(store: &Store, subject: &Digest, statement: &Statement) -> 
     if !annotations.is_empty() {
         manifest["annotations"] = json!(annotations);
     }
-    let manifest = store.blobs.put_bytes(&canonical(&manifest))?;
-    store.referrers.put(subject, &manifest)?;
-    Ok(manifest)
+    Ok(batch.put_bytes(&canonical(&manifest))?.digest)
 }
 
 /// Lists what is said about an image; what is damaged or can't be understood is as good as unsaid.

@@ -19,8 +19,8 @@ use crate::inventory::{BomFormat, Inventory, InventoryError};
 use crate::lock::Lock;
 use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
 use crate::source::{Source, SourceError};
-use artifact::discard_damaged;
 pub(crate) use artifact::{attach, descriptor_of};
+use artifact::{attach_all, discard_damaged};
 
 /// The media type of a bill of materials in SPDX.
 pub const SPDX_TYPE: &str = "application/spdx+json";
@@ -91,9 +91,8 @@ pub fn attest(
     let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
     if formats.iter().any(|(kind, _)| !there.contains(*kind)) {
         let inventory = Inventory::of(store, image)?;
-        for (kind, format) in formats {
-            attach(store, &image.manifest, &Statement::new(kind, kind, inventory.render(format)))?;
-        }
+        let said = |(kind, format)| Statement::new(kind, kind, inventory.render(format));
+        attach_all(store, &image.manifest, &formats.map(said))?;
     }
     let noted = all.iter().find(|said| said.kind() == PROVENANCE).map(|said| &said.payload);
     if noted.is_some_and(|noted| is_sealed(store, &image.manifest, noted, &builder.public())) {

@@ -30,7 +30,7 @@ use crate::stage::{
     secret_file, tmpfs, words_of,
 };
 use crate::steps::StepKey;
-use crate::workbench::assemble;
+use crate::workbench::mount_once;
 
 /// What of an instruction is shown while it runs: a script of many lines would fill the screen.
 const SHOWN_CHARS_MAX: usize = 160;
@@ -535,7 +535,7 @@ impl Furnished<'_> {
                 (inner, is_file) = (Some(part.name()), part.is_file());
                 let forgotten = !mount.read_only && !is_file;
                 let access = if forgotten { Access::Forgotten } else { Access::Read };
-                (assemble(store, &store.trees.put(&part.tree)?)?, access)
+                (mount_once(store, &part.tree)?, access)
             }
             (Mounted::Bind { .. }, Seen::Made) => unreachable!("a bind shows part of a tree"),
             (Mounted::Secret(_) | Mounted::Ssh(_), _) => unreachable!("they are mounted above"),

@@ -164,11 +164,10 @@ fn number(tree: &Tree) -> (Vec<Planned<'_>>, BTreeMap<usize, Vec<Child<'_>>>) {
     let mut by_inode: HashMap<Inode, usize> = HashMap::new();
     let mut by_path: HashMap<&[u8], usize> = HashMap::new();
     let mut folders: BTreeMap<usize, Vec<Child<'_>>> = BTreeMap::new();
-    for (path, entry) in tree.iter() {
-        let inode = tree.inode(path).expect("the path comes from the tree");
+    for (path, inode, entry, names) in tree.iter_linked() {
         let index = *by_inode.entry(inode).or_insert(inodes.len());
         if index == inodes.len() {
-            let links = if entry.is_dir() { 2 } else { tree.links(path) };
+            let links = if entry.is_dir() { 2 } else { names };
             let planned = Planned {
                 entry,
                 links,

@@ -218,6 +218,14 @@ impl Tree {
         self.paths.iter().map(|(path, inode)| (path, &self.nodes.get(*inode).entry))
     }
 
+    /// As [`Tree::iter`], each with which file it is a name of and how many names that has.
+    pub(crate) fn iter_linked(&self) -> impl Iterator<Item = (&TreePath, Inode, &Entry, u32)> {
+        self.paths.iter().map(|(path, inode)| {
+            let Node { entry, links } = self.nodes.get(*inode);
+            (path, *inode, entry, *links)
+        })
+    }
+
     /// Iterates over what is at a path and all below it.
     pub fn within(&self, path: &TreePath) -> impl Iterator<Item = (&TreePath, &Entry)> {
         let first = self.paths.get_key_value(path);

@@ -207,12 +207,31 @@ proptest! {
         let store = Store::open(state.path()).unwrap();
         let digest = store.trees.put(&realise(&random, &store)).unwrap();
         let stored = store.trees.load_furnished(&digest).unwrap();
+        // Whoever did not put it reads the same.
+        let other = Store::open(state.path()).unwrap();
+        assert!(other.trees.load_furnished(&digest).unwrap() == stored);
+        assert!(other.trees.load(&digest).unwrap() == store.trees.load(&digest).unwrap());
         for strategy in [Strategy::FileOverlay, Strategy::FileWhole] {
             let walked = walk(&store, &store.trees.assemble_with(&digest, strategy).unwrap());
             assert_eq!(differences(&walked, &stored), [""; 0], "{strategy:?}");
             assert!(walked == stored, "{strategy:?}: the hard links differ");
         }
     }
+}
+
+#[test]
+fn a_tree_that_is_mounted_without_being_stored_leaves_nothing_behind() {
+    let state = state();
+    let store = Store::open(state.path()).unwrap();
+    let mut tree = Tree::new();
+    let digest = store.objects.put_bytes(b"hello").unwrap();
+    tree.insert(&TreePath::parse("greeting").unwrap(), Entry::file(0o644, digest, 5)).unwrap();
+    let mounted = store.trees.mount_unstored(&tree, Strategy::LoopOverlay).unwrap().unwrap();
+    assert_eq!(store.trees.list().unwrap(), []);
+    assert_eq!(std::fs::read_dir(state.path().join("store/tmp")).unwrap().count(), 0);
+    let stored = store.trees.put(&tree).unwrap();
+    assert!(walk(&store, &mounted) == store.trees.load_furnished(&stored).unwrap());
+    assert!(store.trees.mount_unstored(&tree, Strategy::LoopWhole).unwrap().is_none());
 }
 
 #[test]
