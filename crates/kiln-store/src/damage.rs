@@ -6,18 +6,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::panic::resume_unwind;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use kiln_model::Digest;
-use rustix::fs::AtFlags;
-use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ReadError;
+use crate::shelf::Looks;
 use crate::stamp::{Stamp, Stamps};
 use crate::store::Store;
 use crate::tree::{Kind, Tree, TreePath};
@@ -165,11 +163,10 @@ impl Verification<'_> {
 
     /// Looks at the plain files of objects of some size, on all processors; none where there is none.
     fn looks(&self, wanted: &[(Digest, u64)]) -> Result<Vec<Result<Option<Look>, ReadError>>, ReadError> {
-        let root = self.store.objects.root();
-        // The way to the folder is most of what a look at one of thousands costs.
-        let folder = &File::open(root).map_err(ReadError::at(root))?;
+        let shelf = self.store.objects.shelf();
+        let looks = &shelf.looks().map_err(ReadError::at(shelf.root()))?;
         let look =
-            move |share: &[(Digest, u64)]| share.iter().map(|it| self.look(folder, it)).collect::<Vec<_>>();
+            move |share: &[(Digest, u64)]| share.iter().map(|it| self.look(looks, it)).collect::<Vec<_>>();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
         std::thread::scope(|scope| {
@@ -180,13 +177,9 @@ impl Verification<'_> {
         })
     }
 
-    fn look(&self, folder: &File, (digest, size): &(Digest, u64)) -> Result<Option<Look>, ReadError> {
-        let hex = digest.hex();
-        let stamp = match rustix::fs::statat(folder, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
-            Ok(stat) => Stamp::of_stat(&stat),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(ReadError::at(self.store.objects.path_of(digest))(errno.into())),
-        };
+    fn look(&self, looks: &Looks, (digest, size): &(Digest, u64)) -> Result<Option<Look>, ReadError> {
+        let stat = looks.stat(digest).map_err(ReadError::at(self.store.objects.path_of(digest)))?;
+        let Some(stamp) = stat.map(|stat| Stamp::of_stat(&stat)) else { return Ok(None) };
         let is_believed = self.is_believed(digest, &stamp);
         let hashed = if is_believed { Ok((*digest, *size)) } else { self.store.hash_object(digest, *size) };
         match hashed {

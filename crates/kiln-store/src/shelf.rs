@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_model::Digest;
+use rustix::fs::{AtFlags, Stat, statat};
+use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{PutError, ReadError};
@@ -63,6 +65,11 @@ impl Shelf {
     pub(crate) fn path_of(&self, digest: &Digest) -> PathBuf {
         let hex = digest.hex();
         self.root.join(&hex[..2]).join(hex)
+    }
+
+    /// Begins to look at many plain files: from their folder, since the way to it is most of what a look costs.
+    pub(crate) fn looks(&self) -> io::Result<Looks> {
+        File::open(&self.root).map(Looks)
     }
 
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
@@ -204,6 +211,22 @@ impl Shelf {
         }
         found.sort_unstable();
         Ok(found)
+    }
+}
+
+/// The open folder of a shelf.
+#[derive(Debug)]
+pub(crate) struct Looks(File);
+
+impl Looks {
+    /// Says what the file system knows of a plain file; none where there is none.
+    pub(crate) fn stat(&self, digest: &Digest) -> io::Result<Option<Stat>> {
+        let hex = digest.hex();
+        match statat(&self.0, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

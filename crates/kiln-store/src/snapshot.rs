@@ -7,6 +7,7 @@ use kiln_model::Digest;
 
 use crate::blob::{BlobReader, Blobs};
 use crate::error::{PutError, ReadError};
+use crate::shelf::{Looks, Shelf};
 use crate::tree::TreePath;
 use crate::wire::{SnapshotWire, to_json};
 
@@ -25,7 +26,7 @@ pub struct Snapshots(Blobs);
 pub enum SourceContent<R> {
     /// A regular file's bytes.
     File(R),
-    /// A regular file whose bytes are stored: see [`Snapshots::holds`].
+    /// A regular file whose bytes are stored: see [`Held::holds`].
     Held {
         /// Their digest.
         digest: Digest,
@@ -96,6 +97,25 @@ pub enum CaptureError {
     Twice(TreePath),
 }
 
+/// Which files are stored.
+#[derive(Debug)]
+pub struct Held {
+    shelf: Shelf,
+    /// None where they can't be looked at together.
+    looks: Option<Looks>,
+}
+
+impl Held {
+    /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.
+    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
+        match self.looks.as_ref().and_then(|looks| looks.stat(digest).ok()?) {
+            Some(stat) => stat.st_size.cast_unsigned() == size,
+            // It may be packed.
+            None => self.shelf.size(digest) == Some(size),
+        }
+    }
+}
+
 impl Snapshots {
     pub(crate) fn new(blobs: Blobs) -> Self {
         Self(blobs)
@@ -136,9 +156,10 @@ impl Snapshots {
         Ok(stored.digest)
     }
 
-    /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.
-    pub fn holds(&self, digest: &Digest, size: u64) -> bool {
-        self.0.size(digest) == Some(size)
+    /// Begins to ask which files are stored.
+    pub fn held(&self) -> Held {
+        let shelf = self.0.shelf();
+        Held { looks: shelf.looks().ok(), shelf: shelf.clone() }
     }
 
     /// Returns what is in a snapshot.
@@ -207,7 +228,9 @@ mod tests {
         let held = files().into_iter().map(|(path, mode, content)| match content {
             SourceContent::File(bytes) => {
                 let (digest, size) = (crate::canonical::digest_of(bytes), bytes.len() as u64);
-                assert!(store.snapshots.holds(&digest, size) && !store.snapshots.holds(&digest, size + 1));
+                let held = store.snapshots.held();
+                assert!(held.holds(&digest, size) && !held.holds(&digest, size + 1));
+                assert!(!held.holds(&crate::canonical::digest_of(b"never captured"), 14));
                 (path, mode, SourceContent::Held { digest, size })
             }
             content => (path, mode, content),

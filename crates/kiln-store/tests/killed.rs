@@ -62,6 +62,11 @@ fn content(number: u64) -> Vec<u8> {
     number.to_le_bytes().repeat(1 + number as usize * 37 % 3_000)
 }
 
+/// What is stored as a blob and as an object at a time.
+fn both(number: u64) -> Vec<u8> {
+    [b"both ".to_vec(), content(number)].concat()
+}
+
 #[test]
 #[ignore = "the child process of the test below, which runs it"]
 fn child_that_puts() {
@@ -75,6 +80,10 @@ fn child_that_puts() {
             batch.put_bytes(&content(number * 20 + part)).unwrap();
         }
         batch.commit().unwrap();
+        let few = store.objects.batch();
+        few.put_bytes(&both(number)).unwrap();
+        store.blobs.put_bytes_into(&few, &both(number)).unwrap();
+        few.commit().unwrap();
         acknowledge(number);
     }
 }
@@ -95,6 +104,8 @@ fn a_killed_writer_leaves_whole_blobs_all_that_it_acknowledged_and_no_rubbish() 
         }
         for number in 0..=last {
             assert!(store.blobs.contains(&digest_of(&content(number))), "{number}");
+            let both = digest_of(&both(number));
+            assert!(store.blobs.contains(&both) && store.objects.contains(&both), "{number}");
         }
         for number in 0..(last + 1) * 20 {
             assert!(store.objects.contains(&digest_of(&content(number))), "{number}");

@@ -49,6 +49,7 @@ pub(crate) fn capture(
     evaluated: &[(String, Vec<u8>)],
 ) -> Result<Digest, Failure> {
     let mut files = Vec::with_capacity(listing.len());
+    let held = snapshots.held();
     for (path, item) in listing {
         let tree = TreePath::parse(path)
             .map_err(|error| Failure::refused("a file can't be captured").cause(error))?;
@@ -56,7 +57,7 @@ pub(crate) fn capture(
         let content = match (&item.content, known) {
             (_, Some((_, bytes))) => SourceContent::File(Bytes::Memory(Cursor::new(bytes.clone()))),
             // What is stored already need not be read again: it is what was listed, whatever the folder holds by now.
-            (Content::File { digest, size }, None) if snapshots.holds(digest, *size) => {
+            (Content::File { digest, size }, None) if held.holds(digest, *size) => {
                 SourceContent::Held { digest: *digest, size: *size }
             }
             (Content::File { .. }, None) => {
