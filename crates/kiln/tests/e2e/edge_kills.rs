@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::load::Load;
-use crate::machine::{Machine, WITHIN, wait_for};
+use crate::machine::{Machine, Requests, WITHIN, wait_for};
 
 /// Requests of the exact count: each was surely received, and none is answered by the time of the kill.
 const STREAMS: usize = 12;
@@ -26,12 +26,19 @@ fn the_ledger_counts_exactly_what_a_killed_edge_cut() {
     assert_eq!(cut, STREAMS + UPLOADS, "by the client's own count");
     // The next edge closes the books of the one before it.
     machine.wait_page("v1");
-    let ledger = wait_for("the ledger is settled", || {
-        Some(machine.requests()).filter(|requests| requests.in_flight == 0)
-    });
+    let ledger = settled(&machine);
     assert_eq!((ledger.lost, ledger.cut), (cut as u64, cut as u64), "{ledger:?}");
     let said = machine.kiln(&["status"]).ok().out;
     assert!(said.contains(&format!("{cut} lost ({cut} cut)")), "{said}");
+}
+
+/// The counts once nothing is in flight; what they were until then is told with a test that fails.
+fn settled(machine: &Machine) -> Requests {
+    wait_for("the ledger is settled", || {
+        let requests = machine.requests();
+        println!("{requests:?}");
+        (requests.in_flight == 0).then_some(requests)
+    })
 }
 
 /// A stream of which the first bytes have come.
@@ -91,9 +98,7 @@ fn an_edge_that_is_killed_again_and_again_under_load_refuses_nothing() {
     assert!(report.losses.len() <= in_flight_max, "{} lost", report.losses.len());
     let refused: Vec<_> = report.losses.iter().filter(|loss| loss.what.contains("refused")).collect();
     assert!(refused.is_empty(), "no connect is refused: {refused:#?}");
-    let ledger = wait_for("the ledger is settled", || {
-        Some(machine.requests()).filter(|requests| requests.in_flight == 0)
-    });
+    let ledger = settled(&machine);
     // What the client had sent but the edge not read yet looks the same to the client, and never began for the edge.
     let surely = report.losses.iter().filter(|loss| loss.in_answer).count() as u64;
     assert!(surely >= 8, "streams were in flight at each kill");
