@@ -288,7 +288,7 @@ mod tests {
 
     use kiln_store::Store;
 
-    use super::tars::{COMPRESSIONS, Item, compress, dir, file, hard, item, refused, symlink, tar};
+    use super::tars::{COMPRESSIONS, Item, compress, file, refused, tar, within};
     use super::*;
 
     fn unpack(store: &Store, items: &[Item], how: &str) -> Result<Tree, ArchiveError> {
@@ -349,21 +349,9 @@ mod tests {
     fn what_reaches_out_by_a_link_stays_within() {
         let state = tempfile::tempdir().unwrap();
         let store = Store::open(state.path()).unwrap();
-        let device = |path| Item { device: (1, 3), ..item(b'3', path, "") };
-        for (items, left) in [
-            (vec![symlink("l", "/etc"), file("l/x", "")], "etc etc/x l"),
-            (vec![symlink("l", "../../../../tmp"), file("l/x", "")], "l tmp tmp/x"),
-            (vec![symlink("a", "b"), symlink("b", "/c"), file("a/x", "")], "a b c c/x"),
-            (vec![symlink("l", "/etc"), dir("l"), file("l/x", "")], "l l/x"),
-            (vec![symlink("l", "/etc/passwd"), file("l", "own")], "l"),
-            (vec![file("/absolute", "")], "absolute"),
-            (vec![file("//./a//b", "")], "a a/b"),
-            (vec![file("f", "1"), hard("/g", "/f")], "f g"),
-            (vec![symlink("l", "/"), file("l/x", "")], "l x"),
-            (vec![file("d/.wh.x", ""), file(".wh..wh..opq", "")], ".wh..wh..opq d d/.wh.x"),
-            (vec![dir("dev"), device("dev/null")], "dev"),
-            (vec![file("x", "1"), dir("x"), file("x/y", ""), file("x", "2")], "x"),
-        ] {
+        // Whiteouts mean nothing here.
+        let whiteouts = vec![file("d/.wh.x", ""), file(".wh..wh..opq", "")];
+        for (items, left) in within().into_iter().chain([(whiteouts, ".wh..wh..opq d d/.wh.x")]) {
             for how in COMPRESSIONS {
                 let tree = unpack(&store, &items, how).map_err(|error| causes(&error)).unwrap();
                 assert_eq!(names(&tree), left);

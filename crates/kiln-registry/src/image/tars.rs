@@ -189,3 +189,22 @@ pub(crate) fn refused() -> Vec<(&'static str, Vec<Item>)> {
         ("a folder under a path that is a file", vec![file("f", ""), dir("f/d/e")]),
     ]
 }
+
+/// Archives that reach for what is outside, or say a thing twice, and what is there when they are laid.
+pub(crate) fn within() -> Vec<(Vec<Item>, &'static str)> {
+    vec![
+        (vec![symlink("l", "/etc"), file("l/x", "")], "etc etc/x l"),
+        (vec![symlink("l", "../../../../tmp"), file("l/x", "")], "l tmp tmp/x"),
+        (vec![symlink("a", "b"), symlink("b", "/c"), file("a/x", "")], "a b c c/x"),
+        (vec![symlink("l", "/etc"), dir("l"), file("l/x", "")], "l l/x"),
+        (vec![symlink("l", "/etc/passwd"), file("l", "own")], "l"),
+        (vec![file("/absolute", "")], "absolute"),
+        (vec![file("//./a//b", "")], "a a/b"),
+        (vec![file("f", "1"), hard("/g", "/f")], "f g"),
+        (vec![symlink("l", "/"), file("l/x", "")], "l x"),
+        // A device that every instance has of its own.
+        (vec![dir("dev"), Item { device: (1, 3), ..item(b'3', "dev/null", "") }], "dev"),
+        // The later one counts.
+        (vec![file("x", "1"), dir("x"), file("x/y", ""), file("x", "2")], "x"),
+    ]
+}
