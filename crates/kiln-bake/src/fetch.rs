@@ -430,8 +430,9 @@ mod tests {
         assert_eq!(std::fs::read(target).unwrap(), b"hello");
     }
 
-    /// Not long, for whoever will say no more in any case.
-    const HASTY: Duration = Duration::from_millis(200);
+    /// Not long, for whoever will say no more in any case, and longer than a busy machine makes this side wait for its turn: what
+    /// was said is read within it.
+    const HASTY: Duration = Duration::from_secs(1);
 
     /// What an answer comes to.
     fn refused(
