@@ -9,6 +9,7 @@ pub mod event;
 pub mod id;
 pub mod image;
 pub mod instance;
+pub mod latency;
 pub mod name;
 pub mod recipe;
 pub mod release;
