@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kiln_model::route::{Backend, Listener, Pool, PoolKey, RouteTable, Rule};
+use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule};
 use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
 
 use crate::serving::is_routed;
@@ -87,10 +87,11 @@ fn add_pool(table: &mut RouteTable, key: &PoolKey, port: &PortName, instances: O
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
             address: SocketAddr::new(instance.address?, *number),
             weight: instance.weight,
+            group: Group::Stable,
         })
     };
     let backends = instances.into_iter().flatten().filter_map(backend).collect();
-    table.pools.insert(key.clone(), Arc::new(Pool { backends }));
+    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling: None }));
 }
 
 /// The port that a service's name stands for: `http`, or else the lowest.

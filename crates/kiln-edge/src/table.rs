@@ -131,8 +131,8 @@ fn is_below(path: &str, prefix: &str) -> bool {
 
 /// Chooses among the backends of a pool.
 ///
-/// The revision is drawn first, by a low-discrepancy sequence (Weyl's, with the golden ratio): after any number of
-/// requests each revision's share is exact to about one request, whatever its speed, which is what a canary's analysis
+/// The revision and its group are drawn first, by a low-discrepancy sequence (Weyl's, with the golden ratio): after any number of
+/// requests each one's share is exact to about one request, whatever its speed, which is what a canary's analysis
 /// needs. Then, within the revision, two draws of the same kind are compared and the one with fewer requests in flight
 /// for its weight wins, so that a slow or stuck instance gets less without shifting the shares between revisions.
 #[derive(Debug)]
@@ -141,14 +141,15 @@ pub(crate) struct Balancer {
     pub(crate) slot: SlotRef,
     draws: AtomicU64,
     total: u64,
-    groups: Vec<Group>,
+    groups: Vec<Share>,
 }
 
+/// The backends of one revision that stand for the same in a rollout.
 #[derive(Debug)]
-struct Group {
+struct Share {
     revision: RevisionNumber,
     slot: SlotRef,
-    /// The sum of the weights up to and with this group.
+    /// The sum of the weights up to and with this one.
     end: u64,
     draws: AtomicU64,
     total: u64,
@@ -168,10 +169,10 @@ const DRAWS_MAX: usize = 6;
 impl Balancer {
     fn new(key: &PoolKey, pool: &Pool, ground: &Ground<'_>, slots: &mut HashSet<SlotRef>) -> Self {
         let mut live: Vec<_> = pool.backends.iter().filter(|b| b.weight.per_mille() > 0).collect();
-        live.sort_by_key(|b| (b.revision, b.instance, b.address));
-        let mut groups: Vec<Group> = Vec::new();
+        live.sort_by_key(|b| (b.revision, b.group, b.instance, b.address));
+        let mut groups: Vec<Share> = Vec::new();
         let mut end = 0;
-        for entries in live.chunk_by(|a, b| a.revision == b.revision) {
+        for entries in live.chunk_by(|a, b| (a.revision, a.group) == (b.revision, b.group)) {
             let revision = entries[0].revision;
             let mut members = Vec::new();
             let mut total = 0;
@@ -183,7 +184,7 @@ impl Balancer {
             }
             end += total;
             let slot = ground.slot(key, revision, slots);
-            groups.push(Group { revision, slot, end, draws: AtomicU64::new(0), total, members });
+            groups.push(Share { revision, slot, end, draws: AtomicU64::new(0), total, members });
         }
         let slot = ground.slot(key, RevisionNumber(0), slots);
         Self { slot, draws: AtomicU64::new(0), total: end, groups }
@@ -214,7 +215,7 @@ impl Balancer {
     }
 }
 
-impl Group {
+impl Share {
     fn choice(&self, member: &Member) -> Choice {
         Choice { backend: Arc::clone(&member.backend), revision: self.revision, slot: self.slot }
     }
@@ -239,7 +240,7 @@ fn draw(counter: &AtomicU64, total: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use kiln_model::route::{Backend as Entry, Rule};
+    use kiln_model::route::{Backend as Entry, Group, Rule};
     use kiln_model::{EnvKey, EnvName, ServiceName, StackName, Weight};
 
     use super::*;
@@ -289,8 +290,9 @@ mod tests {
             revision: RevisionNumber(*revision),
             address: "127.0.0.1:1".parse().unwrap(),
             weight: Weight::new(*weight).unwrap(),
+            group: Group::Stable,
         };
-        let pool = Pool { backends: backends.iter().map(entry).collect() };
+        let pool = Pool { backends: backends.iter().map(entry).collect(), ..Pool::default() };
         model.pools.insert(key("web"), Arc::new(pool));
         model
     }
@@ -352,6 +354,26 @@ mod tests {
         assert!((98..=102).contains(&canary), "{canary}");
         let first = counts[&InstanceId::from_seed(1)];
         assert!((940..=960).contains(&first), "{first}");
+    }
+
+    #[test]
+    fn the_baseline_and_the_stable_group_of_one_revision_have_shares_of_their_own() {
+        let world = world();
+        let mut model = pooled(&[(1, 1, 450), (2, 1, 450), (3, 1, 50), (4, 2, 50)]);
+        let pool = Arc::make_mut(model.pools.get_mut(&key("web")).unwrap());
+        (pool.backends[2].group, pool.backends[3].group) = (Group::Baseline, Group::Canary);
+        let table = world.compile(&model);
+        let balancer = table.find(&listener(), None, "/").unwrap();
+        // By load alone, what is busy would get less.
+        let busy = world.registry.route(InstanceId::from_seed(3), "127.0.0.1:1".parse().unwrap());
+        for _ in 0..50 {
+            assert!(busy.enter());
+        }
+        let counts = chosen(balancer, 2000);
+        for id in [3, 4] {
+            let share = counts[&InstanceId::from_seed(id)];
+            assert!((98..=102).contains(&share), "{counts:?}");
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_model::route::{Backend, Listener, Pool, PoolKey, RouteTable, Rule};
+use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
 use kiln_model::{
-    EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, ServiceName, StackName, Term, Weight,
+    EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, StackName, Term,
+    Weight,
 };
 use serde::{Deserialize, Serialize};
 
@@ -151,6 +152,14 @@ pub(crate) struct PoolKeyWire {
 pub(crate) struct PoolWire {
     key: PoolKeyWire,
     backends: Vec<BackendWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sampling: Option<SamplingWire>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SamplingWire {
+    rollout: u64,
+    window: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +168,9 @@ pub(crate) struct BackendWire {
     revision: u64,
     address: String,
     weight: u16,
+    /// None means stable, as in the tables of before there were groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,10 +247,12 @@ impl From<&RouteTable> for TableWire {
             revision: backend.revision.0,
             address: backend.address.to_string(),
             weight: backend.weight.per_mille(),
+            group: (backend.group != Group::Stable).then(|| backend.group.to_string()),
         };
         let pool = |(key, pool): (&PoolKey, &Arc<Pool>)| PoolWire {
             key: key.into(),
             backends: pool.backends.iter().map(backend).collect(),
+            sampling: pool.sampling.map(Into::into),
         };
         Self {
             v: VERSION,
@@ -258,10 +272,8 @@ impl TableWire {
         let rules = self.rules.into_iter().map(RuleWire::into_model).collect::<Result<_, _>>()?;
         let mut pools = BTreeMap::new();
         for pool in self.pools {
-            let backends =
-                pool.backends.into_iter().map(BackendWire::into_model).collect::<Result<_, _>>()?;
-            let key = pool.key.into_model()?;
-            if let Some(twice) = pools.insert(key.clone(), Arc::new(Pool { backends })) {
+            let (key, pool) = pool.into_model()?;
+            if let Some(twice) = pools.insert(key.clone(), Arc::new(pool)) {
                 return Err(WireError(format!(
                     "the pool {key} is there twice, with {} backends",
                     twice.backends.len()
@@ -282,6 +294,25 @@ impl RuleWire {
     }
 }
 
+impl From<Sampling> for SamplingWire {
+    fn from(sampling: Sampling) -> Self {
+        Self { rollout: sampling.rollout.0, window: sampling.window }
+    }
+}
+
+impl From<SamplingWire> for Sampling {
+    fn from(sampling: SamplingWire) -> Self {
+        Self { rollout: RolloutId(sampling.rollout), window: sampling.window }
+    }
+}
+
+impl PoolWire {
+    fn into_model(self) -> Result<(PoolKey, Pool), WireError> {
+        let backends = self.backends.into_iter().map(BackendWire::into_model).collect::<Result<_, _>>()?;
+        Ok((self.key.into_model()?, Pool { backends, sampling: self.sampling.map(Into::into) }))
+    }
+}
+
 impl BackendWire {
     fn into_model(self) -> Result<Backend, WireError> {
         Ok(Backend {
@@ -290,6 +321,7 @@ impl BackendWire {
             address: self.address.parse().map_err(wrong)?,
             weight: Weight::new(self.weight)
                 .ok_or_else(|| WireError(format!("the weight {} is above 1000", self.weight)))?,
+            group: self.group.map_or(Ok(Group::Stable), |group| group.parse().map_err(wrong))?,
         })
     }
 }
@@ -355,6 +387,7 @@ mod tests {
             revision: RevisionNumber(42),
             address: "10.1.0.2:8080".parse().unwrap(),
             weight: Weight::FULL,
+            group: Group::Stable,
         };
         let rule = |listener: &str, host: Option<&str>| Rule {
             listener: listener.parse().unwrap(),
@@ -365,7 +398,10 @@ mod tests {
         RouteTable {
             fence: Fence { term: Term(3), position: Position(17) },
             rules: vec![rule("0.0.0.0:8080", Some("shop.localhost")), rule("internal-5", None)],
-            pools: BTreeMap::from([(key.clone(), Arc::new(Pool { backends: vec![backend] }))]),
+            pools: BTreeMap::from([(
+                key.clone(),
+                Arc::new(Pool { backends: vec![backend], ..Pool::default() }),
+            )]),
         }
     }
 
@@ -384,6 +420,23 @@ mod tests {
         assert_eq!(serde_json::to_string(&wire).unwrap(), GOLDEN_TABLE);
         let read: TableWire = serde_json::from_str(GOLDEN_TABLE).unwrap();
         assert_eq!(read.into_model().unwrap(), table());
+    }
+
+    #[test]
+    fn the_bytes_of_a_canarys_pool_are_stable() {
+        let mut table = table();
+        let pool = Arc::make_mut(table.pools.values_mut().next().unwrap());
+        pool.sampling = Some(Sampling { rollout: RolloutId(90), window: 2 });
+        pool.backends[0].group = Group::Canary;
+        let golden = GOLDEN_TABLE.replace(
+            r#""weight":1000}]"#,
+            r#""weight":1000,"group":"canary"}],"sampling":{"rollout":90,"window":2}"#,
+        );
+        assert_eq!(serde_json::to_string(&TableWire::from(&table)).unwrap(), golden);
+        let read: TableWire = serde_json::from_str(&golden).unwrap();
+        assert_eq!(read.into_model().unwrap(), table);
+        let unknown = golden.replace("canary", "shadow");
+        assert!(serde_json::from_str::<TableWire>(&unknown).unwrap().into_model().is_err());
     }
 
     fn anchor(at_ms: Option<u64>) -> AnchorWire {

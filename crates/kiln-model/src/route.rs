@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::id::{EnvKey, Fence, InstanceId, RevisionNumber};
+use crate::id::{EnvKey, Fence, InstanceId, RevisionNumber, RolloutId};
 use crate::name::{RouteName, ServiceName};
 use crate::service::PortRef;
 use crate::units::Weight;
@@ -105,6 +105,60 @@ impl fmt::Display for PoolKey {
 pub struct Pool {
     /// An empty pool is answered with 503.
     pub backends: Vec<Backend>,
+    /// Where the edge counts what becomes of each request; none means that it does not.
+    pub sampling: Option<Sampling>,
+}
+
+/// What a backend stands for in a canary rollout. Each (revision, group) of a pool gets its exact share of the requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Group {
+    /// What served before, and everything outside of canary rollouts.
+    #[default]
+    Stable,
+    /// Fresh instances of the stable revision: what the canary is compared with.
+    Baseline,
+    /// Instances of the revision that is tried.
+    Canary,
+}
+
+impl Group {
+    /// All of them, in the order of their definition.
+    pub const ALL: [Self; 3] = [Self::Stable, Self::Baseline, Self::Canary];
+
+    /// Returns its name in messages and stored tables.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Baseline => "baseline",
+            Self::Canary => "canary",
+        }
+    }
+}
+
+impl fmt::Display for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Group {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|group| group.as_str() == text);
+        found.ok_or_else(|| format!("`{text}` is not a group"))
+    }
+}
+
+/// Names a span of time whose requests are counted together.
+///
+/// Counts only grow within a window. Whoever changes what is compared takes another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sampling {
+    /// The rollout that wants to know.
+    pub rollout: RolloutId,
+    /// Which of the rollout's windows.
+    pub window: u32,
 }
 
 /// One instance that requests may be sent to.
@@ -118,4 +172,6 @@ pub struct Backend {
     pub address: SocketAddr,
     /// Its share relative to the other backends of the pool.
     pub weight: Weight,
+    /// What it stands for.
+    pub group: Group,
 }

@@ -18,7 +18,9 @@ fn rules_choose_by_host_and_path_and_the_edge_says_when_it_answers_itself() {
     let world = World::new();
     assert_eq!(world.connect().get("/").head.header("x-kiln-error"), Some("no-route"));
 
-    let pool = |seed, origin: &Origin| Arc::new(Pool { backends: vec![backend(seed, 1, origin.address)] });
+    let pool = |seed, origin: &Origin| {
+        Arc::new(Pool { backends: vec![backend(seed, 1, origin.address)], ..Pool::default() })
+    };
     let table = RouteTable {
         fence: fence(1),
         rules: vec![

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kiln_edge::client::{EdgeEvent, Published};
 use kiln_edge::ledger::{Counts, LedgerSnapshot};
-use kiln_model::route::{Backend, Listener, Pool, PoolKey, RouteTable, Rule};
+use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule};
 use kiln_model::{
     EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, ServiceName, StackName, Term, Weight,
 };
@@ -36,7 +36,7 @@ pub(crate) fn fence(position: u64) -> Fence {
 /// One backend of the service `web`.
 pub(crate) fn backend(seed: u64, revision: u64, address: SocketAddr) -> Backend {
     let (instance, revision) = (InstanceId::from_seed(seed), RevisionNumber(revision));
-    Backend { instance, revision, address, weight: Weight::FULL }
+    Backend { instance, revision, address, weight: Weight::FULL, group: Group::Stable }
 }
 
 impl World {
@@ -81,7 +81,7 @@ impl World {
         RouteTable {
             fence: fence(self.position),
             rules: vec![self.rule(None, "/", "web")],
-            pools: BTreeMap::from([(pool_key("web"), Arc::new(Pool { backends }))]),
+            pools: BTreeMap::from([(pool_key("web"), Arc::new(Pool { backends, ..Pool::default() }))]),
         }
     }
 
