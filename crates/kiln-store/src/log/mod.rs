@@ -123,12 +123,28 @@ impl EventLog {
     ) -> impl Iterator<Item = Result<Entry, ReadLogError>> + use<'_> {
         let env = env.clone();
         let page = move |after| row::page_of_env(&self.database, &env, after, PAGE_ROWS);
-        let rows = row::Pages::new(from.0.max(1) - 1, page);
-        rows.map(|row| {
-            let row = row?;
-            row.verify_self()?;
-            row.decode()
-        })
+        verified(row::Pages::new(from.0.max(1) - 1, page))
+    }
+
+    /// Reads what the log says of an environment's rollouts, from a position on. Verifies each entry by itself.
+    pub fn read_rollouts(
+        &self,
+        env: &EnvKey,
+        from: Position,
+    ) -> impl Iterator<Item = Result<Entry, ReadLogError>> + use<'_> {
+        let env = env.clone();
+        let page = move |after| row::page_of_rollouts(&self.database, &env, after, PAGE_ROWS);
+        verified(row::Pages::new(from.0.max(1) - 1, page))
+    }
+
+    /// As [`EventLog::read_rollouts`], from the end of the log back: what came last comes first.
+    pub fn read_rollouts_back(
+        &self,
+        env: &EnvKey,
+    ) -> impl Iterator<Item = Result<Entry, ReadLogError>> + use<'_> {
+        let env = env.clone();
+        let page = move |before| row::page_of_rollouts_before(&self.database, &env, before, PAGE_ROWS);
+        verified(row::Pages::new(u64::MAX, page))
     }
 
     fn rows(&self, from: Position) -> impl Iterator<Item = Result<Row, ReadLogError>> + use<'_> {
@@ -192,6 +208,17 @@ impl EventLog {
     fn unreadable(&self, error: &rusqlite::Error) -> OpenLogError {
         database::open_error(&self.folder, error)
     }
+}
+
+/// Entries of which each is verified by itself, and not the chain between them.
+fn verified(
+    rows: impl Iterator<Item = Result<Row, ReadLogError>>,
+) -> impl Iterator<Item = Result<Entry, ReadLogError>> {
+    rows.map(|row| {
+        let row = row?;
+        row.verify_self()?;
+        row.decode()
+    })
 }
 
 #[cfg(test)]

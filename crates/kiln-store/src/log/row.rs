@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::database::{io_error, is_damage};
 use super::{Head, ReadLogError};
-use crate::wire::{DecodeError, decode_event, encode_event};
+use crate::wire::{DecodeError, ROLLOUT_KIND, decode_event, encode_event};
 
 /// Begins what is hashed, so that no hash of another format is ever taken for one of these.
 const HASH_DOMAIN: &[u8] = b"kiln.log/1\0";
@@ -198,6 +198,33 @@ pub(super) fn page_of_env(
         "SELECT * FROM events WHERE stack = ?3 AND env = ?4 AND position > ?1 ORDER BY position LIMIT ?2";
     let (stack, env) = (env.stack.as_str(), env.env.as_str());
     select(database, after, sql, params![after as i64, rows as i64, stack, env])
+}
+
+/// The rollout events of an environment after a position, in order.
+pub(super) fn page_of_rollouts(
+    database: &Connection,
+    env: &EnvKey,
+    after: u64,
+    rows: u64,
+) -> Result<Vec<Row>, ReadLogError> {
+    let sql = "SELECT * FROM events WHERE stack = ?3 AND env = ?4 AND kind = ?5 AND position > ?1 \
+               ORDER BY position LIMIT ?2";
+    let (stack, env) = (env.stack.as_str(), env.env.as_str());
+    select(database, after, sql, params![after as i64, rows as i64, stack, env, ROLLOUT_KIND])
+}
+
+/// The rollout events of an environment before a position, the last first.
+pub(super) fn page_of_rollouts_before(
+    database: &Connection,
+    env: &EnvKey,
+    before: u64,
+    rows: u64,
+) -> Result<Vec<Row>, ReadLogError> {
+    let sql = "SELECT * FROM events WHERE stack = ?3 AND env = ?4 AND kind = ?5 AND position < ?1 \
+               ORDER BY position DESC LIMIT ?2";
+    let (stack, env) = (env.stack.as_str(), env.env.as_str());
+    let before = i64::try_from(before).unwrap_or(i64::MAX);
+    select(database, before.max(1) as u64 - 1, sql, params![before, rows as i64, stack, env, ROLLOUT_KIND])
 }
 
 fn select(

@@ -225,6 +225,23 @@ fn the_entries_of_one_environment_are_read_alone() {
 }
 
 #[test]
+fn the_history_of_an_environments_rollouts_is_read_from_either_end() {
+    let state = closed_log(1_600);
+    let log = EventLog::open(state.path()).unwrap();
+    let is_mine = |entry: &Entry| matches!(entry.event, Event::Rollout(_)) && entry.env == Some(env());
+    let mut expected: Vec<_> = log.read(Position(1)).map(Result::unwrap).filter(is_mine).collect();
+    assert!(expected.len() > PAGE_ROWS as usize / 4, "{} entries", expected.len());
+    let from = expected[expected.len() / 2].position;
+    let later: Vec<_> = log.read_rollouts(&env(), from).map(Result::unwrap).collect();
+    assert_eq!(later, expected[expected.len() / 2..]);
+    let back: Vec<_> = log.read_rollouts_back(&env()).map(Result::unwrap).collect();
+    expected.reverse();
+    assert_eq!(back, expected);
+    let other = EnvKey { stack: StackName::new("other").unwrap(), ..env() };
+    assert_eq!(log.read_rollouts_back(&other).count(), 0);
+}
+
+#[test]
 fn a_login_can_not_pass_for_the_controller() {
     let state = tempfile::tempdir().unwrap();
     let mut log = EventLog::open(state.path()).unwrap();

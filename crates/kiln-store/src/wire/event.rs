@@ -19,6 +19,9 @@ use super::{SpecWire, Text, to_json};
 /// The schema in which every event is written today.
 const SCHEMA: u32 = 1;
 
+/// The kind of what is said about rollouts: their history is looked for by it.
+pub(crate) const ROLLOUT_KIND: &str = "rollout";
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AboutInstance {
@@ -114,7 +117,7 @@ pub(crate) fn encode_event(event: &Event) -> (&'static str, u32, Vec<u8>) {
     let (kind, body) = match event {
         Event::Control(event) => ("control", to_json(&ControlWire::from(event))),
         Event::Environment(event) => ("environment", to_json(&EnvironmentWire::from(event))),
-        Event::Rollout(event) => ("rollout", to_json(&RolloutWire::from(event))),
+        Event::Rollout(event) => (ROLLOUT_KIND, to_json(&RolloutWire::from(event))),
         Event::Instance(id, event) => {
             ("instance", to_json(&AboutInstance { instance: Text(*id), event: event.into() }))
         }
@@ -133,7 +136,7 @@ pub(crate) fn decode_event(kind: &str, schema: u32, body: &[u8]) -> Result<Event
     Ok(match kind {
         "control" => Event::Control(parse::<ControlWire>(body)?.into()),
         "environment" => Event::Environment(parse::<EnvironmentWire>(body)?.into()),
-        "rollout" => Event::Rollout(parse::<RolloutWire>(body)?.try_into().map_err(malformed)?),
+        ROLLOUT_KIND => Event::Rollout(parse::<RolloutWire>(body)?.try_into().map_err(malformed)?),
         "instance" => {
             let about: AboutInstance = parse(body)?;
             Event::Instance(about.instance.0, about.event.into())

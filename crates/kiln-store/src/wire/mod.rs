@@ -17,7 +17,7 @@ mod spec;
 mod text;
 
 pub use encoded::Encoded;
-pub(crate) use event::{DecodeError, decode_event, encode_event};
+pub(crate) use event::{DecodeError, ROLLOUT_KIND, decode_event, encode_event};
 pub(crate) use record::ImageWire;
 pub(crate) use release::{BindingWire, ReleaseWire};
 pub(crate) use skeleton::SkeletonWire;

@@ -174,6 +174,22 @@ impl Client {
         Ok(self.get::<wire::Revisions>(&path(env, "/revisions"))?.revisions)
     }
 
+    /// The rollouts of an environment, the newest first, without their steps.
+    ///
+    /// # Errors
+    /// As [`Client::environments`].
+    pub fn rollouts(&self, env: &EnvKey, limit: usize) -> Result<Vec<wire::RolloutRecord>, RequestError> {
+        Ok(self.get::<wire::Rollouts>(&path(env, &format!("/rollouts?limit={limit}")))?.rollouts)
+    }
+
+    /// One rollout of an environment with its steps, whether it runs or is over.
+    ///
+    /// # Errors
+    /// As [`Client::environments`]; a problem of code `no_such_rollout` where there never was one.
+    pub fn rollout(&self, env: &EnvKey, id: u64) -> Result<wire::RolloutRecord, RequestError> {
+        self.get(&path(env, &format!("/rollouts/{id}")))
+    }
+
     /// What is recorded about a test of an image.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 //! absent is any way to change something but by a command that the controller decides about.
 
 pub mod client;
+pub mod history;
 pub mod narrate;
 pub mod peer;
 pub mod refusal;

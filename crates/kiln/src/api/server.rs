@@ -32,6 +32,10 @@ const STREAMS_MAX: usize = 64;
 const STREAM_BEAT: Duration = Duration::from_secs(1);
 /// One read of the log for a stream.
 const EVENTS_PAGE: usize = 512;
+/// One answer with a history: a year of a few rollouts a day.
+const ROLLOUTS_MAX: usize = 1000;
+/// As many as fit on a screen, where nobody says how many.
+const ROLLOUTS_SHOWN: usize = 20;
 /// Lines that wait for a slow reader; then the stream waits.
 const LINES_WAITING_MAX: usize = 16;
 
@@ -51,6 +55,10 @@ pub trait Backend: Send + Sync + 'static {
     fn wait_past(&self, position: Position, timeout: Duration) -> Arc<State>;
     /// At most `max` entries of the log after `after`.
     fn events(&self, after: Position, max: usize) -> Result<Vec<Entry>, String>;
+    /// The last `max` rollouts of an environment, the newest first, without their steps.
+    fn rollouts(&self, env: &EnvKey, max: usize) -> Result<Vec<wire::RolloutRecord>, String>;
+    /// One rollout of an environment with its steps; none if it never had one of this id.
+    fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String>;
     /// A stored release: only what is stored can be moved to.
     fn release(&self, digest: &Digest) -> Result<Release, String>;
     /// Whether a binding is stored.
@@ -92,6 +100,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(env, get(environment))
         .route(&path("/revisions"), get(revisions))
         .route(&path("/revisions/{number}"), get(revision))
+        .route(&path("/rollouts"), get(rollouts))
+        .route(&path("/rollouts/{id}"), get(rollout))
         .route(&path("/progress"), get(progress))
         .route(&path("/up"), post(up))
         .route(&path("/rollback"), post(rollback))
@@ -248,6 +258,43 @@ async fn revision(
     let number = RevisionNumber(number);
     let gone = || CommandError::Refused(kiln_core::Refusal::UnknownRevision(key.clone(), number));
     Ok(Json(view::revision(&state, env, number).ok_or_else(gone)?))
+}
+
+#[derive(serde::Deserialize)]
+struct RolloutsQuery {
+    limit: Option<usize>,
+}
+
+async fn rollouts(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Query(query): Query<RolloutsQuery>,
+) -> Result<Json<wire::Rollouts>, Refused> {
+    let key = key((&stack, &env))?;
+    let max = query.limit.unwrap_or(ROLLOUTS_SHOWN).min(ROLLOUTS_MAX);
+    let rollouts = read(&api, move |backend| backend.rollouts(&key, max)).await?;
+    Ok(Json(wire::Rollouts { rollouts }))
+}
+
+async fn rollout(
+    Shared(api): Context,
+    Path((stack, env, id)): Path<(String, String, u64)>,
+) -> Result<Json<wire::RolloutRecord>, Refused> {
+    let key = key((&stack, &env))?;
+    let never = Refused::new("refused", "no_such_rollout", format!("{key} never had a rollout {id}"));
+    Ok(Json(read(&api, move |backend| backend.rollout(&key, id)).await?.ok_or(never)?))
+}
+
+/// Reads the log on a thread that may wait.
+async fn read<T: Send + 'static>(
+    api: &Arc<Api>,
+    read: impl FnOnce(&dyn Backend) -> Result<T, String> + Send + 'static,
+) -> Result<T, Refused> {
+    let backend = Arc::clone(&api.backend);
+    let answer = tokio::task::spawn_blocking(move || read(&*backend)).await;
+    answer
+        .map_err(|error| Refused::new("internal", "bug", error.to_string()))?
+        .map_err(|why| Refused::new("unavailable", "log_unreadable", why))
 }
 
 #[derive(serde::Deserialize)]

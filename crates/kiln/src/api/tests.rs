@@ -58,6 +58,22 @@ impl Backend for Fake {
         Ok((after.0 + 1..=1100).take(max).map(entry).collect())
     }
 
+    fn rollouts(&self, _: &EnvKey, max: usize) -> Result<Vec<wire::RolloutRecord>, String> {
+        let record = |id| wire::RolloutRecord {
+            rollout: wire::Rollout { id, ..wire::Rollout::default() },
+            ..wire::RolloutRecord::default()
+        };
+        Ok((1..=2000).rev().take(max).map(record).collect())
+    }
+
+    fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String> {
+        match id {
+            0 => Err("the disk fails".into()),
+            7 => Ok(self.rollouts(env, 1)?.pop()),
+            _ => Ok(None),
+        }
+    }
+
     fn release(&self, digest: &Digest) -> Result<Release, String> {
         Err(format!("release {} is not stored", digest.short()))
     }
@@ -172,6 +188,22 @@ fn a_collection_is_asked_for_and_answered() {
     assert_eq!(client.collect(&wire::Collect { dry_run: true, pack: false }).unwrap().bytes, 7);
     let error = client.collect(&wire::Collect::default()).unwrap_err();
     assert_eq!(refused(&error).code, "storing");
+}
+
+#[test]
+fn a_history_is_bounded_and_what_never_was_is_told_apart_from_what_cannot_be_read() {
+    let served = Served::new();
+    let client = served.client();
+    assert_eq!(client.rollouts(&env(), 2).unwrap().len(), 2);
+    assert_eq!(client.rollouts(&env(), 1_000_000).unwrap().len(), 1000);
+    assert!(served.raw("GET /v1/environments/shop/dev/rollouts HTTP/1.1").contains("\"id\":1981"));
+    assert!(client.rollout(&env(), 7).is_ok());
+    assert_eq!(refused(&client.rollout(&env(), 8).unwrap_err()).code, "no_such_rollout");
+    let error = client.rollout(&env(), 0).unwrap_err();
+    assert_eq!(
+        (refused(&error).kind.as_str(), refused(&error).code.as_str()),
+        ("unavailable", "log_unreadable")
+    );
 }
 
 #[test]
@@ -293,6 +325,28 @@ fn the_answer_of_a_collection_is_as_in_its_golden_file() {
 }
 
 #[test]
+fn a_rollout_of_the_history_is_as_in_its_golden_file() {
+    golden(
+        "rollout.json",
+        &wire::RolloutRecord {
+            rollout: wire::Rollout { id: 5, to: Some(42), ..wire::Rollout::default() },
+            service: Some("web".into()),
+            way_back: Some(wire::WayBack {
+                at_ms: 2500,
+                actor: "alice".into(),
+                steps: vec![wire::Step {
+                    text: "remove the old web/0".into(),
+                    state: "done".into(),
+                    started_ms: Some(2500),
+                    ended_ms: Some(2700),
+                    deadline_ms: None,
+                }],
+            }),
+        },
+    );
+}
+
+#[test]
 fn every_shape_is_as_in_its_golden_file() {
     let rollout = wire::Rollout {
         id: 5,
@@ -306,6 +360,7 @@ fn every_shape_is_as_in_its_golden_file() {
             text: "create web/0".into(),
             state: "running".into(),
             started_ms: Some(1000),
+            ended_ms: None,
             deadline_ms: Some(2000),
         }],
         trouble: "exited with code 3".into(),

@@ -194,7 +194,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             _ => ("waiting", None),
         };
         let started_ms = (state == "running").then_some(rollout.moved_at.0);
-        wire::Step { text: step_text(step), state: state.into(), started_ms, deadline_ms }
+        wire::Step { text: step_text(step), state: state.into(), started_ms, ended_ms: None, deadline_ms }
     };
     wire::Rollout {
         id: rollout.id.0,
@@ -420,7 +420,7 @@ pub fn step_text(step: &Step) -> String {
     }
 }
 
-const fn cause_word(cause: &Cause) -> &'static str {
+pub(super) const fn cause_word(cause: &Cause) -> &'static str {
     match cause {
         Cause::Up => "up",
         Cause::Rollback { .. } => "rollback",
@@ -428,7 +428,7 @@ const fn cause_word(cause: &Cause) -> &'static str {
     }
 }
 
-const fn outcome_word(outcome: &Outcome) -> &'static str {
+pub(super) const fn outcome_word(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Completed => "completed",
         Outcome::WentBack => "went_back",

@@ -219,10 +219,13 @@ pub struct Rollout {
 pub struct Step {
     /// What it does, for people.
     pub text: String,
-    /// `waiting`, `running` or `done`.
+    /// `waiting`, `running` or `done`; in a history also `stopped`, where the rollout turned round or ended in it.
     pub state: String,
     /// When it started, if it did.
     pub started_ms: Option<u64>,
+    /// When it was over, if it is; only a history knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_ms: Option<u64>,
     /// When the wait for it is over, if it ends.
     pub deadline_ms: Option<u64>,
 }
@@ -237,6 +240,38 @@ pub struct Ended {
     pub outcome: String,
     /// Why, for people; empty if all went well.
     pub reason: String,
+}
+
+/// The rollouts of an environment, as the log tells them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rollouts {
+    /// The newest first, without their steps.
+    pub rollouts: Vec<RolloutRecord>,
+}
+
+/// A rollout as the log tells it, whether it runs or is long over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RolloutRecord {
+    /// What it was. Its steps are those that were planned at its start, with what became of each.
+    pub rollout: Rollout,
+    /// The only service that it took back, of a rollback of one service.
+    pub service: Option<String>,
+    /// The way back, if it turned round.
+    pub way_back: Option<WayBack>,
+}
+
+/// The way back of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WayBack {
+    /// When the rollout turned round.
+    pub at_ms: u64,
+    /// Who turned it round: the controller, or whoever aborted it.
+    pub actor: String,
+    /// What was done for it.
+    pub steps: Vec<Step>,
 }
 
 /// One line of the stream of a rollout's progress: the whole picture, so that a reader may miss any.

@@ -110,7 +110,7 @@ pub(crate) fn conclude(
     let screen = &mut *context.screen;
     let Followed::Ended(progress) = followed else {
         screen.note(&format!(
-            "Detached: the rollout of {env} goes on. `kiln status --env {}` shows it, `kiln abort --env {}` stops it.",
+            "Detached: the rollout of {env} goes on. `kiln rollout watch --env {}` follows it again, `kiln abort --env {}` stops it.",
             env.env, env.env
         ));
         return Ok(Exit::Detached);

@@ -31,6 +31,7 @@ mod ps;
 mod registry;
 mod release;
 mod rollback;
+mod rollout;
 mod scale;
 mod screen;
 mod status;
@@ -76,6 +77,7 @@ enum Verb {
     Ps(ps::Args),
     Release(release::Args),
     Rollback(rollback::Args),
+    Rollout(rollout::Args),
     Scale(scale::Args),
     Abort(abort::Args),
     Logs(logs::Args),
@@ -161,6 +163,7 @@ fn run(line: Line, screen: &mut Screen) -> Outcome {
         Verb::Ps(args) => ps::run(&args, context),
         Verb::Release(args) => release::run(&args, context),
         Verb::Rollback(args) => rollback::run(&args, context),
+        Verb::Rollout(args) => rollout::run(&args, context),
         Verb::Scale(args) => scale::run(&args, context),
         Verb::Abort(args) => abort::run(&args, context),
         Verb::Logs(args) => logs::run(&args, context),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use kiln_core::{ActionKind, Command, Refusal, Reply, State};
 use kiln_model::instance::SecretRef;
 use kiln_model::release::{Release, RevisionSpec};
-use kiln_model::{Actor, Digest, Entry, Position};
+use kiln_model::{Actor, Digest, Entry, EnvKey, Position};
 use kiln_provider::host::Client;
 use kiln_store::lease::{LeaseError, LeaseHolder};
 use kiln_store::log::OpenLogError;
@@ -22,7 +22,7 @@ use super::host_link::HostLink;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
-use crate::api::{server, wire};
+use crate::api::{history, server, wire};
 use crate::controller::event_log::StoredLog;
 use crate::controller::step::chain;
 use crate::controller::{self, CommandError, DueAction, Effects, Handle, SystemClock};
@@ -219,6 +219,28 @@ impl server::Backend for Api {
         let log = EventLog::open_read_only(self.state.path()).map_err(|error| error.to_string())?;
         let entries = log.read(Position(after.0 + 1));
         entries.take(max).collect::<Result<_, _>>().map_err(|error| error.to_string())
+    }
+
+    fn rollouts(&self, env: &EnvKey, max: usize) -> Result<Vec<wire::RolloutRecord>, String> {
+        let log = EventLog::open_read_only(self.state.path()).map_err(|error| error.to_string())?;
+        history::latest(log.read_rollouts_back(env), max).map_err(|error| error.to_string())
+    }
+
+    fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String> {
+        let log = EventLog::open_read_only(self.state.path()).map_err(|error| error.to_string())?;
+        // What follows it belongs to it until the next one starts, which is not read any more.
+        let mut entries = log.read_rollouts(env, Position(id)).peekable();
+        if !matches!(entries.peek(), Some(Ok(entry)) if entry.position.0 == id) {
+            return match entries.next() {
+                Some(Err(error)) => Err(error.to_string()),
+                _ => Ok(None),
+            };
+        }
+        let mut failure = None;
+        let readable =
+            entries.map_while(|entry| entry.map_err(|error| failure = Some(error.to_string())).ok());
+        let record = history::record(readable);
+        failure.map_or(Ok(record), Err)
     }
 
     fn release(&self, digest: &Digest) -> Result<Release, String> {

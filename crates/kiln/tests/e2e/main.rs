@@ -13,6 +13,7 @@ mod load;
 mod machine;
 mod misbehaviour;
 mod mistakes;
+mod operating;
 mod processes;
 mod retention;
 mod rollouts;

@@ -183,6 +183,7 @@ mod tests {
             text: text.into(),
             state: state.into(),
             started_ms: running.then_some(11_000),
+            ended_ms: None,
             deadline_ms: running.then_some(60_000),
         }
     }

@@ -1,0 +1,226 @@
+//! What the log tells of an environment's rollouts. Pure: entries in, what is shown out.
+
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::{Cause, Step};
+use kiln_model::{Entry, Event};
+
+use super::view::{cause_word, outcome_word, step_text};
+use super::wire;
+
+/// Shows the last `max` rollouts, the newest first and without their steps, from entries that come the last first.
+///
+/// # Errors
+/// An entry can't be read; what came before it is dropped, for a history with a hole tells something else.
+pub fn latest<E>(
+    back: impl Iterator<Item = Result<Entry, E>>,
+    max: usize,
+) -> Result<Vec<wire::RolloutRecord>, E> {
+    let (mut found, mut entries) = (Vec::new(), Vec::new());
+    for entry in back {
+        if found.len() >= max {
+            break;
+        }
+        let entry = entry?;
+        let is_start = matches!(entry.event, Event::Rollout(RolloutEvent::Started { .. }));
+        entries.push(entry);
+        if is_start {
+            let record = record(entries.drain(..).rev());
+            found.extend(record.map(without_steps));
+        }
+    }
+    Ok(found)
+}
+
+/// Shows the rollout that the first of these entries starts, from entries in order; what comes after its end is not read.
+/// None if the first one starts none.
+pub fn record(entries: impl IntoIterator<Item = Entry>) -> Option<wire::RolloutRecord> {
+    let mut entries = entries.into_iter();
+    let mut record = started(&entries.next()?)?;
+    for entry in entries {
+        let Event::Rollout(event) = &entry.event else { continue };
+        if matches!(event, RolloutEvent::Started { .. }) {
+            break;
+        }
+        tell(&mut record, &entry, event);
+    }
+    Some(record)
+}
+
+fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
+    let Event::Rollout(RolloutEvent::Started { from, to, cause, steps }) = &entry.event else { return None };
+    Some(wire::RolloutRecord {
+        rollout: wire::Rollout {
+            id: entry.position.0,
+            from: from.map(|number| number.0),
+            to: to.map(|number| number.0),
+            cause: cause_word(cause).into(),
+            actor: entry.actor.to_string(),
+            started_ms: entry.at.0,
+            steps: planned(steps),
+            ..wire::Rollout::default()
+        },
+        service: match cause {
+            Cause::Rollback { service, .. } => service.as_ref().map(ToString::to_string),
+            Cause::Up | Cause::Down => None,
+        },
+        way_back: None,
+    })
+}
+
+fn planned(steps: &[Step]) -> Vec<wire::Step> {
+    let step =
+        |step: &Step| wire::Step { text: step_text(step), state: "waiting".into(), ..Default::default() };
+    steps.iter().map(step).collect()
+}
+
+fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
+    let at_ms = entry.at.0;
+    match event {
+        RolloutEvent::Started { .. } => {}
+        RolloutEvent::StepStarted { index, deadline } => {
+            if let Some(step) = step(record, *index) {
+                step.state = "running".into();
+                step.started_ms = Some(at_ms);
+                step.deadline_ms = deadline.map(|at| at.0);
+            }
+        }
+        RolloutEvent::StepCompleted { index } => {
+            if let Some(step) = step(record, *index) {
+                step.state = "done".into();
+                step.ended_ms = Some(at_ms);
+                step.deadline_ms = None;
+            }
+        }
+        RolloutEvent::GoingBack { reason, steps } => {
+            stop(record, at_ms);
+            record.rollout.going_back = Some(reason.clone());
+            record.way_back =
+                Some(wire::WayBack { at_ms, actor: entry.actor.to_string(), steps: planned(steps) });
+        }
+        RolloutEvent::Finished { outcome, reason } => {
+            stop(record, at_ms);
+            let outcome = outcome_word(outcome).into();
+            record.rollout.ended = Some(wire::Ended { at_ms, outcome, reason: reason.clone() });
+        }
+    }
+}
+
+/// The steps of the way that it goes now.
+fn steps(record: &mut wire::RolloutRecord) -> &mut Vec<wire::Step> {
+    match &mut record.way_back {
+        Some(back) => &mut back.steps,
+        None => &mut record.rollout.steps,
+    }
+}
+
+fn step(record: &mut wire::RolloutRecord, index: u32) -> Option<&mut wire::Step> {
+    steps(record).get_mut(usize::try_from(index).ok()?)
+}
+
+/// A step that runs while the rollout turns round or ends is left half-way.
+fn stop(record: &mut wire::RolloutRecord, at_ms: u64) {
+    for step in steps(record).iter_mut().filter(|step| step.state == "running") {
+        step.state = "stopped".into();
+        step.ended_ms = Some(at_ms);
+        step.deadline_ms = None;
+    }
+}
+
+fn without_steps(mut record: wire::RolloutRecord) -> wire::RolloutRecord {
+    record.rollout.steps.clear();
+    if let Some(back) = &mut record.way_back {
+        back.steps.clear();
+    }
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::rollout::Outcome;
+    use kiln_model::{Actor, Position, RevisionNumber, ServiceName, Term, Timestamp};
+
+    use super::*;
+
+    fn entry(position: u64, event: RolloutEvent) -> Entry {
+        Entry {
+            position: Position(position),
+            at: Timestamp(1000 * position),
+            term: Term(1),
+            actor: Actor::User("alice".into()),
+            env: None,
+            event: Event::Rollout(event),
+        }
+    }
+
+    /// One that completes its first step, fails in the second and gets back.
+    fn failed(first: u64, cause: Cause) -> Vec<Entry> {
+        let run = |job| Step::Run { job: ServiceName::new(job).unwrap() };
+        let events = [
+            RolloutEvent::Started {
+                from: Some(RevisionNumber(41)),
+                to: Some(RevisionNumber(42)),
+                cause,
+                steps: vec![Step::OpenListeners, run("migrate"), run("seed")],
+            },
+            RolloutEvent::StepStarted { index: 0, deadline: Some(Timestamp(9)) },
+            RolloutEvent::StepCompleted { index: 0 },
+            RolloutEvent::StepStarted { index: 1, deadline: None },
+            RolloutEvent::GoingBack { reason: "no luck".into(), steps: vec![run("undo")] },
+            RolloutEvent::StepStarted { index: 0, deadline: None },
+            RolloutEvent::StepCompleted { index: 0 },
+            RolloutEvent::Finished { outcome: Outcome::WentBack, reason: "no luck".into() },
+        ];
+        (first..).zip(events).map(|(position, event)| entry(position, event)).collect()
+    }
+
+    fn back(entries: Vec<Entry>) -> impl Iterator<Item = Result<Entry, ()>> {
+        entries.into_iter().rev().map(Ok)
+    }
+
+    #[test]
+    fn each_step_has_its_times_on_the_way_there_and_on_the_way_back() {
+        let record = record(failed(5, Cause::Up)).unwrap();
+        let shown = |steps: &[wire::Step]| {
+            steps.iter().map(|it| (it.state.clone(), it.started_ms, it.ended_ms)).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown(&record.rollout.steps),
+            [
+                ("done".into(), Some(6000), Some(7000)),
+                ("stopped".into(), Some(8000), Some(9000)),
+                ("waiting".into(), None, None)
+            ]
+        );
+        let back = record.way_back.unwrap();
+        assert_eq!(
+            (back.at_ms, shown(&back.steps)),
+            (9000, vec![("done".into(), Some(10_000), Some(11_000))])
+        );
+        let ended = record.rollout.ended.unwrap();
+        assert_eq!((ended.at_ms, ended.outcome.as_str()), (12_000, "went_back"));
+        assert_eq!((record.rollout.id, record.rollout.actor.as_str()), (5, "alice"));
+    }
+
+    #[test]
+    fn the_latest_come_first_and_no_more_is_read_than_asked_for() {
+        let service = Some(ServiceName::new("web").unwrap());
+        let mut entries = failed(1, Cause::Up);
+        entries.extend(failed(9, Cause::Rollback { to: RevisionNumber(40), service }));
+        entries.extend(failed(17, Cause::Down).into_iter().take(4));
+        let all = latest(back(entries.clone()), 10).unwrap();
+        assert_eq!(all.iter().map(|it| it.rollout.id).collect::<Vec<_>>(), [17, 9, 1]);
+        assert!(all[0].rollout.ended.is_none(), "it runs");
+        assert_eq!(all[1].service.as_deref(), Some("web"));
+        assert!(all.iter().all(|it| it.rollout.steps.is_empty()));
+        let unreadable = std::iter::once(Err(()));
+        let two = latest(back(entries[8..].to_vec()).chain(unreadable), 2).unwrap();
+        assert_eq!(two.len(), 2);
+        assert_eq!(latest(back(entries[8..].to_vec()).chain(std::iter::once(Err(()))), 3), Err(()));
+    }
+
+    #[test]
+    fn what_starts_no_rollout_is_none() {
+        assert_eq!(record(failed(5, Cause::Up).split_off(1)), None);
+        assert_eq!(record(Vec::new()), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! `kiln rollout`
+
+mod shown;
+
+use serde_json::json;
+
+use super::abort;
+use super::context::Context;
+use super::exit::Exit;
+use super::failure::{Failure, Outcome};
+use super::follow;
+use super::interrupt::Interrupt;
+use crate::api::client::{Client, RequestError};
+use crate::api::wire;
+
+/// See what rollouts did and do, and steer the one that runs
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  kiln rollout list --env prod\n  kiln rollout show 57")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// List rollouts, the newest first
+    #[command(after_help = "Example:\n  kiln rollout list --limit 5")]
+    List {
+        /// How many
+        #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+    },
+    /// Show one rollout: its steps, when each began and how long it took
+    #[command(after_help = "Example:\n  kiln rollout show 57\n  kiln rollout show --steps")]
+    Show {
+        /// Its id, as `kiln rollout list` shows it; by default the one that runs, else the last one
+        rollout: Option<u64>,
+        /// Only the list of steps, as it was planned
+        #[arg(long)]
+        steps: bool,
+    },
+    /// Follow the rollout that runs until it ends
+    ///
+    /// Ctrl-C ends the watching, not the rollout. Exits as `kiln up` does.
+    #[command(after_help = "Example:\n  kiln rollout watch --env prod")]
+    Watch,
+    /// Stop the rollout that runs and go back: the same as `kiln abort`
+    #[command(after_help = "Example:\n  kiln rollout abort --env prod")]
+    Abort(abort::Args),
+}
+
+pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    match &args.verb {
+        Verb::List { limit } => list(usize::from(*limit), context),
+        Verb::Show { rollout, steps } => show(*rollout, *steps, context),
+        Verb::Watch => watch(context),
+        Verb::Abort(args) => abort::run(args, context),
+    }
+}
+
+fn list(limit: usize, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("rollout")?;
+    let target = context.target(&client)?;
+    let rollouts = client.rollouts(&target, limit)?;
+    if context.screen.json() {
+        context.screen.answer(&json!({ "environment": target.to_string(), "rollouts": rollouts }));
+        return Ok(Exit::Done);
+    }
+    let text = shown::list(&rollouts, client.health().now_ms, context.screen.paint());
+    context.screen.print(&text);
+    Ok(Exit::Done)
+}
+
+fn show(rollout: Option<u64>, steps: bool, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("rollout")?;
+    let target = context.target(&client)?;
+    let id = match rollout {
+        Some(id) => id,
+        // The newest is the one that runs, if any does.
+        None => client.rollouts(&target, 1)?.first().map(|latest| latest.rollout.id).ok_or_else(|| {
+            Failure::refused(format!("{target} had no rollout yet")).hint("`kiln up` begins the first one")
+        })?,
+    };
+    let record = client.rollout(&target, id).map_err(|error| match error {
+        RequestError::Problem(problem) if problem.code == "no_such_rollout" => {
+            Failure::refused(problem.message).hint("`kiln rollout list` shows those that there were")
+        }
+        error => error.into(),
+    })?;
+    if context.screen.json() {
+        let answer = match steps {
+            true => json!({ "environment": target.to_string(), "rollout": id, "steps": planned(&record) }),
+            false => json!({ "environment": target.to_string(), "record": record }),
+        };
+        context.screen.answer(&answer);
+        return Ok(Exit::Done);
+    }
+    let text = match steps {
+        true => planned(&record).iter().map(|step| format!("{step}\n")).collect(),
+        false => shown::record(&target, &record, client.health().now_ms, context.screen.paint()),
+    };
+    context.screen.print(&text);
+    Ok(Exit::Done)
+}
+
+fn planned(record: &wire::RolloutRecord) -> Vec<&str> {
+    record.rollout.steps.iter().map(|step| step.text.as_str()).collect()
+}
+
+fn watch(context: &mut Context<'_>) -> Outcome {
+    let client = context.client("rollout")?;
+    let target = context.target(&client)?;
+    let Some(id) = running(&client, &target)? else {
+        return Err(Failure::refused(format!("no rollout is running in {target}"))
+            .hint("`kiln rollout show` tells of the last one"));
+    };
+    let interrupt = Interrupt::listen(|| {});
+    let followed = follow::rollout(&client, &target, id, context.screen, &interrupt)?;
+    follow::conclude(context, &client, &target, followed, &[])
+}
+
+/// The id of the rollout that runs.
+fn running(client: &Client, target: &kiln_model::EnvKey) -> Result<Option<u64>, Failure> {
+    let rollout = client.environment(target)?.rollout;
+    Ok(rollout.filter(|rollout| rollout.ended.is_none()).map(|rollout| rollout.id))
+}

@@ -1,0 +1,178 @@
+//! Rollouts as people read them. Pure.
+
+use std::fmt::Write as _;
+
+use kiln_model::{EnvKey, Millis, Timestamp};
+
+use crate::api::wire::{Rollout, RolloutRecord, Step};
+use crate::cli::follow::frame::title;
+use crate::cli::screen::Paint;
+use crate::cli::table::{Table, moment, span};
+
+/// A line for each rollout.
+pub(super) fn list(rollouts: &[RolloutRecord], now_ms: u64, paint: Paint) -> String {
+    let mut table = Table::new(&["ID", "ROLLOUT", "BY", "BEGAN", "TOOK", "OUTCOME", ""]);
+    for record in rollouts {
+        let rollout = &record.rollout;
+        table.row([
+            rollout.id.to_string(),
+            what(record),
+            rollout.actor.clone(),
+            moment(Timestamp(rollout.started_ms)),
+            took(rollout, now_ms),
+            outcome(rollout, paint),
+            reason(rollout).to_owned(),
+        ]);
+    }
+    table.render(0)
+}
+
+/// All that is known of one.
+pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: Paint) -> String {
+    let rollout = &record.rollout;
+    let mut text = format!("{}\n", paint.bold(&format!("Rollout {} of {env}: {}", rollout.id, what(record))));
+    let mut facts = Table::bare();
+    facts.row(["asked by", &rollout.actor]);
+    facts.row(["began", &moment(Timestamp(rollout.started_ms))]);
+    facts.row(["took", &took(rollout, now_ms)]);
+    facts.row(["outcome", &outcome(rollout, paint)]);
+    if !reason(rollout).is_empty() {
+        facts.row(["because", reason(rollout)]);
+    }
+    text.push_str(&facts.render(2));
+    section(&mut text, "Steps", &rollout.steps, rollout.started_ms, now_ms, paint);
+    if let Some(back) = &record.way_back {
+        let title = format!("Way back, by {}", back.actor);
+        section(&mut text, &title, &back.steps, rollout.started_ms, now_ms, paint);
+    }
+    text
+}
+
+fn section(text: &mut String, title: &str, steps: &[Step], start_ms: u64, now_ms: u64, paint: Paint) {
+    let mut table = Table::bare();
+    for step in steps {
+        let mark = match step.state.as_str() {
+            "done" => paint.green("✓"),
+            "running" => paint.yellow("▸"),
+            "stopped" => paint.red("✗"),
+            _ => paint.dim("·"),
+        };
+        let since = |from: u64, to: u64| span(Millis(to.saturating_sub(from)));
+        let began = step.started_ms.map(|at| format!("after {}", since(start_ms, at)));
+        let lasted = step.started_ms.map(|at| since(at, step.ended_ms.unwrap_or(now_ms)));
+        let lasted = lasted.map(|lasted| format!("took {lasted}"));
+        table.row([
+            format!("{mark} {}", step.text),
+            began.unwrap_or_default(),
+            lasted.filter(|_| step.state != "running").unwrap_or_default(),
+        ]);
+    }
+    // Writing to a String can't fail.
+    let _ = write!(text, "{}\n{}", paint.bold(title), table.render(2));
+}
+
+fn what(record: &RolloutRecord) -> String {
+    let of = record.service.as_ref().map(|service| format!(" of {service}")).unwrap_or_default();
+    title(&record.rollout) + &of
+}
+
+fn took(rollout: &Rollout, now_ms: u64) -> String {
+    let end_ms = rollout.ended.as_ref().map_or(now_ms, |ended| ended.at_ms);
+    span(Millis(end_ms.saturating_sub(rollout.started_ms)))
+}
+
+fn outcome(rollout: &Rollout, paint: Paint) -> String {
+    match (&rollout.ended, &rollout.going_back) {
+        (None, None) => paint.yellow("running"),
+        (None, Some(_)) => paint.yellow("going back"),
+        (Some(ended), _) if ended.outcome == "completed" => paint.green("completed"),
+        (Some(ended), _) => paint.red(&ended.outcome.replace('_', " ")),
+    }
+}
+
+fn reason(rollout: &Rollout) -> &str {
+    match &rollout.ended {
+        Some(ended) => &ended.reason,
+        None => rollout.going_back.as_deref().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::{EnvName, StackName};
+
+    use super::*;
+    use crate::api::wire::{Ended, WayBack};
+
+    fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
+        Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None }
+    }
+
+    fn sample() -> RolloutRecord {
+        RolloutRecord {
+            rollout: Rollout {
+                id: 57,
+                from: Some(41),
+                to: Some(42),
+                cause: "rollback".into(),
+                actor: "alice".into(),
+                started_ms: 1_772_460_309_000,
+                steps: vec![
+                    step("create web/0", "done", Some(1_772_460_309_000), Some(1_772_460_309_020)),
+                    step("wait", "stopped", Some(1_772_460_309_020), Some(1_772_460_319_020)),
+                    step("remove", "waiting", None, None),
+                ],
+                going_back: Some("too slow".into()),
+                ended: Some(Ended {
+                    at_ms: 1_772_460_320_500,
+                    outcome: "went_back".into(),
+                    reason: "too slow".into(),
+                }),
+                ..Rollout::default()
+            },
+            service: Some("web".into()),
+            way_back: Some(WayBack {
+                at_ms: 1_772_460_319_020,
+                actor: "bob".into(),
+                steps: vec![step("switch", "running", Some(1_772_460_319_020), None)],
+            }),
+        }
+    }
+
+    #[test]
+    fn a_rollout_shows_what_became_of_each_step() {
+        let env = EnvKey { stack: StackName::new("shop").unwrap(), env: EnvName::new("prod").unwrap() };
+        let expected = "\
+Rollout 57 of shop/prod: rollback #41 → #42 of web
+  asked by  alice
+  began     2026-03-02 14:05:09
+  took      11s
+  outcome   went back
+  because   too slow
+Steps
+  ✓ create web/0  after 0ms   took 20ms
+  ✗ wait          after 20ms  took 10s
+  · remove
+Way back, by bob
+  ▸ switch  after 10s
+";
+        assert_eq!(record(&env, &sample(), 1_772_460_330_000, Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn a_list_has_a_line_for_each() {
+        let mut running = sample();
+        running.rollout.ended = None;
+        let mut whole = sample();
+        whole.rollout.going_back = None;
+        whole.rollout.ended =
+            Some(Ended { at_ms: 1_772_460_310_000, outcome: "completed".into(), reason: String::new() });
+        whole.service = None;
+        let expected = "\
+ID  ROLLOUT                    BY     BEGAN                TOOK  OUTCOME
+57  rollback #41 → #42 of web  alice  2026-03-02 14:05:09  21s   going back  too slow
+57  rollback #41 → #42         alice  2026-03-02 14:05:09  1.0s  completed
+";
+        assert_eq!(list(&[running, whole], 1_772_460_330_000, Paint::PLAIN), expected);
+    }
+}
