@@ -10,15 +10,18 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use kiln_model::route::{Listener, RouteTable};
-use kiln_model::{Fence, InstanceId};
+use kiln_model::route::{Listener, RouteTable, Sampling};
+use kiln_model::sample::WindowSamples;
+use kiln_model::{EnvKey, Fence, InstanceId, ServiceName};
 
 use crate::anchor::Anchor;
 use crate::backend::lock;
 use crate::frame;
 use crate::ledger::LedgerSnapshot;
 use crate::limits::{CONTROL_ANSWER_MAX, CONTROL_WRITE_MAX};
-use crate::wire::{self, AnchorWire, Answer, AnswerFrame, Request, RequestFrame, TableWire, VERSION};
+use crate::wire::{
+    self, AnchorWire, Answer, AnswerFrame, Request, RequestFrame, SamplesWire, TableWire, VERSION,
+};
 
 /// Why the edge did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +177,28 @@ impl EdgeClient {
     pub fn stats(&self) -> Result<LedgerSnapshot, ClientError> {
         match self.ask(Request::Stats, &[])?.0 {
             Answer::Stats { stats } => stats.into_model().map_err(|_| ClientError::Unexpected),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Returns what became of the requests of a window so far; none if the edge counts nothing under that name.
+    ///
+    /// The counts stay for a while after the last table that named the window: until 64 others were named.
+    ///
+    /// # Errors
+    /// `Version`: the edge is too old to count. `Connection` mostly.
+    pub fn samples(
+        &self,
+        env: &EnvKey,
+        service: &ServiceName,
+        sampling: Sampling,
+    ) -> Result<Option<WindowSamples>, ClientError> {
+        let (stack, env, service) = (env.stack.to_string(), env.env.to_string(), service.to_string());
+        let (rollout, window) = (sampling.rollout.0, sampling.window);
+        match self.ask(Request::Samples { stack, env, service, rollout, window }, &[])?.0 {
+            Answer::Samples { samples } => {
+                samples.map(SamplesWire::into_model).transpose().map_err(|_| ClientError::Unexpected)
+            }
             _ => Err(ClientError::Unexpected),
         }
     }

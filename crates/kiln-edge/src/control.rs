@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use kiln_model::InstanceId;
-use kiln_model::route::Listener;
+use kiln_model::route::{Listener, Sampling};
+use kiln_model::{InstanceId, RolloutId};
 use rustix::net::sockopt;
 
 use crate::backend::lock;
 use crate::edge::{Edge, Outcome};
 use crate::frame;
 use crate::limits::{CONTROL_CONNECTIONS_MAX, CONTROL_WRITE_MAX, FRAME_FDS_MAX};
+use crate::samples::WindowKey;
 use crate::wire::{self, Answer, AnswerFrame, AnyFrame, Request, RequestFrame, VERSION};
 
 /// How often idleness is looked at without having been told: only a safeguard.
@@ -137,6 +138,16 @@ impl Control {
                 Err(error) => failed(error),
             },
             Request::Stats => Answer::Stats { stats: edge.shared.ledger.snapshot().into() },
+            Request::Samples { stack, env, service, rollout, window } => {
+                let (env, service) = match wire::sampled(stack, env, service) {
+                    Ok(named) => named,
+                    Err(error) => return failed(error),
+                };
+                let sampling = Sampling { rollout: RolloutId(rollout), window };
+                let key = WindowKey { env: &env, service: &service, sampling };
+                let samples = edge.shared.samples.as_ref().and_then(|samples| samples.read(key));
+                Answer::Samples { samples: samples.map(Into::into) }
+            }
             Request::Table => {
                 let (table, notes) = edge.table();
                 Answer::Table { table, notes }

@@ -76,11 +76,9 @@ impl Edge {
     }
 
     fn compile(&self, table: &RouteTable) -> Table {
-        let served = &self.shared.table.load().slots;
-        Table::compile(
-            table,
-            &Ground { registry: &self.shared.registry, ledger: &self.shared.ledger, served },
-        )
+        let Shared { registry, ledger, samples, .. } = &*self.shared;
+        let served = &self.shared.table.load();
+        Table::compile(table, &Ground { registry, ledger, samples: samples.as_ref(), served })
     }
 
     fn serve(&self, table: Table) {

@@ -77,7 +77,10 @@ struct Plan {
 enum Sent {
     Answer(Response<Incoming>, Lease),
     /// Nothing was done, or doing it again does no harm.
-    Again,
+    Again {
+        /// The instance did not do what it should have: it was away, or read the request and closed.
+        failed: bool,
+    },
     Failed(Made),
 }
 
@@ -143,10 +146,15 @@ impl Plan {
                 }
                 Sent::Answer(answer, lease) => return pass_on(Arc::clone(link), ticket, lease, answer),
                 Sent::Failed(made) => break made,
-                Sent::Again => match self.place(link) {
-                    Ok(choice) => ticket.go_on_at(choice),
-                    Err((made, _)) => break made,
-                },
+                Sent::Again { failed } => {
+                    if failed {
+                        ticket.attempt_failed();
+                    }
+                    match self.place(link) {
+                        Ok(choice) => ticket.go_on_at(choice),
+                        Err((made, _)) => break made,
+                    }
+                }
             }
         };
         self.give_up(link, ticket, made).await
@@ -220,7 +228,7 @@ impl Plan {
             tokio::time::sleep(ASIDE_MIN * self.connects_failed).await;
         }
         self.tried.push(choice.backend.instance);
-        Sent::Again
+        Sent::Again { failed: true }
     }
 
     fn repeat(&self) -> Repeat {
@@ -291,7 +299,7 @@ impl Plan {
         let harmless = lease.reused && !lease.traffic.read() && self.idempotent;
         if body_is_whole && (never_sent || harmless) && self.resent < STALE_RETRIES_MAX {
             self.resent += 1;
-            return Sent::Again;
+            return Sent::Again { failed: !never_sent };
         }
         Sent::Failed(if error.error().is_parse() { Made::Garbled } else { Made::BrokenOff })
     }

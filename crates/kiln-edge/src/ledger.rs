@@ -38,7 +38,7 @@ const HEADER_WORDS: usize = 512;
 const SLOT_WORDS: usize = 32;
 const COUNTERS_AT: usize = 2;
 const KEY_AT: usize = 16;
-const KEY_WORDS: usize = SLOT_WORDS - KEY_AT;
+pub(crate) const KEY_WORDS: usize = SLOT_WORDS - KEY_AT;
 const NAME_BYTES: usize = 41;
 const WORDS: usize = HEADER_WORDS + LEDGER_SLOTS * SLOT_WORDS;
 
@@ -392,7 +392,7 @@ fn row(words: &[AtomicU64]) -> Option<LedgerRow> {
     Some(LedgerRow { env, service, revision, counts })
 }
 
-fn key_words(env: &EnvKey, service: &ServiceName) -> [u64; KEY_WORDS] {
+pub(crate) fn key_words(env: &EnvKey, service: &ServiceName) -> [u64; KEY_WORDS] {
     let mut bytes = [0_u8; KEY_WORDS * 8];
     for (place, name) in [env.stack.as_str(), env.env.as_str(), service.as_str()].into_iter().enumerate() {
         let at = place * NAME_BYTES;

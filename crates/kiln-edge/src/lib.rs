@@ -1,7 +1,8 @@
 //! The reverse proxy that serves a RouteTable and outlives the controller.
 //!
 //! [`run`] is the whole process. The host gives it listening sockets and the controller route tables, through
-//! [`client::EdgeClient`]; what became of every request is in the [`ledger`].
+//! [`client::EdgeClient`]; what became of every request is in the [`ledger`],
+//! and what became of a canary's, for its analysis, is asked for with [`client::EdgeClient::samples`].
 //!
 //! Deliberately absent: the edge changes no weight and decides nothing about a rollout. It sets a backend aside only while
 //! it can't connect to it, and it serves the table that it acknowledged last, whoever else is alive.
@@ -26,6 +27,7 @@ mod limits;
 mod link;
 mod persist;
 mod process;
+mod samples;
 mod shared;
 mod sys;
 mod table;

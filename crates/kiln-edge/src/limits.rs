@@ -87,6 +87,9 @@ pub(crate) const ANCHOR_BYTES_MAX: usize = 4 << 10;
 
 /// Slots of the ledger: one for each (environment, service, revision) that is served or still has requests in flight.
 pub(crate) const LEDGER_SLOTS: usize = 1024;
+/// Windows whose counts are kept: each service that is in a canary rollout has one, of 40 KiB. Those that no table names any
+/// more stay until their slot is needed.
+pub(crate) const SAMPLE_SLOTS: usize = 64;
 
 /// Log lines that a worker gathers before they go to the writer.
 pub(crate) const LOG_BATCH_BYTES: usize = 64 << 10;

@@ -237,7 +237,8 @@ mod tests {
         let ledger = Arc::new(ledger);
         let (log, _) = access_log::channel(folder.path().join("access.log"), &ledger);
         let (seats, _) = seats(1);
-        let worker = Worker::new(0, Arc::new(Shared::new(Registry::new(1), ledger, log)), Arc::clone(&seats));
+        let worker =
+            Worker::new(0, Arc::new(Shared::new(Registry::new(1), ledger, None, log)), Arc::clone(&seats));
         let gate = Gate::new(Listener::Internal(0));
         let entered = Entered::new("127.0.0.1:9".parse().unwrap(), &gate, seats, 0, gate.room().unwrap());
         (Link::new(worker, entered), folder)

@@ -20,6 +20,7 @@ use crate::edge::Edge;
 use crate::ledger::Ledger;
 use crate::limits::{STOP_DRAIN_MAX, STOP_IDLE_GRACE};
 use crate::persist::EdgeFolder;
+use crate::samples::Samples;
 use crate::shared::{Shared, Stop};
 use crate::worker::{self, Worker};
 
@@ -84,11 +85,16 @@ pub fn run(config: EdgeConfig) -> Result<(), RunError> {
         say(&format!("an earlier edge was killed with {cut} requests in flight: counted as cut"));
     }
     let ledger = Arc::new(ledger);
+    let samples = Samples::open(&folder.file("samples"))
+        .inspect_err(|error| {
+            say(&format!("nothing is counted for analyses: cannot open their counts: {error}"))
+        })
+        .ok();
     let (log, log_writer) = access_log::channel(folder.file("access.log"), &ledger);
     let log_writer = spawn("log".to_owned(), move || log_writer.run())?;
 
     let workers = thread::available_parallelism().map_or(1, usize::from);
-    let shared = Arc::new(Shared::new(Registry::new(workers), ledger, log));
+    let shared = Arc::new(Shared::new(Registry::new(workers), ledger, samples, log));
     let (seats, inboxes) = worker::seats(workers);
     let edge = Edge::start(Arc::clone(&shared), Arc::clone(&seats), folder).map_err(open(state))?;
     edge.table().1.iter().for_each(|note| say(note));

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use crate::access_log::LogSender;
 use crate::backend::Registry;
 use crate::ledger::Ledger;
+use crate::samples::Samples;
 use crate::table::Table;
 
 /// How far the edge has come in stopping.
@@ -29,14 +30,21 @@ pub(crate) struct Shared {
     pub(crate) table: ArcSwap<Table>,
     pub(crate) registry: Registry,
     pub(crate) ledger: Arc<Ledger>,
+    /// None when they can't be kept, which is no reason not to serve.
+    pub(crate) samples: Option<Samples>,
     pub(crate) log: LogSender,
     stop: AtomicU8,
 }
 
 impl Shared {
-    pub(crate) fn new(registry: Registry, ledger: Arc<Ledger>, log: LogSender) -> Self {
+    pub(crate) fn new(
+        registry: Registry,
+        ledger: Arc<Ledger>,
+        samples: Option<Samples>,
+        log: LogSender,
+    ) -> Self {
         let stop = AtomicU8::new(Stop::No as u8);
-        Self { table: ArcSwap::default(), registry, ledger, log, stop }
+        Self { table: ArcSwap::default(), registry, ledger, samples, log, stop }
     }
 
     pub(crate) fn stop(&self) -> Stop {

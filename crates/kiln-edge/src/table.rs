@@ -7,18 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use kiln_model::route::{Listener, Pool, PoolKey, RouteTable};
+use kiln_model::route::{Listener, Pool, PoolKey, RouteTable, Sampling};
 use kiln_model::{InstanceId, RevisionNumber};
 
 use crate::backend::{Backend, Registry};
 use crate::ledger::{Ledger, SlotRef};
+use crate::samples::{SampleRef, Samples, WindowKey, WindowRef};
 
 /// A compiled table. Never changes; replaced as a whole.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     listeners: HashMap<Listener, Hosts>,
     /// The ledger slots that it counts in.
-    pub(crate) slots: HashSet<SlotRef>,
+    slots: HashSet<SlotRef>,
+    /// The windows that it counts in.
+    windows: HashSet<WindowRef>,
     backends: HashSet<(InstanceId, SocketAddr)>,
 }
 
@@ -39,17 +42,34 @@ struct PathRule {
 pub(crate) struct Ground<'a> {
     pub(crate) registry: &'a Registry,
     pub(crate) ledger: &'a Ledger,
-    /// The ledger slots of the table that is served now.
-    pub(crate) served: &'a HashSet<SlotRef>,
+    pub(crate) samples: Option<&'a Samples>,
+    /// The table that is served now, and still counts.
+    pub(crate) served: &'a Table,
 }
 
 impl Ground<'_> {
-    fn slot(&self, key: &PoolKey, revision: RevisionNumber, taken: &mut HashSet<SlotRef>) -> SlotRef {
-        let needed = |slot: SlotRef| taken.contains(&slot) || self.served.contains(&slot);
+    fn slot(&self, key: &PoolKey, revision: RevisionNumber, taken: &mut Taken) -> SlotRef {
+        let needed = |slot: SlotRef| taken.slots.contains(&slot) || self.served.slots.contains(&slot);
         let slot = self.ledger.slot(&key.env, &key.service, revision, &needed);
-        taken.insert(slot);
+        taken.slots.insert(slot);
         slot
     }
+
+    fn window(&self, key: &PoolKey, sampling: Sampling, taken: &mut Taken) -> Option<WindowRef> {
+        let needed =
+            |window: WindowRef| taken.windows.contains(&window) || self.served.windows.contains(&window);
+        let key = WindowKey { env: &key.env, service: &key.service, sampling };
+        let window = self.samples?.window(key, &needed)?;
+        taken.windows.insert(window);
+        Some(window)
+    }
+}
+
+/// What the table that is being compiled has taken so far.
+#[derive(Debug, Default)]
+struct Taken {
+    slots: HashSet<SlotRef>,
+    windows: HashSet<WindowRef>,
 }
 
 /// A backend, and under which revision it serves.
@@ -58,16 +78,18 @@ pub(crate) struct Choice {
     pub(crate) backend: Arc<Backend>,
     pub(crate) revision: RevisionNumber,
     pub(crate) slot: SlotRef,
+    /// Where its outcome is counted for an analysis.
+    pub(crate) sample: Option<SampleRef>,
 }
 
 impl Table {
     /// Compiles a table. All its backends are routed from now on; the others are for the caller to retire once this one
     /// is served.
     pub(crate) fn compile(model: &RouteTable, ground: &Ground<'_>) -> Self {
-        let mut slots = HashSet::new();
+        let mut taken = Taken::default();
         let mut balancers: BTreeMap<&PoolKey, Arc<Balancer>> = BTreeMap::new();
         for (key, pool) in &model.pools {
-            balancers.insert(key, Arc::new(Balancer::new(key, pool, ground, &mut slots)));
+            balancers.insert(key, Arc::new(Balancer::new(key, pool, ground, &mut taken)));
         }
         let live = model.pools.values().flat_map(|pool| &pool.backends).filter(|b| b.weight.per_mille() > 0);
         let backends = live.map(|backend| (backend.instance, backend.address)).collect();
@@ -80,7 +102,7 @@ impl Table {
             };
             let balancer = balancers
                 .entry(&rule.pool)
-                .or_insert_with(|| Arc::new(Balancer::new(&rule.pool, &Pool::default(), ground, &mut slots)));
+                .or_insert_with(|| Arc::new(Balancer::new(&rule.pool, &Pool::default(), ground, &mut taken)));
             let prefix = rule.path.trim_end_matches('/').to_owned();
             rules.push(PathRule { prefix, balancer: Arc::clone(balancer) });
         }
@@ -92,7 +114,8 @@ impl Table {
             hosts.named.values_mut().for_each(longest_first);
             longest_first(&mut hosts.any);
         }
-        Self { listeners, slots, backends }
+        let Taken { slots, windows } = taken;
+        Self { listeners, slots, windows, backends }
     }
 
     /// Whether it sends requests there.
@@ -149,6 +172,7 @@ pub(crate) struct Balancer {
 struct Share {
     revision: RevisionNumber,
     slot: SlotRef,
+    sample: Option<SampleRef>,
     /// The sum of the weights up to and with this one.
     end: u64,
     draws: AtomicU64,
@@ -167,7 +191,8 @@ struct Member {
 const DRAWS_MAX: usize = 6;
 
 impl Balancer {
-    fn new(key: &PoolKey, pool: &Pool, ground: &Ground<'_>, slots: &mut HashSet<SlotRef>) -> Self {
+    fn new(key: &PoolKey, pool: &Pool, ground: &Ground<'_>, taken: &mut Taken) -> Self {
+        let window = pool.sampling.and_then(|sampling| ground.window(key, sampling, taken));
         let mut live: Vec<_> = pool.backends.iter().filter(|b| b.weight.per_mille() > 0).collect();
         live.sort_by_key(|b| (b.revision, b.group, b.instance, b.address));
         let mut groups: Vec<Share> = Vec::new();
@@ -183,10 +208,11 @@ impl Balancer {
                 members.push(Member { end: total, weight, backend });
             }
             end += total;
-            let slot = ground.slot(key, revision, slots);
-            groups.push(Share { revision, slot, end, draws: AtomicU64::new(0), total, members });
+            let slot = ground.slot(key, revision, taken);
+            let sample = window.map(|window| window.group(entries[0].group));
+            groups.push(Share { revision, slot, sample, end, draws: AtomicU64::new(0), total, members });
         }
-        let slot = ground.slot(key, RevisionNumber(0), slots);
+        let slot = ground.slot(key, RevisionNumber(0), taken);
         Self { slot, draws: AtomicU64::new(0), total: end, groups }
     }
 
@@ -217,7 +243,8 @@ impl Balancer {
 
 impl Share {
     fn choice(&self, member: &Member) -> Choice {
-        Choice { backend: Arc::clone(&member.backend), revision: self.revision, slot: self.slot }
+        let Self { revision, slot, sample, .. } = *self;
+        Choice { backend: Arc::clone(&member.backend), revision, slot, sample }
     }
 
     fn choose(&self) -> &Member {
@@ -259,8 +286,8 @@ mod tests {
 
     impl World {
         fn compile(&self, model: &RouteTable) -> Table {
-            let served = HashSet::new();
-            Table::compile(model, &Ground { registry: &self.registry, ledger: &self.ledger, served: &served })
+            let (registry, ledger, served) = (&self.registry, &self.ledger, &Table::default());
+            Table::compile(model, &Ground { registry, ledger, samples: None, served })
         }
     }
 

@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode, Uri};
 use crate::access_log::Line;
 use crate::ledger::{Counter, SlotRef};
 use crate::link::Link;
+use crate::samples::{Counter as Sample, SampleRef};
 use crate::shared::Stop;
 use crate::table::Choice;
 use crate::worker::Worker;
@@ -22,6 +23,23 @@ pub(crate) struct Asked {
     pub(crate) host: Option<HeaderValue>,
 }
 
+/// What an analysis is to know of the attempt that is under way.
+#[derive(Debug, Clone, Copy)]
+enum Sampled {
+    /// Nothing, or it knows.
+    No,
+    /// What comes of it.
+    Pending { at: SampleRef, since: Instant },
+    /// Whether its answer, which is counted as none of the instance's failures, comes to its end.
+    Answered(SampleRef),
+}
+
+impl Sampled {
+    fn from(choice: &Choice, since: Instant) -> Self {
+        choice.sample.map_or(Self::No, |at| Self::Pending { at, since })
+    }
+}
+
 /// Ends its request when it is dropped: without another word, because the client went away.
 #[derive(Debug)]
 pub(crate) struct Ticket {
@@ -31,6 +49,7 @@ pub(crate) struct Ticket {
     started: Instant,
     place: Option<Choice>,
     slot: SlotRef,
+    sampled: Sampled,
     attempts: u32,
     outcome: Option<Counter>,
     status: StatusCode,
@@ -50,6 +69,7 @@ impl Ticket {
             started: now,
             place: None,
             slot,
+            sampled: Sampled::No,
             attempts: 0,
             outcome: None,
             // nginx's number for a client that closed the connection first.
@@ -62,6 +82,7 @@ impl Ticket {
     /// Begins a request that goes to a backend, which has been entered.
     pub(crate) fn begin_at(link: &Link, asked: Asked, choice: Choice, now: Instant) -> Self {
         let mut ticket = Self::begin(link, asked, choice.slot, now);
+        ticket.sampled = Sampled::from(&choice, now);
         ticket.place = Some(choice);
         ticket.attempts = 1;
         ticket
@@ -77,10 +98,24 @@ impl Ticket {
             ledger.count(self.slot, Counter::Ended);
             self.slot = choice.slot;
         }
+        // Without an outcome of the last attempt: the request never reached its instance.
+        self.sampled = Sampled::from(&choice, Instant::now());
         if let Some(left) = self.place.replace(choice) {
             left.backend.leave();
         }
         self.attempts += 1;
+    }
+
+    /// The attempt under way came to nothing, and the instance answers for that.
+    pub(crate) fn attempt_failed(&mut self) {
+        self.sample(Sample::Lost);
+    }
+
+    fn sample(&mut self, outcome: Sample) {
+        let sampled = std::mem::replace(&mut self.sampled, Sampled::No);
+        if let (Sampled::Pending { at, .. }, Some(samples)) = (sampled, &self.worker.shared.samples) {
+            samples.count(at, outcome);
+        }
     }
 
     /// Where it is now.
@@ -91,6 +126,10 @@ impl Ticket {
     /// A backend's answer has begun.
     pub(crate) fn answering(&mut self, status: StatusCode) {
         self.status = status;
+        if let (Sampled::Pending { at, since }, Some(samples)) = (self.sampled, &self.worker.shared.samples) {
+            samples.answered(at, status.as_u16(), since.elapsed());
+            self.sampled = if status.is_server_error() { Sampled::No } else { Sampled::Answered(at) };
+        }
     }
 
     pub(crate) fn sent(&mut self, bytes: usize) {
@@ -106,6 +145,10 @@ impl Ticket {
     pub(crate) fn cut(&mut self) {
         self.outcome = Some(Counter::Cut);
         self.error = Some("cut");
+        if let (Sampled::Answered(at), Some(samples)) = (self.sampled, &self.worker.shared.samples) {
+            samples.count(at, Sample::Broken);
+            self.sampled = Sampled::No;
+        }
     }
 
     /// The edge answers by itself: because of the client, or in place of a backend, whose answer is lost.
@@ -113,6 +156,7 @@ impl Ticket {
         self.status = status;
         self.error = Some(error);
         self.outcome = Some(if is_lost { Counter::Made } else { Counter::Declined });
+        self.sample(if is_lost { Sample::Lost } else { Sample::Left });
     }
 
     /// The client left before the answer was written.
@@ -123,11 +167,13 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        // At the end of an edge's life its tasks are dropped, and their requests with them.
+        let stopped = self.worker.shared.stop() == Stop::Now;
+        let outcome = self.outcome.unwrap_or(if stopped { Counter::Cut } else { Counter::Gone });
+        if outcome == Counter::Gone {
+            self.sample(Sample::Left);
+        }
         let shared = &self.worker.shared;
-        let outcome = self.outcome.unwrap_or_else(|| {
-            // At the end of an edge's life its tasks are dropped, and their requests with them.
-            if shared.stop() == Stop::Now { Counter::Cut } else { Counter::Gone }
-        });
         shared.ledger.count(self.slot, outcome);
         shared.ledger.count(self.slot, Counter::Ended);
         if let Some(place) = &self.place {

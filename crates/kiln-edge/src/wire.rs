@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
+use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::{
     EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, StackName, Term,
     Weight,
@@ -62,6 +63,13 @@ pub(crate) enum Request {
         instance: String,
     },
     Stats,
+    Samples {
+        stack: String,
+        env: String,
+        service: String,
+        rollout: u64,
+        window: u32,
+    },
     Table,
     PutAnchor {
         anchor: AnchorWire,
@@ -91,6 +99,10 @@ pub(crate) enum Answer {
     },
     Stats {
         stats: StatsWire,
+    },
+    Samples {
+        /// None if nothing is counted under that name.
+        samples: Option<SamplesWire>,
     },
     Table {
         table: TableWire,
@@ -190,6 +202,26 @@ pub(crate) struct StatsRowWire {
     service: String,
     revision: u64,
     counts: [u64; 9],
+}
+
+/// The counts of a window.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SamplesWire {
+    /// The layout of buckets, as only equal ones can be compared; 1 is that of [`kiln_model::latency`].
+    layout: u32,
+    groups: BTreeMap<String, GroupSamplesWire>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupSamplesWire {
+    ok: u64,
+    client_error: u64,
+    server_error: u64,
+    lost: u64,
+    broken: u64,
+    left: u64,
+    /// Bucket and count, without the empty ones.
+    latency: Vec<(usize, u64)>,
 }
 
 /// A message whose parts are not what they should be.
@@ -375,6 +407,46 @@ impl StatsWire {
     }
 }
 
+/// The layout of [`kiln_model::latency`].
+const LAYOUT: u32 = 1;
+
+impl From<WindowSamples> for SamplesWire {
+    fn from(samples: WindowSamples) -> Self {
+        let group = |(group, samples): (Group, GroupSamples)| {
+            let GroupSamples { ok, client_error, server_error, lost, broken, left, latency } = samples;
+            let latency = latency.into_iter().collect();
+            let wire = GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency };
+            (group.to_string(), wire)
+        };
+        Self { layout: LAYOUT, groups: samples.into_iter().map(group).collect() }
+    }
+}
+
+impl SamplesWire {
+    pub(crate) fn into_model(self) -> Result<WindowSamples, WireError> {
+        if self.layout != LAYOUT {
+            return Err(WireError(format!("latencies in layout {} are not understood", self.layout)));
+        }
+        let group = |(group, wire): (String, GroupSamplesWire)| {
+            let GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency } = wire;
+            let latency = latency.into_iter().collect();
+            let samples = GroupSamples { ok, client_error, server_error, lost, broken, left, latency };
+            Ok((group.parse().map_err(wrong)?, samples))
+        };
+        self.groups.into_iter().map(group).collect()
+    }
+}
+
+/// Reads whose samples are asked for.
+pub(crate) fn sampled(
+    stack: String,
+    env: String,
+    service: String,
+) -> Result<(EnvKey, ServiceName), WireError> {
+    let PoolKey { env, service, .. } = PoolKeyWire { stack, env, service, port: 0 }.into_model()?;
+    Ok((env, service))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -468,6 +540,11 @@ mod tests {
             r#"{"kind":"await_idle","instance":"haaaaaaaaa"}"#,
         );
         golden(Request::Stats, r#"{"kind":"stats"}"#);
+        let (stack, env, service) = ("shop".to_owned(), "prod".to_owned(), "web".to_owned());
+        golden(
+            Request::Samples { stack, env, service, rollout: 90, window: 2 },
+            r#"{"kind":"samples","stack":"shop","env":"prod","service":"web","rollout":90,"window":2}"#,
+        );
         golden(Request::Table, r#"{"kind":"table"}"#);
         golden(Request::Anchor, r#"{"kind":"anchor"}"#);
         let anchor = anchor(None);
@@ -495,6 +572,23 @@ mod tests {
             Answer::Listeners { listeners: vec!["internal-1".to_owned()], more: true },
             r#"{"kind":"listeners","listeners":["internal-1"],"more":true}"#,
         );
+        let group = GroupSamples {
+            ok: 7,
+            lost: 1,
+            latency: BTreeMap::from([(12, 3), (900, 4)]),
+            ..GroupSamples::default()
+        };
+        let samples = SamplesWire::from(BTreeMap::from([(Group::Canary, group.clone())]));
+        assert_eq!(samples.clone().into_model().unwrap(), BTreeMap::from([(Group::Canary, group)]));
+        golden(
+            Answer::Samples { samples: Some(samples.clone()) },
+            concat!(
+                r#"{"kind":"samples","samples":{"layout":1,"groups":{"canary":{"ok":7,"client_error":0,"#,
+                r#""server_error":0,"lost":1,"broken":0,"left":0,"latency":[[12,3],[900,4]]}}}}"#,
+            ),
+        );
+        assert!(SamplesWire { layout: 2, ..samples }.into_model().is_err());
+        golden(Answer::Samples { samples: None }, r#"{"kind":"samples","samples":null}"#);
         golden(Answer::Anchor { anchor: None }, r#"{"kind":"anchor","anchor":null}"#);
         golden(
             Answer::Anchor { anchor: Some(anchor(Some(7))) },

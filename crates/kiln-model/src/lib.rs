@@ -15,6 +15,7 @@ pub mod recipe;
 pub mod release;
 pub mod rollout;
 pub mod route;
+pub mod sample;
 pub mod service;
 pub mod stack;
 pub mod units;

@@ -8,6 +8,7 @@ mod origin;
 mod process;
 mod retry;
 mod routing;
+mod samples;
 mod smuggling;
 mod streaming;
 mod swap;

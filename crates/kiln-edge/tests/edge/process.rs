@@ -40,9 +40,18 @@ impl EdgeProcess {
         self.child.wait().unwrap();
     }
 
+    /// Kills it while others use it; `kill` then waits for its end.
+    pub(crate) fn signal_kill(&self) {
+        self.signal(rustix::process::Signal::KILL);
+    }
+
     pub(crate) fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     pub(crate) fn wait(&mut self) -> bool {

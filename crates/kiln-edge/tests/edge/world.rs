@@ -90,6 +90,13 @@ impl World {
         self.publish_table(&table);
     }
 
+    /// As `publish`, with all that a pool has.
+    pub(crate) fn publish_pool(&mut self, pool: Pool) {
+        let mut table = self.table(vec![]);
+        table.pools.insert(pool_key("web"), Arc::new(pool));
+        self.publish_table(&table);
+    }
+
     pub(crate) fn publish_table(&self, table: &RouteTable) {
         let published = self.edge.client.publish(table).unwrap();
         assert_eq!(published, Published::Acknowledged(table.fence));
