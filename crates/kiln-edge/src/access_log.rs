@@ -12,9 +12,9 @@ use hyper::Method;
 use kiln_model::calendar::civil_from_days;
 
 use crate::backend::lock;
+use crate::balancer::Choice;
 use crate::ledger::Ledger;
 use crate::limits::{LOG_BATCHES_MAX, LOG_FILE_BYTES_MAX, LOG_FILES_KEPT, LOG_PATH_BYTES_MAX};
-use crate::table::Choice;
 
 /// One request.
 pub(crate) struct Line<'a> {

@@ -16,13 +16,13 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use kiln_model::InstanceId;
 
 use crate::answer::{AnswerBody, Made, pass_on};
+use crate::balancer::Choice;
 use crate::guard::REFUSED_METHOD;
 use crate::head::Refusal;
 use crate::headers::{Caller, expects_continue, forward_request, wanted_upgrade};
 use crate::ledger::SlotRef;
 use crate::limits::{ASIDE_MIN, CONNECT_ATTEMPTS_MAX, LINGER_MAX, REPLAY_BYTES_MAX, STALE_RETRIES_MAX};
 use crate::link::{Link, Stage, Switch};
-use crate::table::Choice;
 use crate::ticket::{Asked, Ticket};
 use crate::tunnel;
 use crate::upload::{Keep, RequestBody, Upload};

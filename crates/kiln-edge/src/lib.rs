@@ -11,6 +11,7 @@ mod access_log;
 pub mod anchor;
 mod answer;
 mod backend;
+mod balancer;
 mod chunk;
 pub mod client;
 mod control;

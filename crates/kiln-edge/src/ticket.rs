@@ -8,11 +8,11 @@ use hyper::header::HeaderValue;
 use hyper::{Method, StatusCode, Uri};
 
 use crate::access_log::Line;
+use crate::balancer::Choice;
 use crate::ledger::{Counter, SlotRef};
 use crate::link::Link;
 use crate::samples::{Counter as Sample, SampleRef};
 use crate::shared::Stop;
-use crate::table::Choice;
 use crate::worker::Worker;
 
 /// What a client asked for, for the access log.
