@@ -91,7 +91,7 @@ fn add_pool(table: &mut RouteTable, key: &PoolKey, port: &PortName, instances: O
         })
     };
     let backends = instances.into_iter().flatten().filter_map(backend).collect();
-    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling: None }));
+    table.pools.insert(key.clone(), Arc::new(Pool { backends, ..Pool::default() }));
 }
 
 /// The port that a service's name stands for: `http`, or else the lowest.

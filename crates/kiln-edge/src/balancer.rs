@@ -1,16 +1,18 @@
 //! The choice among the backends of a pool.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use kiln_model::route::{Pool, PoolKey};
+use kiln_model::route::{Backend as Entry, Group, Pool, PoolKey};
 use kiln_model::{InstanceId, RevisionNumber};
 
 use crate::backend::Backend;
 use crate::ledger::SlotRef;
 use crate::samples::SampleRef;
 use crate::table::{Ground, Taken};
+use crate::wish::{Place, Wish, Wishes};
 
 /// A backend, and under which revision it serves.
 #[derive(Debug, Clone)]
@@ -32,15 +34,22 @@ pub(crate) struct Choice {
 pub(crate) struct Balancer {
     /// Counts requests for which there is no backend.
     pub(crate) slot: SlotRef,
+    /// How requests are sorted before any is drawn.
+    pub(crate) wishes: Option<Wishes>,
     draws: AtomicU64,
     total: u64,
-    groups: Vec<Share>,
+    /// Side by side: the canary at one end and the baseline at the other, so that a user whose place is fixed only ever moves
+    /// to the canary while its share grows.
+    shares: Vec<Share>,
+    /// The groups that requests may be aimed at, with backends of no weight too.
+    aimed: Vec<Share>,
 }
 
 /// The backends of one revision that stand for the same in a rollout.
 #[derive(Debug)]
 struct Share {
     revision: RevisionNumber,
+    group: Group,
     slot: SlotRef,
     sample: Option<SampleRef>,
     /// The sum of the weights up to and with this one.
@@ -60,55 +69,110 @@ struct Member {
 /// Draws that may hit what is tried or set aside before all members are looked at.
 const DRAWS_MAX: usize = 6;
 
+/// What a choice must heed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Heed<'a> {
+    pub(crate) now: Instant,
+    pub(crate) tried: &'a [InstanceId],
+}
+
+impl Heed<'_> {
+    fn is_untried(self, member: &Member) -> bool {
+        !self.tried.contains(&member.backend.instance)
+    }
+
+    fn is_fit(self, member: &Member) -> bool {
+        !member.backend.is_aside(self.now) && self.is_untried(member)
+    }
+}
+
 impl Balancer {
     pub(crate) fn new(key: &PoolKey, pool: &Pool, ground: &Ground<'_>, taken: &mut Taken) -> Self {
         let window = pool.sampling.and_then(|sampling| ground.window(key, sampling, taken));
-        let mut live: Vec<_> = pool.backends.iter().filter(|b| b.weight.per_mille() > 0).collect();
-        live.sort_by_key(|b| (b.revision, b.group, b.instance, b.address));
-        let mut groups: Vec<Share> = Vec::new();
-        let mut end = 0;
-        for entries in live.chunk_by(|a, b| (a.revision, a.group) == (b.revision, b.group)) {
-            let revision = entries[0].revision;
-            let mut members = Vec::new();
-            let mut total = 0;
-            for entry in entries {
-                let weight = u64::from(entry.weight.per_mille());
-                total += weight;
-                let backend = ground.registry.route(entry.instance, entry.address);
-                members.push(Member { end: total, weight, backend });
-            }
-            end += total;
-            let slot = ground.slot(key, revision, taken);
-            let sample = window.map(|window| window.group(entries[0].group));
-            groups.push(Share { revision, slot, sample, end, draws: AtomicU64::new(0), total, members });
+        let live = pool.backends.iter().filter(|entry| entry.weight.per_mille() > 0).collect();
+        let mut drawn = shares(live, key, ground, taken);
+        for share in &mut drawn {
+            share.sample = window.map(|window| window.group(share.group));
         }
+        let is_aimed = |entry: &&Entry| pool.aim.iter().any(|aim| aim.group == entry.group);
+        let aimed = shares(pool.backends.iter().filter(is_aimed).collect(), key, ground, taken);
         let slot = ground.slot(key, RevisionNumber(0), taken);
-        Self { slot, draws: AtomicU64::new(0), total: end, groups }
+        let total = drawn.last().map_or(0, |share| share.end);
+        let wishes = Wishes::new(key, pool);
+        Self { slot, wishes, draws: AtomicU64::new(0), total, shares: drawn, aimed }
     }
 
     /// Returns whether there is any backend.
     pub(crate) fn is_empty(&self) -> bool {
-        self.total == 0
+        self.total == 0 && self.aimed.is_empty()
     }
 
-    /// Chooses a backend that is not in `tried`; one that is set aside only when there is no other.
-    pub(crate) fn choose(&self, now: Instant, tried: &[InstanceId]) -> Option<Choice> {
-        if self.is_empty() {
+    /// Chooses a backend that is not tried; one that is set aside only when there is no other. A wish that can't be met is
+    /// none.
+    pub(crate) fn choose(&self, heed: Heed<'_>, wish: Wish) -> Option<Choice> {
+        match wish {
+            Wish::Any => self.choose_any(heed),
+            Wish::At(place) => self.share_at(place)?.choose(heed).or_else(|| self.choose_any(heed)),
+            Wish::To(group) => {
+                let aimed = self.aimed.iter().filter(|share| share.group == group);
+                let choice = aimed.filter_map(|share| share.choose(heed)).next();
+                let choice = choice.or_else(|| self.choose_any(heed))?;
+                Some(Choice { sample: None, ..choice })
+            }
+        }
+    }
+
+    fn choose_any(&self, heed: Heed<'_>) -> Option<Choice> {
+        if self.total == 0 {
             return None;
         }
         for _ in 0..DRAWS_MAX {
             let point = draw(&self.draws, self.total);
-            let group = &self.groups[self.groups.partition_point(|group| group.end <= point)];
-            let member = group.choose();
-            if !member.backend.is_aside(now) && !tried.contains(&member.backend.instance) {
-                return Some(group.choice(member));
+            let share = &self.shares[self.shares.partition_point(|share| share.end <= point)];
+            let member = share.draw();
+            if heed.is_fit(member) {
+                return Some(share.choice(member));
             }
         }
-        let members = || self.groups.iter().flat_map(|group| group.members.iter().map(move |m| (group, m)));
-        let untried = || members().filter(|(_, member)| !tried.contains(&member.backend.instance));
-        let chosen = untried().find(|(_, member)| !member.backend.is_aside(now)).or_else(|| untried().next());
-        chosen.map(|(group, member)| group.choice(member))
+        let members = || self.shares.iter().flat_map(|share| share.members.iter().map(move |m| (share, m)));
+        let untried = || members().filter(|(_, member)| heed.is_untried(member));
+        let chosen = untried().find(|(_, member)| heed.is_fit(member)).or_else(|| untried().next());
+        chosen.map(|(share, member)| share.choice(member))
     }
+
+    fn share_at(&self, place: Place) -> Option<&Share> {
+        let point = scaled(place.0, self.total);
+        self.shares.get(self.shares.partition_point(|share| share.end <= point))
+    }
+}
+
+/// Sorts backends into the shares of a pool.
+fn shares(mut entries: Vec<&Entry>, key: &PoolKey, ground: &Ground<'_>, taken: &mut Taken) -> Vec<Share> {
+    let side = |group: Group| match group {
+        Group::Canary => 0,
+        Group::Stable => 1,
+        Group::Baseline => 2,
+    };
+    // Of several stable revisions the newest is where a canary would be.
+    entries.sort_by_key(|e| (side(e.group), Reverse(e.revision), e.instance, e.address));
+    let mut shares: Vec<Share> = Vec::new();
+    let mut end = 0;
+    for entries in entries.chunk_by(|a, b| (a.revision, a.group) == (b.revision, b.group)) {
+        let (revision, group) = (entries[0].revision, entries[0].group);
+        let mut members = Vec::new();
+        let mut total = 0;
+        for entry in entries {
+            // At least one, for those of no weight that are aimed at.
+            let weight = u64::from(entry.weight.per_mille()).max(1);
+            total += weight;
+            members.push(Member { end: total, weight, backend: ground.route(entry, taken) });
+        }
+        end += total;
+        let slot = ground.slot(key, revision, taken);
+        let draws = AtomicU64::new(0);
+        shares.push(Share { revision, group, slot, sample: None, end, draws, total, members });
+    }
+    shares
 }
 
 impl Share {
@@ -117,7 +181,14 @@ impl Share {
         Choice { backend: Arc::clone(&member.backend), revision, slot, sample }
     }
 
-    fn choose(&self) -> &Member {
+    /// A member that is fit, if there is one.
+    fn choose(&self, heed: Heed<'_>) -> Option<Choice> {
+        let drawn = (0..DRAWS_MAX).map(|_| self.draw()).find(|member| heed.is_fit(member));
+        let member = drawn.or_else(|| self.members.iter().find(|member| heed.is_fit(member)))?;
+        Some(self.choice(member))
+    }
+
+    fn draw(&self) -> &Member {
         if self.members.len() == 1 {
             return &self.members[0];
         }
@@ -131,7 +202,11 @@ impl Share {
 /// Returns the next point of the sequence in `0..total`: the fraction of n times the golden ratio.
 fn draw(counter: &AtomicU64, total: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-    let fraction = counter.fetch_add(GOLDEN, Ordering::Relaxed);
+    scaled(counter.fetch_add(GOLDEN, Ordering::Relaxed), total)
+}
+
+/// Maps `0..2^64` to `0..total`.
+fn scaled(fraction: u64, total: u64) -> u64 {
     ((u128::from(fraction) * u128::from(total)) >> 64) as u64
 }
 
@@ -139,7 +214,7 @@ fn draw(counter: &AtomicU64, total: u64) -> u64 {
 mod tests {
     use std::collections::HashMap;
 
-    use kiln_model::route::{Backend as Entry, Group};
+    use kiln_model::route::HeaderMatch;
     use kiln_model::{EnvKey, EnvName, ServiceName, StackName, Weight};
 
     use super::*;
@@ -183,10 +258,14 @@ mod tests {
         Pool { backends: backends.iter().map(entry).collect(), ..Pool::default() }
     }
 
+    fn any(balancer: &Balancer, now: Instant, tried: &[InstanceId]) -> Option<Choice> {
+        balancer.choose(Heed { now, tried }, Wish::Any)
+    }
+
     fn chosen(balancer: &Balancer, requests: usize) -> HashMap<InstanceId, usize> {
         let mut counts = HashMap::new();
         for _ in 0..requests {
-            let backend = balancer.choose(Instant::now(), &[]).unwrap().backend;
+            let backend = any(balancer, Instant::now(), &[]).unwrap().backend;
             *counts.entry(backend.instance).or_default() += 1;
         }
         counts
@@ -225,7 +304,13 @@ mod tests {
     fn a_busy_backend_gets_less_but_its_revision_keeps_its_share() {
         let world = world();
         let balancer = world.balance(&pooled(&[(1, 1, 500), (2, 1, 500), (3, 2, 1000)]));
-        let busy = balancer.groups[0].members.iter().find(|m| m.backend.instance == InstanceId::from_seed(1));
+        let busy = balancer
+            .shares
+            .last()
+            .unwrap()
+            .members
+            .iter()
+            .find(|m| m.backend.instance == InstanceId::from_seed(1));
         for _ in 0..50 {
             assert!(busy.unwrap().backend.enter());
         }
@@ -240,12 +325,12 @@ mod tests {
         let world = world();
         let balancer = world.balance(&pooled(&[(1, 1, 1000), (2, 1, 1000), (3, 1, 0)]));
         let now = Instant::now();
-        let first = balancer.choose(now, &[]).unwrap().backend;
+        let first = any(&balancer, now, &[]).unwrap().backend;
         first.connect_failed(now);
-        let other = balancer.choose(now, &[]).unwrap().backend;
+        let other = any(&balancer, now, &[]).unwrap().backend;
         assert_ne!(first.instance, other.instance);
-        assert_eq!(balancer.choose(now, &[other.instance]).unwrap().backend.instance, first.instance);
-        assert!(balancer.choose(now, &[first.instance, other.instance]).is_none());
+        assert_eq!(any(&balancer, now, &[other.instance]).unwrap().backend.instance, first.instance);
+        assert!(any(&balancer, now, &[first.instance, other.instance]).is_none());
     }
 
     #[test]
@@ -253,8 +338,57 @@ mod tests {
         let world = world();
         for pool in [pooled(&[]), pooled(&[(1, 1, 0)]), Pool::default()] {
             let balancer = world.balance(&pool);
-            assert!(balancer.is_empty() && balancer.choose(Instant::now(), &[]).is_none());
+            assert!(balancer.is_empty() && any(&balancer, Instant::now(), &[]).is_none());
         }
+    }
+
+    #[test]
+    fn users_only_come_to_the_canary_while_its_share_grows() {
+        let world = world();
+        let group_of = |canary: u16, user: u64| {
+            let mut pool = pooled(&[
+                (1, 1, 1000 - 2 * canary.min(500)),
+                (2, 1, canary.min(1000 - canary)),
+                (3, 2, canary),
+            ]);
+            (pool.backends[1].group, pool.backends[2].group) = (Group::Baseline, Group::Canary);
+            let balancer = world.balance(&pool);
+            let place = Place(user.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let choice = balancer.choose(Heed { now: Instant::now(), tried: &[] }, Wish::At(place)).unwrap();
+            choice.backend.instance == InstanceId::from_seed(3)
+        };
+        let users = 1..=500_u64;
+        let mut before = vec![false; 500];
+        for canary in [0, 10, 50, 250, 500, 750, 1000] {
+            let now: Vec<bool> = users.clone().map(|user| group_of(canary, user)).collect();
+            assert!(before.iter().zip(&now).all(|(before, now)| !before || *now), "at {canary}");
+            let share = now.iter().filter(|is_canary| **is_canary).count();
+            assert!(share.abs_diff(usize::from(canary) / 2) <= 2, "{share} of 500 at {canary}");
+            before = now;
+        }
+    }
+
+    #[test]
+    fn a_wish_is_met_while_its_group_can_be_reached() {
+        let world = world();
+        let mut pool = pooled(&[(1, 1, 1000), (3, 2, 0)]);
+        pool.backends[1].group = Group::Canary;
+        let header = "x-tester".to_owned();
+        pool.aim = vec![kiln_model::route::Aim { header, value: HeaderMatch::Present, group: Group::Canary }];
+        let balancer = world.balance(&pool);
+        let now = Instant::now();
+        let instance = |wish, tried: &[u64]| {
+            let tried: Vec<_> = tried.iter().map(|id| InstanceId::from_seed(*id)).collect();
+            balancer.choose(Heed { now, tried: &tried }, wish).map(|choice| choice.backend.instance)
+        };
+        let [stable, canary] = [1, 3].map(InstanceId::from_seed);
+        assert_eq!(instance(Wish::To(Group::Canary), &[]), Some(canary), "though its weight is zero");
+        assert_eq!(instance(Wish::To(Group::Canary), &[3]), Some(stable));
+        assert_eq!(instance(Wish::To(Group::Baseline), &[]), Some(stable));
+        assert_eq!(instance(Wish::At(Place(0)), &[]), Some(stable));
+        assert_eq!(instance(Wish::At(Place(0)), &[1]), None);
+        world.registry.route(canary, "127.0.0.1:1".parse().unwrap()).connect_failed(now);
+        assert_eq!(instance(Wish::To(Group::Canary), &[]), Some(stable));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::TrySendError;
-use hyper::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
+use hyper::header::{HOST, HeaderMap, HeaderValue, SET_COOKIE, UPGRADE};
 use hyper::http::request::Parts;
 use hyper::http::uri;
 use hyper::upgrade::OnUpgrade;
@@ -16,10 +16,10 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use kiln_model::InstanceId;
 
 use crate::answer::{AnswerBody, Made, pass_on};
-use crate::balancer::Choice;
+use crate::balancer::{Choice, Heed};
 use crate::guard::REFUSED_METHOD;
 use crate::head::Refusal;
-use crate::headers::{Caller, expects_continue, forward_request, wanted_upgrade};
+use crate::headers::{Caller, X_FORWARDED_PROTO, expects_continue, forward_request, wanted_upgrade};
 use crate::ledger::SlotRef;
 use crate::limits::{ASIDE_MIN, CONNECT_ATTEMPTS_MAX, LINGER_MAX, REPLAY_BYTES_MAX, STALE_RETRIES_MAX};
 use crate::link::{Link, Stage, Switch};
@@ -27,6 +27,7 @@ use crate::ticket::{Asked, Ticket};
 use crate::tunnel;
 use crate::upload::{Keep, RequestBody, Upload};
 use crate::upstream::{Lease, Repeat};
+use crate::wish::{Asker, Newcomer, Wish};
 
 /// How long a backend is given to say `100 Continue` before it gets the body anyway (RFC 9110 §10.1.1: a client must not
 /// wait without end, and many servers never say it).
@@ -66,6 +67,8 @@ struct Plan {
     idempotent: bool,
     expects_continue: bool,
     switch: Option<OnUpgrade>,
+    secure: bool,
+    newcomer: Option<Newcomer>,
     tried: Vec<InstanceId>,
     /// How often every backend of the pool was tried.
     rounds: u32,
@@ -98,6 +101,7 @@ impl Plan {
         let (uri, host) = target(&parts)?;
         let protocol = wanted_upgrade(&parts.headers).filter(|_| parts.version == Version::HTTP_11);
         let switch = protocol.is_some().then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+        let secure = parts.headers.get(X_FORWARDED_PROTO).is_some_and(is_https);
         let caller = Caller { address: &link.peer_text, trusted: link.is_internal(), host: host.as_ref() };
         forward_request(&mut parts.headers, &caller, protocol.as_ref().filter(|_| switch.is_some()));
         if let Some(host) = &host
@@ -118,6 +122,8 @@ impl Plan {
             idempotent,
             expects_continue,
             switch,
+            secure,
+            newcomer: None,
             tried: Vec::new(),
             rounds: 0,
             connects_failed: 0,
@@ -137,14 +143,16 @@ impl Plan {
             match self.attempt(link, &ticket).await {
                 Sent::Answer(answer, lease) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => {
                     match self.switch.take() {
-                        Some(client) => return tunnel::open(link, ticket, client, answer),
+                        Some(client) => return self.greet(tunnel::open(link, ticket, client, answer)),
                         None => {
                             drop(lease);
                             break Made::Garbled;
                         }
                     }
                 }
-                Sent::Answer(answer, lease) => return pass_on(Arc::clone(link), ticket, lease, answer),
+                Sent::Answer(answer, lease) => {
+                    return self.greet(pass_on(Arc::clone(link), ticket, lease, answer));
+                }
                 Sent::Failed(made) => break made,
                 Sent::Again { failed } => {
                     if failed {
@@ -158,6 +166,14 @@ impl Plan {
             }
         };
         self.give_up(link, ticket, made).await
+    }
+
+    /// Gives a newcomer the cookie to come back with.
+    fn greet(&mut self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
+        if let Some(newcomer) = self.newcomer.take() {
+            response.headers_mut().append(SET_COOKIE, newcomer.cookie);
+        }
+        response
     }
 
     /// Answers in the backend's place. A small body is read first, so that the connection can be used again.
@@ -180,7 +196,16 @@ impl Plan {
             let table = shared.table.load();
             let balancer =
                 table.find(&link.listener(), host, path).ok_or((Made::NoRoute, SlotRef::UNROUTED))?;
-            let Some(choice) = balancer.choose(Instant::now(), &self.tried) else {
+            let wish = match &balancer.wishes {
+                Some(wishes) => {
+                    let asker =
+                        Asker { headers: &self.headers, address: link.peer().ip(), secure: self.secure };
+                    wishes.of(&asker, &mut self.newcomer)
+                }
+                None => Wish::Any,
+            };
+            let heed = Heed { now: Instant::now(), tried: &self.tried };
+            let Some(choice) = balancer.choose(heed, wish) else {
                 let made = if self.tried.is_empty() { Made::NoBackend } else { Made::Unreachable };
                 if self.tried.is_empty() || balancer.is_empty() {
                     return Err((made, balancer.slot));
@@ -323,6 +348,10 @@ fn target(parts: &Parts) -> Result<(Uri, Option<HeaderValue>), Made> {
     origin.path_and_query =
         Some(parts.uri.path_and_query().cloned().unwrap_or(uri::PathAndQuery::from_static("/")));
     Ok((Uri::from_parts(origin).map_err(|_| malformed)?, Some(host)))
+}
+
+fn is_https(value: &HeaderValue) -> bool {
+    value.as_bytes().eq_ignore_ascii_case(b"https")
 }
 
 /// RFC 9110 §9.2.2.

@@ -37,6 +37,7 @@ mod tunnel;
 mod upload;
 mod upstream;
 mod wire;
+mod wish;
 mod worker;
 
 pub use process::{EdgeConfig, RunError, run};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kiln_model::route::{Listener, Pool, PoolKey, RouteTable, Sampling};
+use kiln_model::route::{Backend as Entry, Listener, Pool, PoolKey, RouteTable, Sampling};
 use kiln_model::{InstanceId, RevisionNumber};
 
 use crate::backend::{Backend, Registry};
@@ -42,6 +42,7 @@ struct PathRule {
 pub(crate) struct Taken {
     slots: HashSet<SlotRef>,
     windows: HashSet<WindowRef>,
+    backends: HashSet<(InstanceId, SocketAddr)>,
 }
 
 /// Where a table's parts live outside of it.
@@ -59,6 +60,12 @@ impl Ground<'_> {
         let slot = self.ledger.slot(&key.env, &key.service, revision, &needed);
         taken.slots.insert(slot);
         slot
+    }
+
+    /// Returns the backend of an entry, routed from now on.
+    pub(crate) fn route(&self, entry: &Entry, taken: &mut Taken) -> Arc<Backend> {
+        taken.backends.insert((entry.instance, entry.address));
+        self.registry.route(entry.instance, entry.address)
     }
 
     pub(crate) fn window(&self, key: &PoolKey, sampling: Sampling, taken: &mut Taken) -> Option<WindowRef> {
@@ -80,8 +87,6 @@ impl Table {
         for (key, pool) in &model.pools {
             balancers.insert(key, Arc::new(Balancer::new(key, pool, ground, &mut taken)));
         }
-        let live = model.pools.values().flat_map(|pool| &pool.backends).filter(|b| b.weight.per_mille() > 0);
-        let backends = live.map(|backend| (backend.instance, backend.address)).collect();
         let mut listeners: HashMap<Listener, Hosts> = HashMap::new();
         for rule in &model.rules {
             let hosts = listeners.entry(rule.listener).or_default();
@@ -103,7 +108,7 @@ impl Table {
             hosts.named.values_mut().for_each(longest_first);
             longest_first(&mut hosts.any);
         }
-        let Taken { slots, windows } = taken;
+        let Taken { slots, windows, backends } = taken;
         Self { listeners, slots, windows, backends }
     }
 

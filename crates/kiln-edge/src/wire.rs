@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
+use hyper::header::HeaderName;
+use kiln_model::route::{
+    Aim, Backend, Group, HeaderMatch, Listener, Pool, PoolKey, RouteTable, Rule, Sampling, Sticky,
+};
 use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::{
-    EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, StackName, Term,
-    Weight,
+    EnvKey, EnvName, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
+    Term, Weight,
 };
 use serde::{Deserialize, Serialize};
 
@@ -166,6 +169,33 @@ pub(crate) struct PoolWire {
     backends: Vec<BackendWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sampling: Option<SamplingWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sticky: Option<StickyWire>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aim: Vec<AimWire>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub(crate) enum StickyWire {
+    Cookie { name: String, max_age_ms: u64 },
+    Header { name: String },
+    Address,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AimWire {
+    header: String,
+    value: HeaderMatchWire,
+    group: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HeaderMatchWire {
+    Exact(String),
+    Prefix(String),
+    Present,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,6 +315,8 @@ impl From<&RouteTable> for TableWire {
             key: key.into(),
             backends: pool.backends.iter().map(backend).collect(),
             sampling: pool.sampling.map(Into::into),
+            sticky: pool.sticky.as_ref().map(Into::into),
+            aim: pool.aim.iter().map(Into::into).collect(),
         };
         Self {
             v: VERSION,
@@ -338,10 +370,66 @@ impl From<SamplingWire> for Sampling {
     }
 }
 
+impl From<&Sticky> for StickyWire {
+    fn from(sticky: &Sticky) -> Self {
+        match sticky {
+            Sticky::Cookie { name, max_age } => Self::Cookie { name: name.clone(), max_age_ms: max_age.0 },
+            Sticky::Header { name } => Self::Header { name: name.clone() },
+            Sticky::Address => Self::Address,
+        }
+    }
+}
+
+impl StickyWire {
+    fn into_model(self) -> Result<Sticky, WireError> {
+        Ok(match self {
+            // A cookie's name is a token, as a header's is (RFC 6265 §4.1.1).
+            Self::Cookie { name, max_age_ms } => {
+                Sticky::Cookie { name: token(name)?, max_age: Millis(max_age_ms) }
+            }
+            Self::Header { name } => Sticky::Header { name: token(name)? },
+            Self::Address => Sticky::Address,
+        })
+    }
+}
+
+impl From<&Aim> for AimWire {
+    fn from(aim: &Aim) -> Self {
+        let value = match &aim.value {
+            HeaderMatch::Exact(text) => HeaderMatchWire::Exact(text.clone()),
+            HeaderMatch::Prefix(text) => HeaderMatchWire::Prefix(text.clone()),
+            HeaderMatch::Present => HeaderMatchWire::Present,
+        };
+        Self { header: aim.header.clone(), value, group: aim.group.to_string() }
+    }
+}
+
+impl AimWire {
+    fn into_model(self) -> Result<Aim, WireError> {
+        let value = match self.value {
+            HeaderMatchWire::Exact(text) => HeaderMatch::Exact(text),
+            HeaderMatchWire::Prefix(text) => HeaderMatch::Prefix(text),
+            HeaderMatchWire::Present => HeaderMatch::Present,
+        };
+        Ok(Aim { header: token(self.header)?, value, group: self.group.parse().map_err(wrong)? })
+    }
+}
+
+/// Checks the name of a header or of a cookie.
+fn token(name: String) -> Result<String, WireError> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(name),
+        Err(_) => Err(WireError(format!("`{name}` is not the name of a header or a cookie"))),
+    }
+}
+
 impl PoolWire {
     fn into_model(self) -> Result<(PoolKey, Pool), WireError> {
         let backends = self.backends.into_iter().map(BackendWire::into_model).collect::<Result<_, _>>()?;
-        Ok((self.key.into_model()?, Pool { backends, sampling: self.sampling.map(Into::into) }))
+        let sampling = self.sampling.map(Into::into);
+        let sticky = self.sticky.map(StickyWire::into_model).transpose()?;
+        let aim = self.aim.into_iter().map(AimWire::into_model).collect::<Result<_, _>>()?;
+        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim }))
     }
 }
 
@@ -500,15 +588,29 @@ mod tests {
         let pool = Arc::make_mut(table.pools.values_mut().next().unwrap());
         pool.sampling = Some(Sampling { rollout: RolloutId(90), window: 2 });
         pool.backends[0].group = Group::Canary;
+        pool.sticky = Some(Sticky::Cookie { name: "k".to_owned(), max_age: Millis(9000) });
+        let aim = |value| Aim { header: "x-v".to_owned(), value, group: Group::Canary };
+        pool.aim = vec![aim(HeaderMatch::Exact("a".to_owned())), aim(HeaderMatch::Present)];
         let golden = GOLDEN_TABLE.replace(
             r#""weight":1000}]"#,
-            r#""weight":1000,"group":"canary"}],"sampling":{"rollout":90,"window":2}"#,
+            concat!(
+                r#""weight":1000,"group":"canary"}],"sampling":{"rollout":90,"window":2},"#,
+                r#""sticky":{"by":"cookie","name":"k","max_age_ms":9000},"#,
+                r#""aim":[{"header":"x-v","value":{"exact":"a"},"group":"canary"},"#,
+                r#"{"header":"x-v","value":"present","group":"canary"}]"#,
+            ),
         );
         assert_eq!(serde_json::to_string(&TableWire::from(&table)).unwrap(), golden);
         let read: TableWire = serde_json::from_str(&golden).unwrap();
         assert_eq!(read.into_model().unwrap(), table);
-        let unknown = golden.replace("canary", "shadow");
-        assert!(serde_json::from_str::<TableWire>(&unknown).unwrap().into_model().is_err());
+        for (from, to) in [("canary", "shadow"), (r#""k""#, r#""k=1""#), ("x-v", "x v")] {
+            let wrong: TableWire = serde_json::from_str(&golden.replace(from, to)).unwrap();
+            assert!(wrong.into_model().is_err(), "{to}");
+        }
+        for sticky in [Sticky::Header { name: "x-user".to_owned() }, Sticky::Address] {
+            Arc::make_mut(table.pools.values_mut().next().unwrap()).sticky = Some(sticky);
+            assert_eq!(TableWire::from(&table).into_model().unwrap(), table);
+        }
     }
 
     fn anchor(at_ms: Option<u64>) -> AnchorWire {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::id::{EnvKey, Fence, InstanceId, RevisionNumber, RolloutId};
 use crate::name::{RouteName, ServiceName};
 use crate::service::PortRef;
-use crate::units::Weight;
+use crate::units::{Millis, Weight};
 
 /// A declared way in from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,56 @@ pub struct Pool {
     pub backends: Vec<Backend>,
     /// Where the edge counts what becomes of each request; none means that it does not.
     pub sampling: Option<Sampling>,
+    /// What stands for a user, who then stays with one group; none means that each request is drawn for itself.
+    pub sticky: Option<Sticky>,
+    /// Requests that go to a group whatever the weights are. The first one that matches holds.
+    pub aim: Vec<Aim>,
+}
+
+/// What stands for a user of a pool.
+///
+/// Each user has a place that never changes, and the groups lie side by side: the canary at one end, the baseline at the
+/// other, the stable group between them. When the canary's share grows, users only come to it; none goes back and forth.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sticky {
+    /// A cookie, which the edge sets where it is missing.
+    Cookie {
+        /// Its name.
+        name: String,
+        /// How long a browser is to keep it.
+        max_age: Millis,
+    },
+    /// A header, such as an account's number. Requests without it are drawn.
+    Header {
+        /// Its name.
+        name: String,
+    },
+    /// The address that the connection comes from. Behind another proxy that is the proxy's.
+    Address,
+}
+
+/// Sends requests with a header to a group, also when its weight is zero: a canary is seen by testers first.
+///
+/// When the group has no backend, they are drawn as others are. No window counts them: they are no random sample.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aim {
+    /// The header's name.
+    pub header: String,
+    /// What its value must be.
+    pub value: HeaderMatch,
+    /// Where the request goes.
+    pub group: Group,
+}
+
+/// What the value of a header must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeaderMatch {
+    /// Exactly this.
+    Exact(String),
+    /// Something that begins with this.
+    Prefix(String),
+    /// Anything.
+    Present,
 }
 
 /// What a backend stands for in a canary rollout. Each (revision, group) of a pool gets its exact share of the requests.

@@ -10,6 +10,7 @@ mod retry;
 mod routing;
 mod samples;
 mod smuggling;
+mod sticky;
 mod streaming;
 mod swap;
 mod world;

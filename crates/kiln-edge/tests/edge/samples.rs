@@ -97,7 +97,7 @@ fn counts_agree_with_what_clients_saw_to_the_request_over_a_killed_edge() {
         member(2, Group::Baseline, 200, &origins[1]),
         member(3, Group::Canary, 200, &origins[2]),
     ];
-    world.publish_pool(Pool { backends, sampling: Some(WINDOW) });
+    world.publish_pool(Pool { backends, sampling: Some(WINDOW), ..Pool::default() });
     let mut seen = load((0..8).map(|_| world.connect()).collect(), 60);
     world.edge.kill();
     world.restart();
@@ -142,7 +142,7 @@ fn each_failure_counts_for_the_group_that_failed_and_the_answer_for_the_one_that
     let mut world = World::new();
     let refusing = Backend { address: free, ..member(2, Group::Canary, 1000, &stable) };
     let backends = vec![member(1, Group::Stable, 1000, &stable), refusing];
-    world.publish_pool(Pool { backends, sampling: Some(WINDOW) });
+    world.publish_pool(Pool { backends, sampling: Some(WINDOW), ..Pool::default() });
     let mut connection = world.connect();
     for _ in 0..8 {
         assert_eq!(connection.get("/200").text(), "stable");
@@ -173,7 +173,7 @@ fn an_instance_that_breaks_off_is_found_out() {
         let origin = except(second);
         let mut world = World::new();
         let backends = vec![member(1, Group::Canary, 1000, &origin)];
-        world.publish_pool(Pool { backends, sampling: Some(WINDOW) });
+        world.publish_pool(Pool { backends, sampling: Some(WINDOW), ..Pool::default() });
         let mut connection = world.connect();
         assert_eq!(connection.get("/").status(), 200);
         let repeated = connection.try_exchange("GET", "/", "").is_ok_and(|answer| answer.status() == 200);
@@ -200,7 +200,7 @@ fn a_client_that_leaves_is_no_failure_of_the_instance() {
     });
     let mut world = World::new();
     let backends = vec![member(1, Group::Canary, 1000, &silent)];
-    world.publish_pool(Pool { backends, sampling: Some(WINDOW) });
+    world.publish_pool(Pool { backends, sampling: Some(WINDOW), ..Pool::default() });
     let mut connection = Connection::open(world.address);
     connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
     eventually(|| (silent.connections() == 1).then_some(()));
@@ -214,7 +214,11 @@ fn a_client_that_leaves_is_no_failure_of_the_instance() {
 fn only_the_window_that_the_table_names_counts() {
     let origin = origin(Group::Canary);
     let mut world = World::new();
-    let pool = |sampling| Pool { backends: vec![member(1, Group::Canary, 1000, &origin)], sampling };
+    let pool = |sampling| Pool {
+        backends: vec![member(1, Group::Canary, 1000, &origin)],
+        sampling,
+        ..Pool::default()
+    };
     let mut connection = world.connect();
     let later = Sampling { window: 2, ..WINDOW };
     assert_eq!(samples(&world, WINDOW), None);
