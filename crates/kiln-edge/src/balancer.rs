@@ -10,6 +10,7 @@ use kiln_model::{InstanceId, RevisionNumber};
 
 use crate::backend::Backend;
 use crate::ledger::SlotRef;
+use crate::mirror::Mirror;
 use crate::samples::SampleRef;
 use crate::table::{Ground, Taken};
 use crate::wish::{Place, Wish, Wishes};
@@ -22,6 +23,7 @@ pub(crate) struct Choice {
     pub(crate) slot: SlotRef,
     /// Where its outcome is counted for an analysis.
     pub(crate) sample: Option<SampleRef>,
+    pub(crate) group: Group,
 }
 
 /// Chooses among the backends of a pool.
@@ -36,6 +38,7 @@ pub(crate) struct Balancer {
     pub(crate) slot: SlotRef,
     /// How requests are sorted before any is drawn.
     pub(crate) wishes: Option<Wishes>,
+    pub(crate) mirror: Option<Arc<Mirror>>,
     draws: AtomicU64,
     total: u64,
     /// Side by side: the canary at one end and the baseline at the other, so that a user whose place is fixed only ever moves
@@ -47,7 +50,7 @@ pub(crate) struct Balancer {
 
 /// The backends of one revision that stand for the same in a rollout.
 #[derive(Debug)]
-struct Share {
+pub(crate) struct Share {
     revision: RevisionNumber,
     group: Group,
     slot: SlotRef,
@@ -96,10 +99,16 @@ impl Balancer {
         }
         let is_aimed = |entry: &&Entry| pool.aim.iter().any(|aim| aim.group == entry.group);
         let aimed = shares(pool.backends.iter().filter(is_aimed).collect(), key, ground, taken);
+        let mirror = pool.mirror.map(|mirror| {
+            let is_canary = |entry: &&Entry| entry.group == Group::Canary;
+            let targets = shares(pool.backends.iter().filter(is_canary).collect(), key, ground, taken);
+            let sample = window.map(|window| window.group(Group::Canary));
+            Mirror::new(mirror.share.per_mille(), targets, sample)
+        });
         let slot = ground.slot(key, RevisionNumber(0), taken);
         let total = drawn.last().map_or(0, |share| share.end);
         let wishes = Wishes::new(key, pool);
-        Self { slot, wishes, draws: AtomicU64::new(0), total, shares: drawn, aimed }
+        Self { slot, wishes, mirror, draws: AtomicU64::new(0), total, shares: drawn, aimed }
     }
 
     /// Returns whether there is any backend.
@@ -177,12 +186,12 @@ fn shares(mut entries: Vec<&Entry>, key: &PoolKey, ground: &Ground<'_>, taken: &
 
 impl Share {
     fn choice(&self, member: &Member) -> Choice {
-        let Self { revision, slot, sample, .. } = *self;
-        Choice { backend: Arc::clone(&member.backend), revision, slot, sample }
+        let Self { revision, slot, sample, group, .. } = *self;
+        Choice { backend: Arc::clone(&member.backend), revision, slot, sample, group }
     }
 
     /// A member that is fit, if there is one.
-    fn choose(&self, heed: Heed<'_>) -> Option<Choice> {
+    pub(crate) fn choose(&self, heed: Heed<'_>) -> Option<Choice> {
         let drawn = (0..DRAWS_MAX).map(|_| self.draw()).find(|member| heed.is_fit(member));
         let member = drawn.or_else(|| self.members.iter().find(|member| heed.is_fit(member)))?;
         Some(self.choice(member))
@@ -200,7 +209,7 @@ impl Share {
 }
 
 /// Returns the next point of the sequence in `0..total`: the fraction of n times the golden ratio.
-fn draw(counter: &AtomicU64, total: u64) -> u64 {
+pub(crate) fn draw(counter: &AtomicU64, total: u64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     scaled(counter.fetch_add(GOLDEN, Ordering::Relaxed), total)
 }

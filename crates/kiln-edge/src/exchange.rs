@@ -14,15 +14,19 @@ use hyper::http::uri;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use kiln_model::InstanceId;
+use kiln_model::route::Group;
 
 use crate::answer::{AnswerBody, Made, pass_on};
 use crate::balancer::{Choice, Heed};
 use crate::guard::REFUSED_METHOD;
 use crate::head::Refusal;
-use crate::headers::{Caller, X_FORWARDED_PROTO, expects_continue, forward_request, wanted_upgrade};
+use crate::headers::{
+    Caller, KILN_MIRROR, X_FORWARDED_PROTO, expects_continue, forward_request, wanted_upgrade,
+};
 use crate::ledger::SlotRef;
 use crate::limits::{ASIDE_MIN, CONNECT_ATTEMPTS_MAX, LINGER_MAX, REPLAY_BYTES_MAX, STALE_RETRIES_MAX};
 use crate::link::{Link, Stage, Switch};
+use crate::mirror::Mirror;
 use crate::ticket::{Asked, Ticket};
 use crate::tunnel;
 use crate::upload::{Keep, RequestBody, Upload};
@@ -69,6 +73,7 @@ struct Plan {
     switch: Option<OnUpgrade>,
     secure: bool,
     newcomer: Option<Newcomer>,
+    mirror: Option<Arc<Mirror>>,
     tried: Vec<InstanceId>,
     /// How often every backend of the pool was tried.
     rounds: u32,
@@ -124,6 +129,7 @@ impl Plan {
             switch,
             secure,
             newcomer: None,
+            mirror: None,
             tried: Vec::new(),
             rounds: 0,
             connects_failed: 0,
@@ -151,6 +157,7 @@ impl Plan {
                     }
                 }
                 Sent::Answer(answer, lease) => {
+                    self.copy(link, answer.status());
                     return self.greet(pass_on(Arc::clone(link), ticket, lease, answer));
                 }
                 Sent::Failed(made) => break made,
@@ -166,6 +173,28 @@ impl Plan {
             }
         };
         self.give_up(link, ticket, made).await
+    }
+
+    /// Whether a copy goes to the canary, too: of what is safe (RFC 9110 §9.2.1) and whole as it is, and no copy itself.
+    fn is_copied(&self, mirror: &Mirror, choice: &Choice) -> bool {
+        choice.group == Group::Stable
+            && matches!(self.method, Method::GET | Method::HEAD)
+            && self.upload.is_none()
+            && self.switch.is_none()
+            && !self.headers.contains_key(KILN_MIRROR)
+            && mirror.draws_this_one()
+    }
+
+    fn copy(&mut self, link: &Link, original: StatusCode) {
+        if let Some(mirror) = self.mirror.take() {
+            mirror.copy(&link.worker, original, || {
+                let mut request = Request::new(RequestBody::Empty);
+                *request.method_mut() = self.method.clone();
+                *request.uri_mut() = self.uri.clone();
+                *request.headers_mut() = self.headers.clone();
+                request
+            });
+        }
     }
 
     /// Gives a newcomer the cookie to come back with.
@@ -217,6 +246,8 @@ impl Plan {
             };
             // Refused when the table was swapped since it was loaded: the new one names only routed backends.
             if choice.backend.enter() {
+                self.mirror =
+                    balancer.mirror.as_ref().filter(|mirror| self.is_copied(mirror, &choice)).cloned();
                 return Ok(choice);
             }
         }

@@ -20,6 +20,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// Says that an answer was made by the edge, and why. Never passed on from a backend.
 pub(crate) const X_KILN_ERROR: HeaderName = HeaderName::from_static("x-kiln-error");
 
+/// Marks a copy of a request, so that an application can leave out what must not be done twice. Believed from instances only.
+pub(crate) const KILN_MIRROR: HeaderName = HeaderName::from_static("kiln-mirror");
+
 /// Whether a list header has a token.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     headers
@@ -110,6 +113,7 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, caller: &Caller<'_>, upgr
         return;
     }
     headers.remove(FORWARDED);
+    headers.remove(KILN_MIRROR);
     strip_forwarded(headers);
     headers.insert(X_FORWARDED_FOR, caller.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -225,6 +229,7 @@ mod tests {
             ("upgrade", "h2c"),
             ("http2-settings", "x"),
             ("x-kiln-error", "forged"),
+            ("kiln-mirror", "1"),
         ];
         let kept = [&[("accept", "*/*"), ("content-length", "3")], ADDED.as_slice()].concat();
         assert_eq!(forwarded(&sent, false), lines(&kept));
@@ -256,6 +261,12 @@ mod tests {
         ];
         assert_eq!(forwarded(&sent, true), lines(&expected));
         assert_eq!(forwarded(&[], true), lines(&ADDED));
+        let marked = forwarded(&[("kiln-mirror", "1")], true);
+        assert_eq!(
+            marked[0],
+            ("kiln-mirror".to_owned(), "1".to_owned()),
+            "what a copy leads to is part of it"
+        );
         assert_eq!(forwarded(&[("x-real-ip-of", "kept")], false)[3].0, "x-real-ip-of");
     }
 

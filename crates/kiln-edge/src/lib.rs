@@ -26,6 +26,7 @@ mod headers;
 pub mod ledger;
 mod limits;
 mod link;
+mod mirror;
 mod persist;
 mod process;
 mod samples;

@@ -85,6 +85,13 @@ pub(crate) const CONTROL_ANSWER_MAX: Duration = Duration::from_secs(30);
 /// An anchor is a position and a hash.
 pub(crate) const ANCHOR_BYTES_MAX: usize = 4 << 10;
 
+/// Copies under way to the canary of a pool; more are skipped and counted, so a canary that hangs costs no more than this.
+pub(crate) const MIRRORS_MAX: usize = 64;
+/// From the start of a copy to the end of its answer. Who would wait longer is not asked, and a drain waits for it.
+pub(crate) const MIRROR_MAX: Duration = Duration::from_secs(10);
+/// An answer to a copy that is longer is not read to its end, only its connection is closed.
+pub(crate) const MIRROR_BODY_BYTES_MAX: usize = 1 << 20;
+
 /// Slots of the ledger: one for each (environment, service, revision) that is served or still has requests in flight.
 pub(crate) const LEDGER_SLOTS: usize = 1024;
 /// Windows whose counts are kept: each service that is in a canary rollout has one, of 40 KiB. Those that no table names any

@@ -19,7 +19,8 @@
 //! | 16..32 | stack, environment, service: each a length byte and 40 bytes |
 //! | 64.. | for stable, baseline and canary, 1617 words each: 16 counters, then latencies by bucket |
 //!
-//! The counters are `ok, client_error, server_error, lost, broken, left`; the rest is unused.
+//! The counters are `ok, client_error, server_error, lost, broken, left`, and of copies `answered, differed, lost, skipped`;
+//! the rest is unused.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -29,7 +30,7 @@ use std::time::Duration;
 
 use kiln_model::latency::{BUCKETS, bucket};
 use kiln_model::route::{Group, Sampling};
-use kiln_model::sample::{GroupSamples, WindowSamples};
+use kiln_model::sample::{GroupSamples, MirrorSamples, WindowSamples};
 use kiln_model::{EnvKey, ServiceName};
 use rustix::fs::{FallocateFlags, fallocate};
 
@@ -61,6 +62,10 @@ pub(crate) enum Counter {
     Lost,
     Broken,
     Left,
+    Mirrored,
+    Differed,
+    MirrorLost,
+    MirrorSkipped,
 }
 
 impl Counter {
@@ -246,8 +251,8 @@ fn group_samples(words: &[AtomicU64]) -> GroupSamples {
     let latencies = words[COUNTERS..].iter().map(|word| word.load(Ordering::Acquire)).enumerate();
     let latency = latencies.filter(|(_, count)| *count > 0).collect();
     let load = |counter: Counter| words[counter as usize].load(Ordering::SeqCst);
-    // Before those that it is a part of.
-    let broken = load(Counter::Broken);
+    // Before those that they are a part of.
+    let (broken, differed) = (load(Counter::Broken), load(Counter::Differed));
     GroupSamples {
         ok: load(Counter::Ok),
         client_error: load(Counter::ClientError),
@@ -256,6 +261,12 @@ fn group_samples(words: &[AtomicU64]) -> GroupSamples {
         broken,
         left: load(Counter::Left),
         latency,
+        mirror: MirrorSamples {
+            answered: load(Counter::Mirrored),
+            differed,
+            lost: load(Counter::MirrorLost),
+            skipped: load(Counter::MirrorSkipped),
+        },
     }
 }
 
@@ -305,6 +316,10 @@ mod tests {
             for counter in [Counter::Lost, Counter::Broken, Counter::Left] {
                 samples.count(canary, counter);
             }
+            for counter in [Counter::Mirrored, Counter::Differed, Counter::MirrorLost, Counter::MirrorSkipped]
+            {
+                samples.count(canary, counter);
+            }
             let expected = GroupSamples {
                 ok: 2 * life,
                 client_error: life,
@@ -313,6 +328,7 @@ mod tests {
                 broken: life,
                 left: life,
                 latency: [(bucket(1000), 4 * life)].into(),
+                mirror: MirrorSamples { answered: life, differed: life, lost: life, skipped: life },
             };
             let read = samples.read(world.key(1)).unwrap();
             assert_eq!(read[&Group::Canary], expected);

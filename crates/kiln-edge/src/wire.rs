@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use hyper::header::HeaderName;
 use kiln_model::route::{
-    Aim, Backend, Group, HeaderMatch, Listener, Pool, PoolKey, RouteTable, Rule, Sampling, Sticky,
+    Aim, Backend, Group, HeaderMatch, Listener, Mirror, Pool, PoolKey, RouteTable, Rule, Sampling, Sticky,
 };
-use kiln_model::sample::{GroupSamples, WindowSamples};
+use kiln_model::sample::{GroupSamples, MirrorSamples, WindowSamples};
 use kiln_model::{
     EnvKey, EnvName, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
     Term, Weight,
@@ -173,6 +173,13 @@ pub(crate) struct PoolWire {
     sticky: Option<StickyWire>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     aim: Vec<AimWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<MirrorWire>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MirrorWire {
+    share: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +259,34 @@ pub(crate) struct GroupSamplesWire {
     left: u64,
     /// Bucket and count, without the empty ones.
     latency: Vec<(usize, u64)>,
+    #[serde(default, skip_serializing_if = "MirrorSamplesWire::is_empty")]
+    mirror: MirrorSamplesWire,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct MirrorSamplesWire {
+    answered: u64,
+    differed: u64,
+    lost: u64,
+    skipped: u64,
+}
+
+impl MirrorSamplesWire {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl From<MirrorSamples> for MirrorSamplesWire {
+    fn from(MirrorSamples { answered, differed, lost, skipped }: MirrorSamples) -> Self {
+        Self { answered, differed, lost, skipped }
+    }
+}
+
+impl From<MirrorSamplesWire> for MirrorSamples {
+    fn from(MirrorSamplesWire { answered, differed, lost, skipped }: MirrorSamplesWire) -> Self {
+        Self { answered, differed, lost, skipped }
+    }
 }
 
 /// A message whose parts are not what they should be.
@@ -317,6 +352,7 @@ impl From<&RouteTable> for TableWire {
             sampling: pool.sampling.map(Into::into),
             sticky: pool.sticky.as_ref().map(Into::into),
             aim: pool.aim.iter().map(Into::into).collect(),
+            mirror: pool.mirror.map(|mirror| MirrorWire { share: mirror.share.per_mille() }),
         };
         Self {
             v: VERSION,
@@ -429,7 +465,8 @@ impl PoolWire {
         let sampling = self.sampling.map(Into::into);
         let sticky = self.sticky.map(StickyWire::into_model).transpose()?;
         let aim = self.aim.into_iter().map(AimWire::into_model).collect::<Result<_, _>>()?;
-        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim }))
+        let mirror = self.mirror.map(|mirror| Ok(Mirror { share: weight(mirror.share)? })).transpose()?;
+        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim, mirror }))
     }
 }
 
@@ -439,11 +476,14 @@ impl BackendWire {
             instance: self.instance.parse().map_err(wrong)?,
             revision: RevisionNumber(self.revision),
             address: self.address.parse().map_err(wrong)?,
-            weight: Weight::new(self.weight)
-                .ok_or_else(|| WireError(format!("the weight {} is above 1000", self.weight)))?,
+            weight: weight(self.weight)?,
             group: self.group.map_or(Ok(Group::Stable), |group| group.parse().map_err(wrong))?,
         })
     }
+}
+
+fn weight(per_mille: u16) -> Result<Weight, WireError> {
+    Weight::new(per_mille).ok_or_else(|| WireError(format!("the weight {per_mille} is above 1000")))
 }
 
 /// Reads an instance's id.
@@ -501,9 +541,11 @@ const LAYOUT: u32 = 1;
 impl From<WindowSamples> for SamplesWire {
     fn from(samples: WindowSamples) -> Self {
         let group = |(group, samples): (Group, GroupSamples)| {
-            let GroupSamples { ok, client_error, server_error, lost, broken, left, latency } = samples;
-            let latency = latency.into_iter().collect();
-            let wire = GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency };
+            let GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror } =
+                samples;
+            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
+            let wire =
+                GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror };
             (group.to_string(), wire)
         };
         Self { layout: LAYOUT, groups: samples.into_iter().map(group).collect() }
@@ -516,9 +558,11 @@ impl SamplesWire {
             return Err(WireError(format!("latencies in layout {} are not understood", self.layout)));
         }
         let group = |(group, wire): (String, GroupSamplesWire)| {
-            let GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency } = wire;
-            let latency = latency.into_iter().collect();
-            let samples = GroupSamples { ok, client_error, server_error, lost, broken, left, latency };
+            let GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror } =
+                wire;
+            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
+            let samples =
+                GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror };
             Ok((group.parse().map_err(wrong)?, samples))
         };
         self.groups.into_iter().map(group).collect()
@@ -588,6 +632,7 @@ mod tests {
         let pool = Arc::make_mut(table.pools.values_mut().next().unwrap());
         pool.sampling = Some(Sampling { rollout: RolloutId(90), window: 2 });
         pool.backends[0].group = Group::Canary;
+        pool.mirror = Some(Mirror { share: Weight::new(100).unwrap() });
         pool.sticky = Some(Sticky::Cookie { name: "k".to_owned(), max_age: Millis(9000) });
         let aim = |value| Aim { header: "x-v".to_owned(), value, group: Group::Canary };
         pool.aim = vec![aim(HeaderMatch::Exact("a".to_owned())), aim(HeaderMatch::Present)];
@@ -597,13 +642,14 @@ mod tests {
                 r#""weight":1000,"group":"canary"}],"sampling":{"rollout":90,"window":2},"#,
                 r#""sticky":{"by":"cookie","name":"k","max_age_ms":9000},"#,
                 r#""aim":[{"header":"x-v","value":{"exact":"a"},"group":"canary"},"#,
-                r#"{"header":"x-v","value":"present","group":"canary"}]"#,
+                r#"{"header":"x-v","value":"present","group":"canary"}],"mirror":{"share":100}"#,
             ),
         );
         assert_eq!(serde_json::to_string(&TableWire::from(&table)).unwrap(), golden);
         let read: TableWire = serde_json::from_str(&golden).unwrap();
         assert_eq!(read.into_model().unwrap(), table);
-        for (from, to) in [("canary", "shadow"), (r#""k""#, r#""k=1""#), ("x-v", "x v")] {
+        for (from, to) in [("canary", "shadow"), (r#""k""#, r#""k=1""#), ("x-v", "x v"), (":100}", ":1001}")]
+        {
             let wrong: TableWire = serde_json::from_str(&golden.replace(from, to)).unwrap();
             assert!(wrong.into_model().is_err(), "{to}");
         }

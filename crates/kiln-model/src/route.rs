@@ -111,6 +111,16 @@ pub struct Pool {
     pub sticky: Option<Sticky>,
     /// Requests that go to a group whatever the weights are. The first one that matches holds.
     pub aim: Vec<Aim>,
+    /// Copies of safe requests for the canary, whose answers nobody gets.
+    pub mirror: Option<Mirror>,
+}
+
+/// Sends copies of requests to the canary, also when its weight is zero: GET and HEAD requests without a body that the
+/// stable group answers. They carry the header `kiln-mirror: 1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mirror {
+    /// How many of those that could be copied are.
+    pub share: Weight,
 }
 
 /// What stands for a user of a pool.

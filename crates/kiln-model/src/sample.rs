@@ -28,6 +28,21 @@ pub struct GroupSamples {
     /// From the moment at which the request's head was read, or at which it was sent again to this group, until the head
     /// of the instance's answer was read. A client that is slow in sending a body is in it.
     pub latency: BTreeMap<usize, u64>,
+    /// Copies of requests that were sent to this group. They are in none of the other counts.
+    pub mirror: MirrorSamples,
+}
+
+/// What became of the copies of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MirrorSamples {
+    /// An answer began.
+    pub answered: u64,
+    /// Of `answered`: its status is of another class (below 400, 400 to 499, from 500 on) than the original's.
+    pub differed: u64,
+    /// No answer began in time.
+    pub lost: u64,
+    /// Not sent, because too many were under way or nobody could take it.
+    pub skipped: u64,
 }
 
 impl GroupSamples {

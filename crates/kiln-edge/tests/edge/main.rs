@@ -4,6 +4,7 @@
 
 mod control;
 mod http;
+mod mirror;
 mod origin;
 mod process;
 mod retry;
