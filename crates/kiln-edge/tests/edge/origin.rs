@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use rustix::net::{self, AddressFamily, SocketType};
 
 use crate::http::{Head, read_body, read_head};
 
@@ -106,6 +109,28 @@ impl Origin {
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// An address that refuses connections, and is nobody else's meanwhile: a port that was merely free may be taken by another
+/// test.
+pub(crate) struct Refusing {
+    socket: OwnedFd,
+    pub(crate) address: SocketAddr,
+}
+
+impl Refusing {
+    pub(crate) fn new() -> Self {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = net::getsockname(&socket).unwrap().try_into().unwrap();
+        Self { socket, address }
+    }
+
+    /// Refuses no longer.
+    pub(crate) fn listen(self) -> TcpListener {
+        net::listen(&self.socket, 128).unwrap();
+        TcpListener::from(self.socket)
     }
 }
 

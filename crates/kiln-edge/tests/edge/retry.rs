@@ -1,11 +1,10 @@
 //! What is sent again, and what never is.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::origin::Origin;
+use crate::origin::{Origin, Refusing};
 use crate::world::World;
 
 /// Closes each connection after its answer, without a word.
@@ -170,10 +169,8 @@ fn an_answer_that_is_cut_is_cut_for_the_client_and_counted() {
 #[test]
 fn a_refused_connect_goes_to_another_backend_without_a_loss() {
     let origin = Origin::polite("alive", Duration::from_secs(60));
-    // A port that was just free refuses.
-    let refused: Vec<_> =
-        (0..2).map(|_| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).collect();
-    let world = World::routed_to(&[refused[0], origin.address, refused[1]]);
+    let refusing = [Refusing::new(), Refusing::new()];
+    let world = World::routed_to(&[refusing[0].address, origin.address, refusing[1].address]);
     let mut connection = world.connect();
     for n in 0..50 {
         let text = n.to_string();
@@ -187,14 +184,12 @@ fn a_refused_connect_goes_to_another_backend_without_a_loss() {
 
 #[test]
 fn a_service_whose_every_backend_refuses_is_unavailable_and_recovers_by_itself() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
-    let world = World::routed_to(&[address]);
+    let refusing = Refusing::new();
+    let world = World::routed_to(&[refusing.address]);
     let mut connection = world.connect();
     let answer = connection.post("/", "x");
     assert_eq!((answer.status(), answer.head.header("x-kiln-error")), (502, Some("backend-unreachable")));
-    let listener = TcpListener::bind(address).unwrap();
+    let listener = refusing.listen();
     let serving = std::thread::spawn(move || {
         let (stream, _) = listener.accept().unwrap();
         let mut accepted = crate::origin::Accepted { stream: std::io::BufReader::new(stream) };

@@ -1,7 +1,6 @@
 //! What an analysis is told agrees with what clients and instances saw, to the request.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kiln_model::route::{Backend, Group, Pool, Sampling};
@@ -9,7 +8,7 @@ use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::{RolloutId, Weight};
 
 use crate::http::Connection;
-use crate::origin::Origin;
+use crate::origin::{Origin, Refusing};
 use crate::process::eventually;
 use crate::world::{World, backend, pool_key};
 
@@ -138,9 +137,9 @@ fn counts_agree_with_what_clients_saw_to_the_request_over_a_killed_edge() {
 #[test]
 fn each_failure_counts_for_the_group_that_failed_and_the_answer_for_the_one_that_gave_it() {
     let stable = origin(Group::Stable);
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = Refusing::new();
     let mut world = World::new();
-    let refusing = Backend { address: free, ..member(2, Group::Canary, 1000, &stable) };
+    let refusing = Backend { address: free.address, ..member(2, Group::Canary, 1000, &stable) };
     let backends = vec![member(1, Group::Stable, 1000, &stable), refusing];
     world.publish_pool(Pool { backends, sampling: Some(WINDOW), ..Pool::default() });
     let mut connection = world.connect();
