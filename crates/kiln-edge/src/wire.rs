@@ -3,21 +3,22 @@
 //! Compatible one version back and forth: unknown fields are ignored, an unknown kind of message is answered with
 //! `unsupported`, and the number of a frame's version only changes when this is not enough.
 
+mod pool;
+mod samples;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hyper::header::HeaderName;
-use kiln_model::route::{
-    Aim, Backend, Group, HeaderMatch, Listener, Mirror, Pool, PoolKey, RouteTable, Rule, Sampling, Sticky,
-};
-use kiln_model::sample::{GroupSamples, MirrorSamples, WindowSamples};
+use kiln_model::route::{Listener, PoolKey, RouteTable, Rule};
 use kiln_model::{
-    EnvKey, EnvName, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
-    Term, Weight,
+    EnvKey, EnvName, Fence, InstanceId, Position, RevisionNumber, ServiceName, StackName, Term,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Counts, LedgerRow, LedgerSnapshot};
+
+use self::pool::PoolWire;
+pub(crate) use self::samples::SamplesWire;
 
 /// The version of frames and of the stored table.
 pub(crate) const VERSION: u32 = 1;
@@ -164,65 +165,6 @@ pub(crate) struct PoolKeyWire {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct PoolWire {
-    key: PoolKeyWire,
-    backends: Vec<BackendWire>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sampling: Option<SamplingWire>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    sticky: Option<StickyWire>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    aim: Vec<AimWire>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    mirror: Option<MirrorWire>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MirrorWire {
-    share: u16,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "by")]
-pub(crate) enum StickyWire {
-    Cookie { name: String, max_age_ms: u64 },
-    Header { name: String },
-    Address,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AimWire {
-    header: String,
-    value: HeaderMatchWire,
-    group: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum HeaderMatchWire {
-    Exact(String),
-    Prefix(String),
-    Present,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SamplingWire {
-    rollout: u64,
-    window: u32,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct BackendWire {
-    instance: String,
-    revision: u64,
-    address: String,
-    weight: u16,
-    /// None means stable, as in the tables of before there were groups.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    group: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StatsWire {
     starts: u64,
     log_lines_dropped: u64,
@@ -239,54 +181,6 @@ pub(crate) struct StatsRowWire {
     service: String,
     revision: u64,
     counts: [u64; 9],
-}
-
-/// The counts of a window.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct SamplesWire {
-    /// The layout of buckets, as only equal ones can be compared; 1 is that of [`kiln_model::latency`].
-    layout: u32,
-    groups: BTreeMap<String, GroupSamplesWire>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct GroupSamplesWire {
-    ok: u64,
-    client_error: u64,
-    server_error: u64,
-    lost: u64,
-    broken: u64,
-    left: u64,
-    /// Bucket and count, without the empty ones.
-    latency: Vec<(usize, u64)>,
-    #[serde(default, skip_serializing_if = "MirrorSamplesWire::is_empty")]
-    mirror: MirrorSamplesWire,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub(crate) struct MirrorSamplesWire {
-    answered: u64,
-    differed: u64,
-    lost: u64,
-    skipped: u64,
-}
-
-impl MirrorSamplesWire {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl From<MirrorSamples> for MirrorSamplesWire {
-    fn from(MirrorSamples { answered, differed, lost, skipped }: MirrorSamples) -> Self {
-        Self { answered, differed, lost, skipped }
-    }
-}
-
-impl From<MirrorSamplesWire> for MirrorSamples {
-    fn from(MirrorSamplesWire { answered, differed, lost, skipped }: MirrorSamplesWire) -> Self {
-        Self { answered, differed, lost, skipped }
-    }
 }
 
 /// A message whose parts are not what they should be.
@@ -339,26 +233,11 @@ impl From<&RouteTable> for TableWire {
             path: rule.path.clone(),
             pool: (&rule.pool).into(),
         };
-        let backend = |backend: &Backend| BackendWire {
-            instance: backend.instance.to_string(),
-            revision: backend.revision.0,
-            address: backend.address.to_string(),
-            weight: backend.weight.per_mille(),
-            group: (backend.group != Group::Stable).then(|| backend.group.to_string()),
-        };
-        let pool = |(key, pool): (&PoolKey, &Arc<Pool>)| PoolWire {
-            key: key.into(),
-            backends: pool.backends.iter().map(backend).collect(),
-            sampling: pool.sampling.map(Into::into),
-            sticky: pool.sticky.as_ref().map(Into::into),
-            aim: pool.aim.iter().map(Into::into).collect(),
-            mirror: pool.mirror.map(|mirror| MirrorWire { share: mirror.share.per_mille() }),
-        };
         Self {
             v: VERSION,
             fence: table.fence.into(),
             rules: table.rules.iter().map(rule).collect(),
-            pools: table.pools.iter().map(pool).collect(),
+            pools: table.pools.iter().map(|(key, pool)| (key, &**pool).into()).collect(),
         }
     }
 }
@@ -392,98 +271,6 @@ impl RuleWire {
         let listener: Listener = self.listener.parse().map_err(wrong)?;
         Ok(Rule { listener, host: self.host, path: self.path, pool: self.pool.into_model()? })
     }
-}
-
-impl From<Sampling> for SamplingWire {
-    fn from(sampling: Sampling) -> Self {
-        Self { rollout: sampling.rollout.0, window: sampling.window }
-    }
-}
-
-impl From<SamplingWire> for Sampling {
-    fn from(sampling: SamplingWire) -> Self {
-        Self { rollout: RolloutId(sampling.rollout), window: sampling.window }
-    }
-}
-
-impl From<&Sticky> for StickyWire {
-    fn from(sticky: &Sticky) -> Self {
-        match sticky {
-            Sticky::Cookie { name, max_age } => Self::Cookie { name: name.clone(), max_age_ms: max_age.0 },
-            Sticky::Header { name } => Self::Header { name: name.clone() },
-            Sticky::Address => Self::Address,
-        }
-    }
-}
-
-impl StickyWire {
-    fn into_model(self) -> Result<Sticky, WireError> {
-        Ok(match self {
-            // A cookie's name is a token, as a header's is (RFC 6265 §4.1.1).
-            Self::Cookie { name, max_age_ms } => {
-                Sticky::Cookie { name: token(name)?, max_age: Millis(max_age_ms) }
-            }
-            Self::Header { name } => Sticky::Header { name: token(name)? },
-            Self::Address => Sticky::Address,
-        })
-    }
-}
-
-impl From<&Aim> for AimWire {
-    fn from(aim: &Aim) -> Self {
-        let value = match &aim.value {
-            HeaderMatch::Exact(text) => HeaderMatchWire::Exact(text.clone()),
-            HeaderMatch::Prefix(text) => HeaderMatchWire::Prefix(text.clone()),
-            HeaderMatch::Present => HeaderMatchWire::Present,
-        };
-        Self { header: aim.header.clone(), value, group: aim.group.to_string() }
-    }
-}
-
-impl AimWire {
-    fn into_model(self) -> Result<Aim, WireError> {
-        let value = match self.value {
-            HeaderMatchWire::Exact(text) => HeaderMatch::Exact(text),
-            HeaderMatchWire::Prefix(text) => HeaderMatch::Prefix(text),
-            HeaderMatchWire::Present => HeaderMatch::Present,
-        };
-        Ok(Aim { header: token(self.header)?, value, group: self.group.parse().map_err(wrong)? })
-    }
-}
-
-/// Checks the name of a header or of a cookie.
-fn token(name: String) -> Result<String, WireError> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(_) => Ok(name),
-        Err(_) => Err(WireError(format!("`{name}` is not the name of a header or a cookie"))),
-    }
-}
-
-impl PoolWire {
-    fn into_model(self) -> Result<(PoolKey, Pool), WireError> {
-        let backends = self.backends.into_iter().map(BackendWire::into_model).collect::<Result<_, _>>()?;
-        let sampling = self.sampling.map(Into::into);
-        let sticky = self.sticky.map(StickyWire::into_model).transpose()?;
-        let aim = self.aim.into_iter().map(AimWire::into_model).collect::<Result<_, _>>()?;
-        let mirror = self.mirror.map(|mirror| Ok(Mirror { share: weight(mirror.share)? })).transpose()?;
-        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim, mirror }))
-    }
-}
-
-impl BackendWire {
-    fn into_model(self) -> Result<Backend, WireError> {
-        Ok(Backend {
-            instance: self.instance.parse().map_err(wrong)?,
-            revision: RevisionNumber(self.revision),
-            address: self.address.parse().map_err(wrong)?,
-            weight: weight(self.weight)?,
-            group: self.group.map_or(Ok(Group::Stable), |group| group.parse().map_err(wrong))?,
-        })
-    }
-}
-
-fn weight(per_mille: u16) -> Result<Weight, WireError> {
-    Weight::new(per_mille).ok_or_else(|| WireError(format!("the weight {per_mille} is above 1000")))
 }
 
 /// Reads an instance's id.
@@ -535,40 +322,6 @@ impl StatsWire {
     }
 }
 
-/// The layout of [`kiln_model::latency`].
-const LAYOUT: u32 = 1;
-
-impl From<WindowSamples> for SamplesWire {
-    fn from(samples: WindowSamples) -> Self {
-        let group = |(group, samples): (Group, GroupSamples)| {
-            let GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror } =
-                samples;
-            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
-            let wire =
-                GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror };
-            (group.to_string(), wire)
-        };
-        Self { layout: LAYOUT, groups: samples.into_iter().map(group).collect() }
-    }
-}
-
-impl SamplesWire {
-    pub(crate) fn into_model(self) -> Result<WindowSamples, WireError> {
-        if self.layout != LAYOUT {
-            return Err(WireError(format!("latencies in layout {} are not understood", self.layout)));
-        }
-        let group = |(group, wire): (String, GroupSamplesWire)| {
-            let GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror } =
-                wire;
-            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
-            let samples =
-                GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror };
-            Ok((group.parse().map_err(wrong)?, samples))
-        };
-        self.groups.into_iter().map(group).collect()
-    }
-}
-
 /// Reads whose samples are asked for.
 pub(crate) fn sampled(
     stack: String,
@@ -581,6 +334,10 @@ pub(crate) fn sampled(
 
 #[cfg(test)]
 mod tests {
+    use kiln_model::route::{Aim, Backend, Group, HeaderMatch, Mirror, Pool, Sampling, Sticky};
+    use kiln_model::sample::GroupSamples;
+    use kiln_model::{Millis, RolloutId, Weight};
+
     use super::*;
 
     fn table() -> RouteTable {
@@ -735,7 +492,9 @@ mod tests {
                 r#""server_error":0,"lost":1,"broken":0,"left":0,"latency":[[12,3],[900,4]]}}}}"#,
             ),
         );
-        assert!(SamplesWire { layout: 2, ..samples }.into_model().is_err());
+        assert!(
+            serde_json::from_str::<SamplesWire>(r#"{"layout":2,"groups":{}}"#).unwrap().into_model().is_err()
+        );
         golden(Answer::Samples { samples: None }, r#"{"kind":"samples","samples":null}"#);
         golden(Answer::Anchor { anchor: None }, r#"{"kind":"anchor","anchor":null}"#);
         golden(
