@@ -20,7 +20,7 @@ use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 pub use self::made_from::{BakedWithParts, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
-pub use self::stages::{OutsideInputs, check_dockerfiles, outside_inputs};
+pub use self::stages::{OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
@@ -28,6 +28,7 @@ use crate::base::BaseMaker;
 use crate::cancel::Cancel;
 use crate::copy::Pick;
 use crate::debian::unpack::{self, Unpacked};
+use crate::dockerfile::RemoteFiles;
 use crate::fetch::Fetcher;
 use crate::graph;
 use crate::layer;
@@ -216,8 +217,11 @@ impl<'a> Bake<'a> {
             Part::Registry(name) => lock.stale_image(name),
             Part::Stage(..) | Part::Image(_) => None,
         });
-        let urls = dockerfiles.values().flat_map(|it| it.plan.remote_files().bare);
-        let stale: Vec<_> = outside.chain(urls.filter_map(|url| lock.stale_url(&url))).collect();
+        let mut stale: Vec<_> = outside.collect();
+        for RemoteFiles { bare, repositories, .. } in dockerfiles.values().map(|it| it.plan.remote_files()) {
+            stale.extend(bare.iter().filter_map(|url| lock.stale_url(url)));
+            stale.extend(repositories.iter().filter_map(|(address, it)| lock.stale_commit(address, it)));
+        }
         if !stale.is_empty() {
             return Err(BakeError::Stale { stale });
         }

@@ -16,6 +16,7 @@ use crate::copy::CopyError;
 use crate::debian::{DatabaseError, DebError, NoMirror, UnpackError};
 use crate::dockerfile::DockerfileProblem;
 use crate::fetch::FetchError;
+use crate::git::GitError;
 use crate::layer::LayerError;
 use crate::lock::StaleLock;
 use crate::normalise::NormaliseError;
@@ -121,6 +122,17 @@ pub enum StepError {
         /// Why.
         #[source]
         source: Box<FetchError>,
+    },
+    /// The files of a commit did not come.
+    #[error("{place}: `{address}` can't be added")]
+    Commit {
+        /// The file and the line of the ADD.
+        place: String,
+        /// The repository.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<GitError>,
     },
     /// The file of a URL is another one.
     #[error("{place}: `{url}` is not what {whose} says: expected {expected}, got {found}")]
@@ -257,6 +269,7 @@ impl BakeError {
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Fetch { source, .. } => source.is_permanent(),
                 StepError::FetchUrl { source, .. } => source.is_permanent(),
+                StepError::Commit { source, .. } => source.is_permanent(),
                 StepError::Registries(error) => error.is_permanent,
                 StepError::Unsigned(error) => error.is_permanent(),
                 other => !other.is_full(),
@@ -276,6 +289,7 @@ impl StepError {
             Self::Registries(error) => return error.hint.clone(),
             Self::Provision(error) => return error.hint(),
             Self::Unsigned(error) => return error.hint(),
+            Self::Commit { source, .. } => return source.hint().map(str::to_owned),
             Self::OtherImage { .. } => "run `kiln lock --upgrade`, and look at the difference".into(),
             Self::NoMirror(_) => "set `mirror` in the base".into(),
             Self::Fetch { source: FetchError::Missing { .. }, .. } => {

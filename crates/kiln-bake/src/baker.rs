@@ -10,12 +10,13 @@ use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
-use crate::bake::{Bake, BakedWithParts, images_of};
+use crate::bake::{Bake, BakedWithParts, Repository, images_of};
 use crate::bake_error::{BakeError, OpenBakerError};
 use crate::cache::{PACKAGES, PackageCache};
 use crate::cancel::Cancel;
 use crate::debian::{APT_PATH, KEYRING_PATH};
 use crate::fetch::Fetcher;
+use crate::git::{Checkouts, LockedCommit};
 use crate::lock::Lock;
 use crate::locking::{self, LockError, LockOptions, Locker};
 use crate::outside::{NoRegistries, Registries};
@@ -165,6 +166,22 @@ impl Baker {
         report: Report<'_>,
     ) -> Result<BTreeMap<String, Digest>, LockError> {
         locking::lock_urls((&self.packages, &self.fetcher), urls, existing, options, report)
+    }
+
+    /// Pins what Git repositories have today, or what their checksums say. What `existing` has and still fits stays as it is, unless an
+    /// upgrade is asked for.
+    ///
+    /// # Errors
+    /// See [`LockError`]; nothing was changed.
+    pub fn lock_repositories(
+        &self,
+        repositories: &BTreeMap<String, Repository>,
+        existing: Option<&Lock>,
+        options: LockOptions,
+        report: Report<'_>,
+    ) -> Result<BTreeMap<String, LockedCommit>, LockError> {
+        let checkouts = Checkouts { cache: &self.packages, cancel: &self.options.cancel };
+        locking::lock_repositories(&checkouts, repositories, existing, options, report)
     }
 
     /// Bakes images with all that they are made from, side by side where none is made from another; what has not changed is found

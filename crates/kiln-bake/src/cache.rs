@@ -37,7 +37,8 @@ impl PackageCache {
                 .and_then(|meta| meta.modified())
                 .is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age > ABANDONED_AFTER));
             if old && entry.file_name().as_encoded_bytes().starts_with(b".") {
-                let _ = fs::remove_file(entry.path());
+                // It is a file, or the folder of a repository.
+                let _ = fs::remove_file(entry.path()).or_else(|_| fs::remove_dir_all(entry.path()));
             }
         }
         Ok(Self { folder })
@@ -72,7 +73,7 @@ impl PackageCache {
     }
 
     /// A name that nobody else has.
-    fn partial(&self) -> PathBuf {
+    pub(crate) fn partial(&self) -> PathBuf {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         self.folder.join(format!(".{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
     }
@@ -86,14 +87,24 @@ impl PackageCache {
         url: &str,
         digest: &Digest,
     ) -> Result<PathBuf, FetchError> {
-        let path = self.folder.join(digest.hex());
+        match self.held(digest) {
+            Some(path) => Ok(path),
+            None => self.fetch(fetcher, url, Length::UNSIZED, digest),
+        }
+    }
+
+    /// Returns the path of what is there whole.
+    pub(crate) fn held(&self, digest: &Digest) -> Option<PathBuf> {
+        let path = self.path_of(digest);
         // What lies there may be cut off: its size is taken for the promised one, and its digest decides.
         let is_there =
             fs::metadata(&path).is_ok_and(|meta| holds(&path, meta.len(), digest).unwrap_or(false));
-        if is_there {
-            return Ok(path);
-        }
-        self.fetch(fetcher, url, Length::UNSIZED, digest)
+        is_there.then_some(path)
+    }
+
+    /// Where bytes of this digest are.
+    pub(crate) fn path_of(&self, digest: &Digest) -> PathBuf {
+        self.folder.join(digest.hex())
     }
 
     /// Fetches a file of which nothing is known, keeps it, and returns its digest.

@@ -23,6 +23,7 @@ mod copy;
 pub mod debian;
 mod dockerfile;
 mod fetch;
+mod git;
 mod glob;
 mod graph;
 mod hashing;
@@ -57,7 +58,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::{BakedWithParts, MadePart, OutsideInputs, check_dockerfiles, outside_inputs};
+pub use bake::{BakedWithParts, MadePart, OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cache::{FetchedFile, FetchedFiles};
@@ -67,6 +68,7 @@ pub use clock::ClockError;
 pub use copy::CopyError;
 pub use dockerfile::DockerfileProblem;
 pub use fetch::FetchError;
+pub use git::{CommitPrefix, GitError, LockedCommit};
 pub use glob::GlobError;
 pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 pub use inspect::{InspectError, inspect};

@@ -10,9 +10,10 @@ use kiln_model::recipe::{BaseRecipe, DebianBase, DebianVariant};
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest};
 
-use crate::bake::OutsideInputs;
+use crate::bake::{OutsideInputs, Repository};
 use crate::calendar;
 use crate::debian::ARCH;
+use crate::git::{CommitPrefix, LockedCommit, is_commit};
 
 /// The name of the file in the stack folder.
 pub const LOCK_FILE: &str = "kiln.lock";
@@ -32,6 +33,19 @@ const VERSION_WITH_LISTS: &str = "4";
 /// The version of a lock with files of URLs.
 const VERSION_WITH_URLS: &str = "5";
 
+/// The version of a lock with commits of Git repositories.
+const VERSION_WITH_COMMITS: &str = "6";
+
+/// All that are read.
+const VERSIONS: [&str; 6] = [
+    VERSION,
+    VERSION_WITH_IMAGES,
+    VERSION_WITH_TOOLS,
+    VERSION_WITH_LISTS,
+    VERSION_WITH_URLS,
+    VERSION_WITH_COMMITS,
+];
+
 /// A lock beyond this was not made by Kiln: a base of every package of Debian has 10 MB.
 pub const LOCK_BYTES_MAX: u64 = 64 << 20;
 
@@ -46,6 +60,8 @@ pub struct Lock {
     pub lists: BTreeMap<String, Digest>,
     /// The files of URLs that Dockerfiles add.
     pub urls: BTreeMap<String, Digest>,
+    /// The commits of Git repositories that Dockerfiles add, by what stands in the ADD.
+    pub commits: BTreeMap<String, LockedCommit>,
 }
 
 /// What one base is made from.
@@ -126,6 +142,19 @@ pub enum StaleLock {
     /// A file of a URL has no entry.
     #[error("the file of `{0}` is not locked")]
     Url(String),
+    /// A Git repository has no entry.
+    #[error("the commit of `{0}` is not locked")]
+    Commit(String),
+    /// A Git repository is locked to another commit than its checksum says.
+    #[error("`{address}` is locked to the commit {locked}, and its checksum is {promised}")]
+    OtherCommit {
+        /// The repository.
+        address: String,
+        /// What the lock has.
+        locked: String,
+        /// What the checksum has.
+        promised: CommitPrefix,
+    },
 }
 
 /// A lock that can't be read.
@@ -183,7 +212,16 @@ impl Lock {
     pub fn stale(&self, stack: &Stack, outside: &OutsideInputs) -> Vec<StaleLock> {
         let bases = stack.bases.iter().filter_map(|(name, recipe)| self.stale_base(name, recipe));
         let images = outside.images.iter().filter_map(|name| self.stale_image(name));
-        bases.chain(images).chain(outside.urls.iter().filter_map(|url| self.stale_url(url))).collect()
+        let urls = outside.urls.iter().filter_map(|url| self.stale_url(url));
+        let commits = outside.repositories.iter().filter_map(|(address, it)| self.stale_commit(address, it));
+        bases.chain(images).chain(urls).chain(commits).collect()
+    }
+
+    pub(crate) fn stale_commit(&self, address: &str, asked: &Repository) -> Option<StaleLock> {
+        let Some(locked) = self.commits.get(address) else { return Some(StaleLock::Commit(address.into())) };
+        let promised = asked.promised.as_ref().filter(|promised| !promised.is_of(&locked.commit))?;
+        let (address, locked) = (address.to_owned(), locked.commit.clone());
+        Some(StaleLock::OtherCommit { address, locked, promised: promised.clone() })
     }
 
     pub(crate) fn stale_url(&self, url: &str) -> Option<StaleLock> {
@@ -210,18 +248,7 @@ impl Lock {
         let mut lines = text.lines().enumerate();
         let fail = |line: usize, reason: &str| ParseLockError { line: line + 1, reason: reason.into() };
         match lines.next().map(|(_, line)| line.split_whitespace().collect::<Vec<_>>()) {
-            Some(words)
-                if matches!(
-                    words[..],
-                    [
-                        "kiln.lock",
-                        VERSION
-                            | VERSION_WITH_IMAGES
-                            | VERSION_WITH_TOOLS
-                            | VERSION_WITH_LISTS
-                            | VERSION_WITH_URLS
-                    ]
-                ) => {}
+            Some(words) if matches!(words[..], ["kiln.lock", version] if VERSIONS.contains(&version)) => {}
             Some(words) if words.first() == Some(&"kiln.lock") => {
                 return Err(fail(0, "it was made by another version of Kiln: run `kiln lock` with this one"));
             }
@@ -258,6 +285,17 @@ impl Lock {
                     let digest = digest.parse().map_err(|_| fail(number, "the file has no usable digest"))?;
                     if lock.urls.insert((*url).to_owned(), digest).is_some() {
                         return Err(fail(number, "this URL comes twice"));
+                    }
+                }
+                ["git", address, commit, files] => {
+                    lock.close(open.take()).map_err(|reason| fail(number, reason))?;
+                    if !is_commit(commit) {
+                        return Err(fail(number, "this is no commit"));
+                    }
+                    let files = files.parse().map_err(|_| fail(number, "the files have no usable digest"))?;
+                    let locked = LockedCommit { commit: (*commit).to_owned(), files };
+                    if lock.commits.insert((*address).to_owned(), locked).is_some() {
+                        return Err(fail(number, "this repository comes twice"));
                     }
                 }
                 words => {
@@ -357,6 +395,7 @@ impl fmt::Display for Lock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has_tools = self.bases.values().any(|base| base.recipe.variant == DebianVariant::Tools);
         let version = match (has_tools, self.images.is_empty()) {
+            _ if !self.commits.is_empty() => VERSION_WITH_COMMITS,
             _ if !self.urls.is_empty() => VERSION_WITH_URLS,
             _ if !self.lists.is_empty() => VERSION_WITH_LISTS,
             (true, _) => VERSION_WITH_TOOLS,
@@ -379,6 +418,12 @@ impl fmt::Display for Lock {
         }
         for (url, digest) in &self.urls {
             writeln!(f, "url {url} {digest}")?;
+        }
+        if !self.commits.is_empty() {
+            writeln!(f)?;
+        }
+        for (address, LockedCommit { commit, files }) in &self.commits {
+            writeln!(f, "git {address} {commit} {files}")?;
         }
         for (name, base) in &self.bases {
             let recipe = &base.recipe;
@@ -510,6 +555,33 @@ mod tests {
         {
             assert_eq!(Lock::parse(&damaged).unwrap_err().line, number, "{damaged}");
         }
+    }
+
+    #[test]
+    fn commits_are_lines_after_the_urls_and_make_a_newer_version() {
+        let mut lock = lock();
+        lock.urls = [("https://x.example/a".to_owned(), empty())].into();
+        let (address, commit) = ("git@x.example:a.git#v1:docs", "0123456789abcdef0123456789abcdef01234567");
+        let locked = LockedCommit { commit: commit.into(), files: Digest::new([7; 32]) };
+        lock.commits = [(address.to_owned(), locked)].into();
+        let text = lock.to_string();
+        let line = format!("git {address} {commit} {}\n", Digest::new([7; 32]));
+        let expected = format!("\n\nurl https://x.example/a {}\n\n{line}\nbase slim\n", empty());
+        assert!(text.starts_with("kiln.lock 6\n") && text.contains(&expected), "{text}");
+        assert_eq!(Lock::parse(&text), Ok(lock.clone()));
+        for (damaged, number) in [
+            (text.replace(&line, &line.repeat(2)), 7),
+            (text.replace(" sha256:0707", " sha1:07"), 6),
+            (text.replace(" 0123456", " "), 6),
+        ] {
+            assert_eq!(Lock::parse(&damaged).unwrap_err().line, number, "{damaged}");
+        }
+        let stale = |promised: &str| {
+            let promised = CommitPrefix::parse(promised);
+            lock.stale_commit(address, &Repository { promised, place: String::new() })
+        };
+        assert_eq!(stale(&commit[..9]), None);
+        assert!(matches!(stale("abcdef012"), Some(StaleLock::OtherCommit { .. })));
     }
 
     #[test]

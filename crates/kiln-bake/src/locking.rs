@@ -9,6 +9,7 @@ use kiln_model::stack::{RegistryRules, Stack};
 use kiln_model::{BaseName, Digest, Timestamp};
 use kiln_store::Store;
 
+use crate::bake::Repository;
 use crate::cache::PackageCache;
 use crate::cancel::Cancel;
 use crate::debian::archive::{self, Opened};
@@ -17,6 +18,7 @@ use crate::debian::mirror::{Archive, archives};
 use crate::debian::resolve::resolve;
 use crate::debian::{ArchiveError, Keyring, KeyringError, NoMirror, ResolveError};
 use crate::fetch::{FetchError, Fetcher};
+use crate::git::{Address, Checkouts, GitError, LockedCommit};
 use crate::lock::{Lock, LockedArchive, LockedBase, LockedPackage, LockedRecipe, safe_path};
 use crate::outside::{Registries, RegistriesError, Resolved};
 use crate::progress::{Progress, Report, StepState};
@@ -93,6 +95,17 @@ pub enum LockError {
         #[source]
         source: FetchError,
     },
+    /// A Git repository gave nothing.
+    #[error("{place}: cannot lock the commit of `{address}`")]
+    Commit {
+        /// The file and the line of the ADD.
+        place: String,
+        /// The repository.
+        address: String,
+        /// Why.
+        #[source]
+        source: GitError,
+    },
     /// An image of a registry can't be found.
     #[error("cannot lock an image")]
     Image(#[source] RegistriesError),
@@ -134,6 +147,7 @@ impl LockError {
                 "put the file into the build context".into()
             }
             Self::Url { .. } => "check the network, or put the file into the build context".into(),
+            Self::Commit { source, .. } => return source.hint().map(str::to_owned),
             Self::Image(error) => return error.hint.clone(),
             Self::Unsigned(error) => return error.hint(),
             Self::Cancelled => return None,
@@ -149,6 +163,7 @@ impl LockError {
                 _ => true,
             },
             Self::Url { source, .. } => source.is_permanent(),
+            Self::Commit { source, .. } => source.is_permanent(),
             Self::Image(error) => error.is_permanent,
             Self::Older { .. } | Self::Cancelled => false,
             _ => true,
@@ -244,6 +259,39 @@ pub(crate) fn lock_urls(
         })?;
         tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
         locked.insert(url.clone(), digest);
+    }
+    Ok(locked)
+}
+
+/// Pins the commits of Git repositories; see [`crate::Baker::lock_repositories`].
+pub(crate) fn lock_repositories(
+    checkouts: &Checkouts<'_>,
+    repositories: &BTreeMap<String, Repository>,
+    existing: Option<&Lock>,
+    options: LockOptions,
+    report: Report<'_>,
+) -> Result<BTreeMap<String, LockedCommit>, LockError> {
+    let old = existing.filter(|_| !options.upgrade);
+    let mut locked = BTreeMap::new();
+    for (index, (address, asked)) in repositories.iter().enumerate() {
+        let old = old.filter(|lock| lock.stale_commit(address, asked).is_none());
+        if let Some(commit) = old.and_then(|lock| lock.commits.get(address)) {
+            locked.insert(address.clone(), commit.clone());
+            continue;
+        }
+        let tell = |state| {
+            let (step, steps, what) = (index + 1, repositories.len(), format!("fetch {address}"));
+            report(Progress { subject: "lock repositories".into(), step, steps, what, state });
+        };
+        tell(StepState::Started);
+        let began = Instant::now();
+        let parsed = Address::parse(address).expect("what a Dockerfile adds was parsed when it was noted");
+        let commit = checkouts.learn(&parsed, asked.promised.as_ref()).map_err(|source| match source {
+            GitError::Cancelled => LockError::Cancelled,
+            source => LockError::Commit { place: asked.place.clone(), address: address.clone(), source },
+        })?;
+        tell(StepState::Finished { cached: false, elapsed: began.elapsed() });
+        locked.insert(address.clone(), commit);
     }
     Ok(locked)
 }

@@ -19,6 +19,7 @@ use super::{AttestError, PROVENANCE};
 use crate::bake::outside_of;
 use crate::calendar;
 use crate::copy::{Input, Pick};
+use crate::git::LockedCommit;
 use crate::hashing::sha256;
 use crate::inventory::purl;
 use crate::lock::{Lock, LockedBase};
@@ -62,6 +63,12 @@ pub(super) fn statement(
     let checked_urls = outside.checked_urls.into_iter().map(|(url, digest)| (digest, url));
     for (digest, url) in locked_urls.chain(checked_urls) {
         dependencies.push(json!({ "digest": { "sha256": digest.hex() }, "uri": url }));
+    }
+    for address in outside.repositories.into_keys() {
+        let locked = lock.commits.get(&address);
+        dependencies.extend(locked.map(|LockedCommit { commit, files }| {
+            json!({ "digest": { "gitCommit": commit, "sha256": files.hex() }, "uri": format!("git+{address}") })
+        }));
     }
     dependencies.extend(of_files(store, source, &recipes)?);
     // A Dockerfile may have a RUN: what would be normalised after one is listed.

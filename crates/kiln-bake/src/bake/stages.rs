@@ -16,10 +16,11 @@ use crate::agent::{self, Door};
 use crate::bake_error::{BakeError, StepError};
 use crate::copy::CopyError;
 use crate::dockerfile::{
-    CopyTask, Instruction, Mounted, Origin, Pins, Plan, Problem, RemoteFile, RemoteFiles, RunTask, SCRIPT,
-    Scope, Task, TaskMount, TaskSecret, TaskSsh, parse_trigger,
+    CopyTask, Instruction, Mounted, Origin, Pins, Plan, Problem, RemoteCommit, RemoteFile, RemoteFiles,
+    RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret, TaskSsh, parse_trigger,
 };
 use crate::fetch::FetchError;
+use crate::git::{Checkouts, CommitPrefix, GitError};
 use crate::hashing::sha256;
 use crate::oci::HistoryLine;
 use crate::sandbox::{Access, SandboxMount, User};
@@ -79,6 +80,17 @@ pub struct OutsideInputs {
     pub urls: BTreeSet<String>,
     /// URLs whose files they add with one.
     pub checked_urls: BTreeMap<String, Digest>,
+    /// Git repositories that they add, by what stands in the ADD.
+    pub repositories: BTreeMap<String, Repository>,
+}
+
+/// A Git repository that a Dockerfile adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    /// The commit that the ADD wants.
+    pub promised: Option<CommitPrefix>,
+    /// The file and the line of the ADD.
+    pub place: String,
 }
 
 /// Finds what images are made from beside the stack's folder and its bases: what is to be locked.
@@ -110,9 +122,10 @@ pub(crate) fn outside_of(
     };
     let images = parts::parts(stack, names, &dockerfiles)?.into_keys().filter_map(of_registry).collect();
     let mut inputs = OutsideInputs { images, ..OutsideInputs::default() };
-    for RemoteFiles { bare, checked } in dockerfiles.values().map(|it| it.plan.remote_files()) {
+    for RemoteFiles { bare, checked, repositories } in dockerfiles.values().map(|it| it.plan.remote_files()) {
         inputs.urls.extend(bare);
         inputs.checked_urls.extend(checked);
+        inputs.repositories.extend(repositories);
     }
     Ok(inputs)
 }
@@ -224,8 +237,7 @@ impl Bake<'_> {
             1 => format!("image {image}"),
             _ => format!("image {image}, stage {}", stage.name.clone().unwrap_or_else(|| index.to_string())),
         };
-        let mut scope =
-            Scope::new(&dockerfile.plan, stage, made.config.clone(), Pins::Locked(&self.lock.urls));
+        let mut scope = Scope::new(&dockerfile.plan, stage, made.config.clone(), Pins::Locked(self.lock));
         let steps = triggers.len() + stage.instructions.len();
         let located = |number: usize, text: &str, problem: Problem| match number < triggers.len() {
             true => of_trigger(problem, text, stage.from_span),
@@ -332,6 +344,7 @@ impl Bake<'_> {
             let owner = owner.map(|text| chown(text, tree, objects)).transpose()?;
             let batch = objects.batch();
             let fetch = |file: &RemoteFile| self.remote_file(making.dockerfile, file);
+            let checkout = |commit: &RemoteCommit| self.remote_commit(making.dockerfile, commit);
             let laying = Laying {
                 task,
                 shelf: &shelf,
@@ -340,6 +353,7 @@ impl Bake<'_> {
                 batch: &batch,
                 latest: time,
                 fetch: &fetch,
+                checkout: &checkout,
             };
             laying.apply(&pick, tree)?;
             Ok(batch.commit()?)
@@ -358,6 +372,18 @@ impl Bake<'_> {
                 StepError::Checksum { place: place.into(), url: url.into(), whose, expected, found }
             }
             source => StepError::FetchUrl { place, url: url.clone(), source: Box::new(source) },
+        })
+    }
+
+    /// Brings the files of a commit as an archive, or finds it among what was fetched.
+    fn remote_commit(&self, dockerfile: &Dockerfile, commit: &RemoteCommit) -> Result<PathBuf, StepError> {
+        let checkouts = Checkouts { cache: &self.baker.packages, cancel: &self.cancel };
+        checkouts.obtain(&commit.address, &commit.locked).map_err(|source| match source {
+            GitError::Cancelled => StepError::Cancelled,
+            source => {
+                let (place, address) = (dockerfile.plan.line_of(commit.span), commit.text.clone());
+                StepError::Commit { place, address, source: Box::new(source) }
+            }
         })
     }
 

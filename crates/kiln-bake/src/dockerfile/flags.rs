@@ -14,7 +14,7 @@ fn known(instruction: &str) -> (&'static [&'static str], &'static [&'static str]
     match instruction {
         "FROM" => (&["platform"], &[]),
         "COPY" => (&["from", "chown", "chmod", "link", "parents"], &["exclude"]),
-        "ADD" => (&["chown", "chmod", "link", "unpack", "checksum"], &["exclude"]),
+        "ADD" => (&["chown", "chmod", "link", "unpack", "checksum", "keep-git-dir"], &["exclude"]),
         "RUN" => (&["network", "security"], &["mount"]),
         "HEALTHCHECK" => (&["interval", "timeout", "start-period", "start-interval", "retries"], &[]),
         _ => (&[], &[]),
@@ -24,7 +24,6 @@ fn known(instruction: &str) -> (&'static [&'static str], &'static [&'static str]
 /// Flags that BuildKit has and that are refused, with the reason.
 fn refused(instruction: &str, flag: &str) -> Option<&'static str> {
     match (instruction, flag) {
-        ("ADD", "keep-git-dir") => Some("it is for Git repositories, which ADD does not take here"),
         ("RUN", "device") => Some("a step of a bake sees no device of this machine"),
         _ => None,
     }
@@ -60,7 +59,7 @@ impl Flags {
             if once.contains(&name) && flags[..index].iter().any(|other| other.name == flag.name) {
                 return Err(Problem::new(flag.span, format!("`--{name}` is there twice")));
             }
-            let is_switch = matches!(name, "link" | "parents" | "unpack");
+            let is_switch = matches!(name, "link" | "parents" | "unpack" | "keep-git-dir");
             if !is_switch && flag.value.is_none() {
                 let problem = Problem::new(flag.span, format!("`--{name}` needs a value"));
                 return Err(problem.help(format!("write `--{name}=…`")));

@@ -26,8 +26,8 @@ pub(crate) use plan::{Origin, Plan};
 pub use problem::DockerfileProblem;
 pub(crate) use problem::{Problem, Span};
 pub(crate) use scope::{
-    CopyTask, Mounted, Pins, RemoteFile, RemoteFiles, RunTask, SCRIPT, Scope, Task, TaskMount, TaskSecret,
-    TaskSource, TaskSsh,
+    CopyTask, Mounted, Pins, RemoteCommit, RemoteFile, RemoteFiles, RunTask, SCRIPT, Scope, Task, TaskMount,
+    TaskSecret, TaskSource, TaskSsh,
 };
 
 /// Reads an instruction that an image brings in its `ONBUILD`.

@@ -211,6 +211,12 @@ fn copy(instruction: &str, rest: Rest<'_>, flags: &Flags) -> Result<Copy, Proble
     for word in words.iter().filter(|_| is_add) {
         refuse_remote(word)?;
     }
+    if flags.bool("keep-git-dir")?.unwrap_or(false) {
+        let span = flags.get("keep-git-dir").map_or(rest.span(), |flag| flag.span);
+        let problem =
+            Problem::new(span, "a `.git` can't be kept: what is in it differs with the version of Git");
+        return Err(problem.help("an ARG can have the version that is to be shown"));
+    }
     Ok(Copy {
         is_add,
         sources: words.into_iter().map(source).collect(),
@@ -229,19 +235,25 @@ fn copy(instruction: &str, rest: Rest<'_>, flags: &Flags) -> Result<Copy, Proble
 /// What changes without the Dockerfile is no input of a bake unless it is locked.
 fn refuse_remote(word: &Word) -> Result<(), Problem> {
     let text = &word.text;
-    let of_git = text.ends_with(".git") || text.contains(".git#");
-    let schemes = ["ftp://", "git://", "ssh://", "git@"];
-    let remote = schemes.iter().any(|scheme| text.starts_with(scheme))
-        || of_git && is_url(text)
-        || text.starts_with("github.com/") && text.matches('/').count() >= 2;
-    if !remote {
+    if text.starts_with("github.com/") && text.matches('/').count() >= 2 {
+        let problem = Problem::new(word.span, "a Git repository needs its whole address");
+        let name = text.split('#').next().unwrap_or_default().trim_end_matches(".git");
+        return Err(problem.help(format!("write `https://{name}.git`")));
+    }
+    if !text.starts_with("ftp://") {
         return Ok(());
     }
-    let what = if of_git || text.starts_with("git") { "a Git repository" } else { "such a URL" };
-    let message = format!("ADD of {what} is not supported: what it gives is not locked");
-    let help =
-        "put the files into the build context, or fetch them in a RUN of an image with `network = true`";
-    Err(Problem::new(word.span, message).help(help))
+    let problem =
+        Problem::new(word.span, "ADD of such a URL is not supported: it is neither http nor https nor Git");
+    Err(problem.help(
+        "put the files into the build context, or fetch them in a RUN of an image with `network = true`",
+    ))
+}
+
+/// Refuses a repository whose commit may be another one tomorrow.
+pub(super) fn unlocked_commit(span: Span) -> Problem {
+    let problem = Problem::new(span, "the commit of this repository is not locked");
+    problem.help("run `kiln lock`; an address can't have variables of the base image")
 }
 
 /// Refuses a URL whose file may be another one tomorrow.

@@ -14,33 +14,38 @@ use super::instruction::{
 };
 use super::mode::ModeChange;
 use super::mounts::{no_agent, no_network, not_given};
-use super::parse::{is_url, unlocked};
+use super::parse::{is_url, unlocked, unlocked_commit};
 use super::plan::{Origin, Plan, Stage};
 use super::problem::{Problem, Span};
 use super::shell::{self, Quotes};
 use super::{heredoc, platform, ports};
+use crate::bake::Repository;
+use crate::git::{Address, CommitPrefix, LockedCommit};
+use crate::lock::Lock;
 use crate::settings::Settings;
 use crate::workbench::DEFAULT_PATH;
 
 /// Where the script of a heredoc with `#!` lies in a step.
 pub(crate) const SCRIPT: &str = "/.kiln/heredoc";
 
-/// What is known of the files of URLs that no checksum describes.
+/// What is known of what is added from outside.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Pins<'a> {
-    /// What they are locked to.
-    Locked(&'a BTreeMap<String, Digest>),
-    /// Nothing: they are only noted, and nothing is done.
+    /// What it is locked to.
+    Locked(&'a Lock),
+    /// Nothing: it is only noted, and nothing is done.
     Noted(&'a RefCell<RemoteFiles>),
 }
 
-/// The files of URLs that a Dockerfile adds.
+/// The files of URLs and the repositories that a Dockerfile adds.
 #[derive(Debug, Default)]
 pub(crate) struct RemoteFiles {
     /// Those that are to be locked.
     pub(crate) bare: BTreeSet<String>,
     /// Those that have a checksum.
     pub(crate) checked: BTreeMap<String, Digest>,
+    /// Repositories, with what their checksums promise.
+    pub(crate) repositories: BTreeMap<String, Repository>,
 }
 
 /// A stage on its way.
@@ -92,6 +97,7 @@ pub(crate) enum TaskSource {
     Path(Word),
     File { name: String, text: String, span: Span },
     Url(RemoteFile),
+    Git(RemoteCommit),
 }
 
 /// A file of a URL.
@@ -102,6 +108,16 @@ pub(crate) struct RemoteFile {
     pub(crate) digest: Digest,
     /// Whether kiln.lock says so, and not the Dockerfile.
     pub(crate) is_locked: bool,
+    pub(crate) span: Span,
+}
+
+/// A commit of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RemoteCommit {
+    /// As it is written, and as kiln.lock has it.
+    pub(crate) text: String,
+    pub(crate) address: Address,
+    pub(crate) locked: LockedCommit,
     pub(crate) span: Span,
 }
 
@@ -359,11 +375,12 @@ impl<'a> Scope<'a> {
     fn copy(&self, copy: &Copy, span: Span) -> Result<CopyTask, Problem> {
         let source = |source: &CopySource| self.source(copy, source);
         let sources = copy.sources.iter().map(source).collect::<Result<Vec<_>, _>>()?;
-        let is_remote = sources.iter().any(|source| matches!(source, TaskSource::Url(_)));
+        let is_remote =
+            sources.iter().any(|source| matches!(source, TaskSource::Url(_) | TaskSource::Git(_)));
         if let (Some(word), false) = (&copy.checksum, is_remote) {
             return Err(Problem::new(
                 word.span,
-                "a checksum is of the file of a URL, and none is added here",
+                "a checksum is of the file of a URL or of a commit, and none is added here",
             ));
         }
         let to = self.expand(&copy.to)?;
@@ -403,6 +420,9 @@ impl<'a> Scope<'a> {
         match source {
             CopySource::Path(word) => {
                 let text = self.expand(word)?;
+                if copy.is_add && Address::is_one(&text) {
+                    return self.repository(copy, text, word).map(TaskSource::Git);
+                }
                 if copy.is_add && is_url(&text) {
                     return self.remote(copy, text, word).map(TaskSource::Url);
                 }
@@ -430,7 +450,7 @@ impl<'a> Scope<'a> {
         let is_locked = checksum.is_none();
         let digest = match (self.pins, checksum) {
             (Pins::Locked(_), Some(checksum)) => checksum,
-            (Pins::Locked(pins), None) => *pins.get(&url).ok_or_else(|| unlocked(span))?,
+            (Pins::Locked(lock), None) => *lock.urls.get(&url).ok_or_else(|| unlocked(span))?,
             (Pins::Noted(noted), Some(checksum)) => {
                 noted.borrow_mut().checked.insert(url.clone(), checksum);
                 checksum
@@ -454,6 +474,46 @@ impl<'a> Scope<'a> {
         self.expand(word)?.parse().map_err(|_| {
             let problem = Problem::new(word.span, "the checksum is not a sha256");
             problem.help("write `--checksum=sha256:` and 64 hexadecimal digits")
+        })
+    }
+
+    /// A repository, whose commit kiln.lock has.
+    fn repository(&self, copy: &Copy, text: String, word: &Word) -> Result<RemoteCommit, Problem> {
+        let span = word.span;
+        let address = Address::parse(&text).map_err(|reason| Problem::new(span, reason))?;
+        let promised = copy.checksum.as_ref().map(|word| self.promised(copy, word, span)).transpose()?;
+        let locked = match self.pins {
+            Pins::Locked(lock) => {
+                let locked = lock.commits.get(&text).ok_or_else(|| unlocked_commit(span))?;
+                if let Some(promised) = promised.filter(|promised| !promised.is_of(&locked.commit)) {
+                    let commit = &locked.commit;
+                    let problem =
+                        format!("kiln.lock has the commit {commit}, and the checksum is {promised}");
+                    return Err(Problem::new(span, problem).help("run `kiln lock`"));
+                }
+                locked.clone()
+            }
+            Pins::Noted(noted) => {
+                if self.is_known(word) {
+                    let asked = Repository { promised, place: self.plan.line_of(span) };
+                    noted.borrow_mut().repositories.entry(text.clone()).or_insert(asked);
+                }
+                // Of what is noted nothing is done.
+                LockedCommit { commit: String::new(), files: Digest::new([0; 32]) }
+            }
+        };
+        Ok(RemoteCommit { text, address, locked, span })
+    }
+
+    fn promised(&self, copy: &Copy, word: &Word, at: Span) -> Result<CommitPrefix, Problem> {
+        if copy.sources.len() > 1 {
+            let problem =
+                Problem::new(at, "a repository with a checksum is added alone: it is of one commit");
+            return Err(problem.help("write an ADD for each"));
+        }
+        CommitPrefix::parse(&self.expand(word)?).ok_or_else(|| {
+            let problem = Problem::new(word.span, "the checksum of a repository is a commit");
+            problem.help("write `--checksum=` and the commit's 40 hexadecimal digits")
         })
     }
 

@@ -267,13 +267,15 @@ fn pipe() -> io::Result<(fs::File, fs::File)> {
     Ok((reader.into(), writer.into()))
 }
 
-enum Ended {
+/// How a command ended, or why nobody waits for it any more.
+pub(crate) enum Ended {
     Exit(ExitStatus),
     TimedOut,
     Cancelled,
 }
 
-fn wait(child: &mut std::process::Child, limit: Duration, cancel: &Cancel) -> io::Result<Ended> {
+/// Waits for a command; one that goes on too long, or was called off, is left to whoever asked.
+pub(crate) fn wait(child: &mut std::process::Child, limit: Duration, cancel: &Cancel) -> io::Result<Ended> {
     let pid = rustix::process::Pid::from_child(child);
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
     let began = Instant::now();

@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use kiln_store::tree::ResolveError;
 use kiln_store::{Batch, Entry, Kind, Meta, Mtime, Objects, PutError, Tree, TreePath};
 
-use super::archive;
+use super::archive::{self, Packing};
+use super::dockerignore::DockerIgnore;
 use super::pick::{Part, Pick, Picked, Shelf};
 use crate::bake_error::StepError;
 use crate::copy::CopyError;
-use crate::dockerfile::{CopyTask, RemoteFile, TaskSource};
+use crate::dockerfile::{CopyTask, RemoteCommit, RemoteFile, TaskSource};
 use crate::sandbox::User;
 use crate::source::SourceError;
 
@@ -31,6 +32,19 @@ pub(crate) struct Laying<'a> {
     pub(crate) latest: u64,
     /// Brings the file of a URL to a place of this machine, with the bytes that were promised.
     pub(crate) fetch: &'a dyn Fn(&RemoteFile) -> Result<PathBuf, StepError>,
+    /// Brings the files of a commit to a place of this machine, as the archive that was locked.
+    pub(crate) checkout: &'a dyn Fn(&RemoteCommit) -> Result<PathBuf, StepError>,
+}
+
+/// Where the files of a folder are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The build context, or another tree.
+    Shelf,
+    /// An archive, which says itself whose they are.
+    Archive,
+    /// A commit, which has neither owners nor times.
+    Commit,
 }
 
 /// What is fetched is root's alone, unless the step says otherwise.
@@ -99,7 +113,7 @@ impl Target<'_> {
         let into = to.ends_with('/') || pick.parts.len() > 1;
         for part in &pick.parts {
             match part {
-                Part::Folder(files) => self.folder(&path, files, false)?,
+                Part::Folder(files) => self.folder(&path, files, Origin::Shelf)?,
                 Part::File { name, picked } => self.file(&path, into, name, picked)?,
                 Part::Text { name, text } => {
                     let stored = self.laying.batch.put_bytes(text.as_bytes())?;
@@ -109,13 +123,14 @@ impl Target<'_> {
                     self.put(&place, Entry { meta, kind: entry.kind })?;
                 }
                 Part::Remote { name, file } => self.remote(&path, into, name, file)?,
+                Part::Commit { commit, exclude } => self.commit(&path, commit, exclude)?,
                 Part::Archive { from, digest, size, packing } => {
                     let context =
                         self.laying.shelf.context.expect("only archives of the context are unpacked");
                     let reader = context.open_file(from, digest).map_err(CopyError::Source)?;
                     let latest = self.laying.latest as i64;
                     let tree = archive::read(reader, *packing, *size, self.laying.batch, latest)?;
-                    self.unpacked(&path, &tree)?;
+                    self.folder(&path, &all_of(&tree), Origin::Archive)?;
                 }
             }
         }
@@ -134,7 +149,7 @@ impl Target<'_> {
             let source = open()?;
             let size = source.metadata().map_or(0, |meta| meta.len());
             let tree = archive::read(source, packing, size, self.laying.batch, self.laying.latest as i64)?;
-            return self.unpacked(to, &tree);
+            return self.folder(to, &all_of(&tree), Origin::Archive);
         }
         let stored = self.laying.batch.put_reader(open()?)?;
         if stored.digest != file.digest {
@@ -148,13 +163,16 @@ impl Target<'_> {
     }
 
     /// Lays what is in a folder into the target.
-    fn folder(&mut self, to: &TreePath, files: &[Picked], as_it_is: bool) -> Result<(), StepError> {
+    fn folder(&mut self, to: &TreePath, files: &[Picked], origin: Origin) -> Result<(), StepError> {
         let root = self.resolve(to)?;
         self.parents(&root)?;
         let mut placed: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
         for file in files {
             let place = file.below.names().try_fold(root.clone(), |at, name| at.join(name))?;
-            let meta = if as_it_is { file.entry.meta.clone() } else { self.laying.meta(&file.entry) };
+            let meta = match origin {
+                Origin::Shelf | Origin::Commit => self.laying.meta(&file.entry),
+                Origin::Archive => file.entry.meta.clone(),
+            };
             if file.entry.is_dir() {
                 self.put_folder(&place, meta)?;
                 continue;
@@ -167,7 +185,7 @@ impl Target<'_> {
                 self.tree.link(&real, first)?;
                 continue;
             }
-            if !as_it_is {
+            if origin == Origin::Shelf {
                 self.store(file)?;
             }
             self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
@@ -176,18 +194,19 @@ impl Target<'_> {
         Ok(())
     }
 
-    fn unpacked(&mut self, to: &TreePath, tree: &Tree) -> Result<(), StepError> {
-        let mut first: BTreeMap<_, TreePath> = BTreeMap::new();
-        let mut files = Vec::new();
-        for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
-            let inode = tree.inode(path).filter(|_| tree.links(path) > 1);
-            let linked = inode.and_then(|inode| first.get(&inode).cloned());
-            if let (Some(inode), None) = (inode, &linked) {
-                first.insert(inode, path.clone());
-            }
-            files.push(Picked { from: path.clone(), below: path.clone(), entry: entry.clone(), linked });
-        }
-        self.folder(to, &files, true)
+    /// Lays the files of a commit into the target, as those of a folder of the context.
+    fn commit(&mut self, to: &TreePath, commit: &RemoteCommit, exclude: &[String]) -> Result<(), StepError> {
+        let fetched = (self.laying.checkout)(commit)?;
+        let failed = |source| CopyError::Source(SourceError::Read { path: fetched.clone(), source });
+        let source = File::open(&fetched).map_err(failed)?;
+        let size = source.metadata().map_err(failed)?.len();
+        let latest = self.laying.latest as i64;
+        let tree = archive::read(source, Packing::Plain, size, self.laying.batch, latest)?;
+        let exclude = DockerIgnore::of_patterns(exclude.iter().map(String::as_str));
+        let exclude = exclude.expect("they were read when the step was looked at");
+        let mut files = all_of(&tree);
+        files.retain(|file| !exclude.leaves_out(file.below.as_bytes()));
+        self.folder(to, &files, Origin::Commit)
     }
 
     fn file(&mut self, to: &TreePath, into: bool, name: &[u8], picked: &Picked) -> Result<(), StepError> {
@@ -280,6 +299,21 @@ impl Target<'_> {
     }
 }
 
+/// All files of a tree, to be laid as they are in it.
+fn all_of(tree: &Tree) -> Vec<Picked> {
+    let mut first: BTreeMap<_, TreePath> = BTreeMap::new();
+    let mut files = Vec::new();
+    for (path, entry) in tree.iter().filter(|(path, _)| !path.is_root()) {
+        let inode = tree.inode(path).filter(|_| tree.links(path) > 1);
+        let linked = inode.and_then(|inode| first.get(&inode).cloned());
+        if let (Some(inode), None) = (inode, &linked) {
+            first.insert(inode, path.clone());
+        }
+        files.push(Picked { from: path.clone(), below: path.clone(), entry: entry.clone(), linked });
+    }
+    files
+}
+
 /// Says all that decides what a step takes of a tree, beside the tree.
 pub(crate) fn words_of(task: &CopyTask) -> String {
     let CopyTask { sources, exclude, parents, unpack, .. } = task;
@@ -287,6 +321,7 @@ pub(crate) fn words_of(task: &CopyTask) -> String {
         TaskSource::Path(word) => format!("path {:?}", word.text),
         TaskSource::File { name, text, .. } => format!("text {name:?} {text:?}"),
         TaskSource::Url(file) => format!("url {:?} {}", file.url, file.digest),
+        TaskSource::Git(commit) => format!("git {}", commit.locked.files),
     };
     let sources: Vec<String> = sources.iter().map(source).collect();
     format!("{sources:?} exclude {exclude:?} parents {parents} unpack {unpack}")

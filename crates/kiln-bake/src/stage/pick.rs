@@ -9,7 +9,7 @@ use kiln_store::{Entry, Kind, Tree, TreePath};
 use super::archive::{self, Packing};
 use super::context::Context;
 use super::dockerignore::{DockerIgnore, pattern_of};
-use crate::dockerfile::{CopyTask, Problem, RemoteFile, TaskSource, Word};
+use crate::dockerfile::{CopyTask, Problem, RemoteCommit, RemoteFile, TaskSource, Word};
 use crate::nearest::nearest;
 
 /// Where files are taken from.
@@ -33,6 +33,8 @@ pub(crate) enum Part {
     Text { name: String, text: String },
     /// What is fetched.
     Remote { name: String, file: RemoteFile },
+    /// The files of a commit, which go into the target but for those that patterns leave out.
+    Commit { commit: RemoteCommit, exclude: Vec<String> },
 }
 
 /// One file or folder.
@@ -87,6 +89,10 @@ impl Pick {
                     let name = name_of(&file.url).to_owned();
                     picking.parts.push(Part::Remote { name, file: file.clone() });
                 }
+                TaskSource::Git(commit) => {
+                    let (commit, exclude) = (commit.clone(), task.exclude.clone());
+                    picking.parts.push(Part::Commit { commit, exclude });
+                }
                 TaskSource::File { name, text, .. } => {
                     let name = name.rsplit('/').next().unwrap_or(name).to_owned();
                     picking.parts.push(Part::Text { name, text: text.clone() });
@@ -111,6 +117,9 @@ impl Pick {
                 Part::Archive { digest, .. } => text.push_str(&format!("archive {digest}\n")),
                 // Wherever it comes from: the name is what decides where it goes.
                 Part::Remote { name, file } => text.push_str(&format!("remote {name:?} {}\n", file.digest)),
+                Part::Commit { commit, exclude } => {
+                    text.push_str(&format!("commit {} {exclude:?}\n", commit.locked.files));
+                }
                 Part::Text { name, text: content } => text.push_str(&format!("text {name:?} {content:?}\n")),
             }
         }

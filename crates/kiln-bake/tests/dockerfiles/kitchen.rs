@@ -156,13 +156,21 @@ impl Kitchen {
         self.bake_by(stack, &Lock::default(), &self.state(), options).0
     }
 
-    /// Locks what the Dockerfile in `web` adds of URLs.
+    /// Locks what the Dockerfile in `web` adds from outside.
     pub(crate) fn lock(&self, old: Option<&Lock>, upgrade: bool) -> Result<Lock, LockError> {
         let (stack, folder) = (Self::stack(dockerfile("web")), self.folder.path().join("stack"));
         let outside = outside_inputs(&stack, &folder, &names(&["web"])).unwrap();
         let baker = Baker::new(Store::open(self.state()).unwrap(), BakerOptions::default()).unwrap();
         let options = LockOptions { upgrade, now: kiln_model::Timestamp(0) };
-        Ok(Lock { urls: baker.lock_urls(&outside.urls, old, options, &|_| {})?, ..Lock::default() })
+        let urls = baker.lock_urls(&outside.urls, old, options, &|_| {})?;
+        let commits = baker.lock_repositories(&outside.repositories, old, options, &|_| {})?;
+        Ok(Lock { urls, commits, ..Lock::default() })
+    }
+
+    /// The same in another store, where nothing is.
+    pub(crate) fn bake_locked_in(&self, lock: &Lock, state: &str) -> Result<Dish, BakeError> {
+        let state = self.folder.path().join(state);
+        self.bake_by(&Self::stack(dockerfile("web")), lock, &state, BakerOptions::default()).0
     }
 
     /// Bakes the Dockerfile in `web` with what is locked.

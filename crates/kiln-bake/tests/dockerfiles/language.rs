@@ -234,11 +234,32 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     (
         "FROM os\nADD --checksum=x Dockerfile /x\n",
-        "web/Dockerfile:2:16: a checksum is of the file of a URL, and none is added here",
+        "web/Dockerfile:2:16: a checksum is of the file of a URL or of a commit, and none is added here",
+    ),
+    ("FROM os\nADD git@example.org:a/b.git /x\n", "the commit of `git@example.org:a/b.git` is not locked\n"),
+    (
+        "FROM os\nADD https://example.org/b.git#${OF_THE_BASE} /x\n",
+        "web/Dockerfile:2:5: the commit of this repository is not locked (run `kiln lock`; an address can't have variables of the base image)",
     ),
     (
-        "FROM os\nADD git@github.com:a/b.git /x\n",
-        "web/Dockerfile:2:5: ADD of a Git repository is not supported: what it gives is not locked (put the files into the build context, or fetch them in a RUN of an image with `network = true`)",
+        "FROM os\nADD https://me:token@example.org/b.git /x\n",
+        "web/Dockerfile:2:5: who you are would stand in kiln.lock for all to read",
+    ),
+    (
+        "FROM os\nADD --keep-git-dir https://example.org/b.git /x\n",
+        "web/Dockerfile:2:5: a `.git` can't be kept: what is in it differs with the version of Git (an ARG can have the version that is to be shown)",
+    ),
+    (
+        "FROM os\nADD --checksum=sha256:12 https://example.org/b.git /x\n",
+        "web/Dockerfile:2:16: the checksum of a repository is a commit (write `--checksum=` and the commit's 40 hexadecimal digits)",
+    ),
+    (
+        "FROM os\nADD github.com/a/b.git#v1 /x\n",
+        "web/Dockerfile:2:5: a Git repository needs its whole address (write `https://github.com/a/b.git`)",
+    ),
+    (
+        "FROM os\nADD ftp://example.org/x /x\n",
+        "web/Dockerfile:2:5: ADD of such a URL is not supported: it is neither http nor https nor Git (put the files into the build context, or fetch them in a RUN of an image with `network = true`)",
     ),
     (
         "FROM os\nCOPY ../x /\n",

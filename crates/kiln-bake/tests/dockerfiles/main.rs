@@ -8,9 +8,11 @@ mod commands;
 mod copying;
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod git;
 mod hostile;
 mod kitchen;
 mod language;
+mod origin;
 mod projects;
 mod remote;
 mod secrets;

@@ -17,7 +17,8 @@ use super::table::{count, now};
 
 /// Pin the outside inputs of the stack's bases and images in kiln.lock
 ///
-/// Reads the archives' signed indexes, asks registries what their tags point at, and fetches what Dockerfiles add of URLs. What is locked and still fits the stack
+/// Reads the archives' signed indexes, asks registries what their tags point at, and fetches what Dockerfiles add of URLs and Git
+/// repositories. What is locked and still fits the stack
 /// stays as it is; with --upgrade, everything moves to what archives and registries have today.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln lock --upgrade && git diff kiln.lock")]
@@ -41,7 +42,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     if context.screen.json() {
         context.screen.answer(&json!({
             "changed": changed, "bases": lock.bases.len(), "packages": packages, "images": lock.images.len(),
-            "urls": lock.urls.len(),
+            "urls": lock.urls.len(), "repositories": lock.commits.len(),
         }));
     } else {
         let verb = if changed { "Wrote" } else { "Nothing changed in" };
@@ -51,7 +52,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             number => format!(", {}", count(number, what)),
         };
         let (images, urls) = (some(lock.images.len(), "image"), some(lock.urls.len(), "file"));
-        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}{images}{urls}."));
+        let commits = some(lock.commits.len(), "commit");
+        context.screen.line(&format!("{verb} kiln.lock: {bases}, {packages}{images}{urls}{commits}."));
     }
     Ok(Exit::Done)
 }
@@ -72,7 +74,8 @@ pub(super) fn make(
         let of_images = oven.baker.lock_images(stack, &outside.images, old, options, report)?;
         let bases = oven.baker.lock(stack, old, options, report)?.bases;
         let urls = oven.baker.lock_urls(&outside.urls, old, options, report)?;
-        Ok(Lock { bases, urls, ..of_images })
+        let commits = oven.baker.lock_repositories(&outside.repositories, old, options, report)?;
+        Ok(Lock { bases, urls, commits, ..of_images })
     })
     .map_err(|error: LockError| failure(&error))
 }

@@ -3,6 +3,8 @@
 //! They need root. The images start from nothing, so no archive is asked for anything.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+#[path = "../../../kiln-bake/tests/dockerfiles/origin.rs"]
+mod origin;
 mod projects;
 
 use std::fs;
@@ -612,4 +614,23 @@ fn the_file_of_a_url_is_locked_by_the_first_bake_and_verified_by_every_later_one
     let stale = world.kiln(&["bake"]);
     assert_eq!(stale.code, 3, "{}", stale.err);
     assert!(stale.err.contains(&format!("the file of `{url}/more` is not locked")), "{}", stale.err);
+}
+
+#[test]
+fn a_commit_of_a_repository_is_locked_by_the_first_bake_and_what_is_made_of_it_is_proven() {
+    let (world, origin) = (World::new(), origin::Origin::new());
+    let commit = origin.write("docs/a.md", "text").commit();
+    fs::write(origin.path("docs/a.md"), "uncommitted").unwrap();
+    let address = format!("{}#main:docs", origin.server.url());
+    world.write("stack.hcl", "stack \"demo\" {}\n\nimage \"web\" {\n  dockerfile = \"./files\"\n}\n");
+    world.write("files/Dockerfile", &format!("FROM scratch\nADD {address} /docs\n"));
+    world.kiln(&["bake"]).ok();
+    let lock = fs::read_to_string(world.stack().join("kiln.lock")).unwrap();
+    assert!(lock.contains(&format!("\ngit {address} {commit} sha256:")), "{lock}");
+    let asked = origin.server.asked();
+    let proven = world.kiln(&["bake", "--prove"]).ok();
+    assert!(proven.out.contains("proven, certificate"), "{}", proven.out);
+    assert_eq!(origin.server.asked(), asked, "what was locked is there");
+    let provenance = world.kiln(&["image", "provenance", "demo/web"]).ok().out;
+    assert!(provenance.contains(&format!("git+{address}")) && provenance.contains(&commit), "{provenance}");
 }

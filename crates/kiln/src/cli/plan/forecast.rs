@@ -216,6 +216,7 @@ impl Inputs<'_> {
             let outside = outside_inputs(stack, folder, &[name.clone()].into()).unwrap_or_default();
             outside.images.iter().for_each(|name| self.registry_reasons(name, why));
             outside.urls.iter().for_each(|url| self.url_reasons(url, why));
+            outside.repositories.keys().for_each(|address| self.commit_reasons(address, why));
         }
     }
 
@@ -233,6 +234,16 @@ impl Inputs<'_> {
     fn url_reasons(&self, url: &str, why: &mut Vec<String>) {
         let of = |lock: &Lock| lock.urls.get(url).copied();
         let reason = format!("{url} is locked to another file");
+        let old = self.last.and_then(|last| last.lock.as_ref()).and_then(of);
+        if old != self.lock.and_then(of) && !why.contains(&reason) {
+            why.push(reason);
+        }
+    }
+
+    /// Notes that a Git repository is locked to another commit than it was.
+    fn commit_reasons(&self, address: &str, why: &mut Vec<String>) {
+        let of = |lock: &Lock| lock.commits.get(address).cloned();
+        let reason = format!("{address} is locked to another commit");
         let old = self.last.and_then(|last| last.lock.as_ref()).and_then(of);
         if old != self.lock.and_then(of) && !why.contains(&reason) {
             why.push(reason);
