@@ -181,6 +181,8 @@ pub(crate) type Problems = Vec<Problem>;
 pub(crate) struct Sink {
     problems: Vec<Problem>,
     seen: std::collections::HashSet<(&'static str, Span, String)>,
+    /// Images of folders and files, and where they are named.
+    pub(crate) image_files: Vec<(String, Span)>,
 }
 
 impl Sink {

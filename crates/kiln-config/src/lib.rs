@@ -44,7 +44,7 @@ pub use diagnostic::{Diagnostic, Label, Severity};
 pub use files::{FileError, Files, MemoryFiles, glob_pattern};
 pub use fmt::fmt;
 pub use functions::{FunctionInfo, functions};
-pub use load::{Loaded, Request, check_fragment, load};
+pub use load::{ImageFile, Loaded, Request, check_fragment, load};
 pub use schema::{AttributeSchema, BlockSchema, NestedBlock, blocks};
 pub use source::{SOURCE_BYTES_MAX, SourceSet};
 pub use variables::{RawOrigin, RawValue};

@@ -48,6 +48,19 @@ pub struct Loaded {
     pub stack: Option<Stack>,
     /// All that is wrong, in the order of the source.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where images of folders and files are named, which whoever has a disk may look for.
+    pub image_files: Vec<ImageFile>,
+}
+
+/// A place that names an image of a folder or a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageFile {
+    /// The name, as the stack has it.
+    pub name: String,
+    /// The file that names it.
+    pub file: String,
+    /// Where in that.
+    pub span: Range<usize>,
 }
 
 impl Loaded {
@@ -69,7 +82,8 @@ pub fn load(sources: &SourceSet, request: &Request<'_>) -> Loaded {
         sink.borrow_mut().drop_codes(&["unknown-name", "unknown-variable", "missing-stack", "no-port"]);
     }
     let stack = stack.filter(|_| !sink.borrow().has_errors());
-    let sink = sink.into_inner();
+    let mut sink = sink.into_inner();
+    let image_files = image_files(&mut sink, sources);
     let total = sink.len();
     let mut problems = sink.into_sorted();
     if total > PROBLEMS_MAX {
@@ -78,7 +92,15 @@ pub fn load(sources: &SourceSet, request: &Request<'_>) -> Loaded {
         problems.push(Problem::new("more", Span::NONE, message));
     }
     let diagnostics = problems.into_iter().map(|p| p.resolve(sources, &redacted)).collect();
-    Loaded { stack, diagnostics }
+    Loaded { stack, diagnostics, image_files }
+}
+
+fn image_files(sink: &mut Sink, sources: &SourceSet) -> Vec<ImageFile> {
+    let place = |(name, span): (String, Span)| {
+        let file = sources.file(span.file)?.path.clone();
+        Some(ImageFile { name, file, span: span.start as usize..span.end as usize })
+    };
+    std::mem::take(&mut sink.image_files).into_iter().filter_map(place).collect()
 }
 
 /// Checks syntax and the names of blocks and attributes alone: for text that is only part of a stack.

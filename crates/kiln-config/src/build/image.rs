@@ -256,7 +256,10 @@ fn part(reader: Reader<'_>, name: &str, value: &Value, span: Span) -> Option<Ima
     match &value.kind {
         Kind::String(text) if &**text == "scratch" => Some(ImageSource::Scratch),
         Kind::String(text) if FILES.iter().any(|kind| text.starts_with(kind)) => match of_files(text) {
-            Ok(name) => Some(ImageSource::Registry(name)),
+            Ok(name) => {
+                reader.context.sink.borrow_mut().image_files.push((name.clone(), span));
+                Some(ImageSource::Registry(name))
+            }
             Err(reason) => {
                 let message = format!("`{name}` of {}: {reason}", reader.owner);
                 let help = "write \"oci:DIR:TAG\" or \"docker-archive:FILE:NAME:TAG\"; the tag or the name may be left out where \

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::context::Context;
-use super::deploy::load;
+use super::deploy::{load, registries};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::screen::Paint;
@@ -18,7 +18,9 @@ pub(super) struct Args {}
 
 pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     let env = context.env();
-    let found = load::find(&context.folder()?, &env, &context.globals.vars)?;
+    let folder = context.folder()?;
+    let mut found = load::find(&folder, &env, &context.globals.vars, &context.state())?;
+    registries::check_files(&mut found, &folder);
     let errors = found.errors();
     if context.screen.json() {
         let stack = found.stack.as_ref().map(|stack| stack.name.to_string());

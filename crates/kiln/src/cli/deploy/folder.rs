@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,6 +12,8 @@ use kiln_bake::{GlobError, IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 use kiln_model::{Digest, StackName};
 use kiln_store::{Stamp, Stamps};
 use sha2::{Digest as _, Sha256};
+
+use crate::runtime::StateDir;
 
 /// How a saved plan begins. One that lies in the folder is about the stack, and no part of it.
 pub(crate) const PLAN_MAGIC: &[u8] = b"{\"kiln_plan\":";
@@ -78,15 +80,22 @@ pub(crate) struct Item {
 pub(crate) type Listing = BTreeMap<Vec<u8>, Item>;
 
 /// Lists a folder: no `.git`, nothing that `.kilnignore` names, no link followed, only files, folders and links. The stack's
-/// own `.hcl` files are always there, with what they say: a release is made from it, also where one is a link.
+/// own `.hcl` files are always there, with what they say: a release is made from it, also where one is a link. A state folder
+/// below it is no part of it: it changes with every command, and holds what the stack became.
 ///
 /// Files of which `stamps` knows what they hold are not read, and what was read is noted.
 ///
 /// # Errors
 /// See [`ScanError`].
-pub(crate) fn scan(folder: &Path, stamps: Option<&mut Stamps>) -> Result<Listing, ScanError> {
+pub(crate) fn scan(
+    folder: &Path,
+    state: &StateDir,
+    stamps: Option<&mut Stamps>,
+) -> Result<Listing, ScanError> {
     let ignore = ignore_rules(folder)?;
-    let mut walk = Walk { root: folder, ignore, listing: Listing::new(), bytes: 0, stamps };
+    // By what it is, and not by its name: there may be links on the way to it.
+    let state = fs::metadata(state.path()).ok().map(|meta| (meta.dev(), meta.ino()));
+    let mut walk = Walk { root: folder, ignore, state, listing: Listing::new(), bytes: 0, stamps };
     walk.enter(folder, 0)?;
     Ok(walk.listing)
 }
@@ -113,6 +122,7 @@ fn ignore_rules(folder: &Path) -> Result<Ignore, ScanError> {
 struct Walk<'a> {
     root: &'a Path,
     ignore: Ignore,
+    state: Option<(u64, u64)>,
     listing: Listing,
     bytes: u64,
     stamps: Option<&'a mut Stamps>,
@@ -151,7 +161,9 @@ impl Walk<'_> {
             return Ok(());
         }
         let mode = mode_of(&meta);
-        if meta.is_dir() {
+        if meta.is_dir() && self.state == Some((meta.dev(), meta.ino())) {
+            Ok(())
+        } else if meta.is_dir() {
             self.enter(path, depth + 1)
         } else if meta.is_symlink() {
             let target = fs::read_link(path).map_err(failed)?.into_os_string().into_vec();
@@ -296,6 +308,30 @@ mod tests {
         fs::write(path, text).unwrap();
     }
 
+    fn nowhere() -> StateDir {
+        StateDir::new("/nowhere")
+    }
+
+    #[test]
+    fn a_state_folder_below_is_left_out_whatever_way_leads_to_it() {
+        let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+        for name in
+            ["stack.hcl", "deploy/state/store/objects/x", "deploy/state/run/x", "deploy/other/state/x"]
+        {
+            write(folder.path(), name, name);
+        }
+        std::os::unix::fs::symlink("deploy", folder.path().join("way")).unwrap();
+        for way in ["deploy/state", "way/state", "./deploy/other/../state"] {
+            let state = StateDir::new(folder.path().join(way));
+            let listing = scan(folder.path(), &state, None).unwrap();
+            assert_eq!(paths(&listing), ["deploy/other/state/x", "stack.hcl", "way"], "{way}");
+        }
+        // Alone in its folder, it leaves an empty one.
+        let state = StateDir::new(folder.path().join("deploy/other/state"));
+        let listing = scan(folder.path(), &state, None).unwrap();
+        assert_eq!(listing[b"deploy/other".as_slice()].content, Content::EmptyFolder);
+    }
+
     fn paths(listing: &Listing) -> Vec<String> {
         listing.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect()
     }
@@ -315,7 +351,7 @@ mod tests {
             write(folder.path(), name, name);
         }
         write(folder.path(), IGNORE_FILE, "*.pyc\n!keep/*.pyc\nnode_modules/\n");
-        let listing = scan(folder.path(), None).unwrap();
+        let listing = scan(folder.path(), &nowhere(), None).unwrap();
         assert_eq!(paths(&listing), [".kilnignore", "keep/b.pyc", "stack.hcl", "web/a.py"]);
     }
 
@@ -323,7 +359,7 @@ mod tests {
     fn rules_that_are_no_rules_are_named() {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         write(folder.path(), IGNORE_FILE, "*.log\n[a\n");
-        let error = scan(folder.path(), None).unwrap_err();
+        let error = scan(folder.path(), &nowhere(), None).unwrap_err();
         let ScanError::Ignore(cause) = &error else { panic!("{error}") };
         assert_eq!(cause.to_string(), "`[a` is not a glob: a `[` is not closed");
     }
@@ -333,7 +369,7 @@ mod tests {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         std::os::unix::fs::symlink("/", folder.path().join("root")).unwrap();
         fs::create_dir(folder.path().join("empty")).unwrap();
-        let listing = scan(folder.path(), None).unwrap();
+        let listing = scan(folder.path(), &nowhere(), None).unwrap();
         assert_eq!(listing[b"root".as_slice()].content, Content::Symlink(b"/".to_vec()));
         assert_eq!(listing[b"empty".as_slice()].content, Content::EmptyFolder);
     }
@@ -350,7 +386,7 @@ mod tests {
             .unwrap();
         std::os::unix::fs::symlink("nowhere", folder.path().join("dangling.hcl")).unwrap();
 
-        let listing = scan(folder.path(), None).unwrap();
+        let listing = scan(folder.path(), &nowhere(), None).unwrap();
 
         assert_eq!(paths(&listing), [IGNORE_FILE, "below", "shared.hcl", "stack.hcl"]);
         assert_eq!(listing[b"below".as_slice()].content, Content::EmptyFolder, "its file is ignored");

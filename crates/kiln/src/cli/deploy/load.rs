@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_bake::Lock;
 use kiln_config::{
-    Diagnostic, FileError, Files, RawOrigin, RawValue, Request, Severity, SourceSet, glob_pattern,
+    Diagnostic, FileError, Files, ImageFile, Loaded, RawOrigin, RawValue, Request, Severity, SourceSet,
+    glob_pattern,
 };
 use kiln_model::stack::Stack;
 use kiln_model::{EnvName, Timestamp};
@@ -42,6 +43,8 @@ pub(crate) struct Found {
     pub stack: Option<Stack>,
     /// What is wrong.
     pub diagnostics: Vec<Diagnostic>,
+    /// Where images of folders and files are named.
+    pub image_files: Vec<ImageFile>,
     /// The texts that the diagnostics point into.
     pub texts: SourceSet,
     /// The `.hcl` files.
@@ -59,7 +62,7 @@ pub(crate) fn declared(
     state: &StateDir,
     screen: &mut Screen,
 ) -> Result<Declared, Failure> {
-    let found = find(folder, env, vars)?;
+    let found = find(folder, env, vars, state)?;
     let stack = found.require(screen)?;
     let listing = listed(folder, &stack, state)?;
     let (folder, sources) = (folder.to_owned(), found.sources);
@@ -69,7 +72,7 @@ pub(crate) fn declared(
 /// Lists a stack's folder, without the files that hold its secrets.
 fn listed(folder: &Path, stack: &Stack, state: &StateDir) -> Result<Listing, Failure> {
     let mut stamps = Stamps::open(state.stamps_of(folder));
-    let scanned = folder::scan(folder, Some(&mut stamps));
+    let scanned = folder::scan(folder, state, Some(&mut stamps));
     let mut listing = scanned.map_err(|error| scan_failure(&error))?;
     secrets::leave_out(stack, folder, &mut listing);
     // What was left out is forgotten with what is gone: the hash of a secret could be guessed back.
@@ -96,7 +99,12 @@ impl Declared {
 ///
 /// # Errors
 /// The folder can't be read or holds no stack; what is wrong inside of files is in the diagnostics.
-pub(crate) fn find(folder: &Path, env: &EnvName, vars: &[(String, String)]) -> Result<Found, Failure> {
+pub(crate) fn find(
+    folder: &Path,
+    env: &EnvName,
+    vars: &[(String, String)],
+    state: &StateDir,
+) -> Result<Found, Failure> {
     let sources = folder::sources(folder).map_err(|error| scan_failure(&error))?;
     if sources.is_empty() {
         return Err(Failure::refused(format!("{} holds no stack", folder.display()))
@@ -105,7 +113,7 @@ pub(crate) fn find(folder: &Path, env: &EnvName, vars: &[(String, String)]) -> R
     }
     // A lock that can't be read is an error of its own where it is needed; here it would hide the stack's.
     let lock = lockfile::read(folder).ok().flatten();
-    let files = FolderFiles(folder.to_owned());
+    let files = FolderFiles { folder: folder.to_owned(), state: state.clone() };
     let mut found = resolve(sources.into_iter().collect(), &files, env, variables(vars), lock.as_ref());
     let wrong = found.stack.as_ref().map(|stack| dockerfiles::check(stack, folder)).unwrap_or_default();
     if !wrong.0.is_empty() {
@@ -141,7 +149,8 @@ pub(crate) fn resolve(
     let lock_time = Timestamp(locked_at.unwrap_or_default().saturating_mul(1000));
     let request = Request { env: env.clone(), variables, files, lock_time };
     let loaded = kiln_config::load(&texts, &request);
-    Found { stack: loaded.stack, diagnostics: loaded.diagnostics, texts, sources }
+    let Loaded { stack, diagnostics, image_files } = loaded;
+    Found { stack, diagnostics, image_files, texts, sources }
 }
 
 impl Found {
@@ -205,13 +214,16 @@ pub(crate) fn scan_failure(error: &ScanError) -> Failure {
 }
 
 /// The files below a stack folder, where no link leads out.
-struct FolderFiles(PathBuf);
+struct FolderFiles {
+    folder: PathBuf,
+    state: StateDir,
+}
 
 impl Files for FolderFiles {
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {
         use std::io::Read as _;
         let other = |error: std::io::Error| FileError::Other(error.to_string());
-        let root = std::fs::File::open(&self.0).map_err(other)?;
+        let root = std::fs::File::open(&self.folder).map_err(other)?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
         let file = rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::BENEATH).map_err(
             |errno| match errno {
@@ -234,7 +246,8 @@ impl Files for FolderFiles {
 
     fn list(&self, glob: &str) -> Result<Vec<String>, FileError> {
         let pattern = glob_pattern(glob).ok_or_else(|| FileError::Other("the glob is not valid".into()))?;
-        let listing = folder::scan(&self.0, None).map_err(|error| FileError::Other(error.to_string()))?;
+        let listing = folder::scan(&self.folder, &self.state, None)
+            .map_err(|error| FileError::Other(error.to_string()))?;
         let names = listing.keys().filter_map(|path| String::from_utf8(path.clone()).ok());
         Ok(names.filter(|name| pattern.is_match(name)).collect())
     }

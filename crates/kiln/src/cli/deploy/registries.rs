@@ -1,8 +1,10 @@
 //! Registries, for a bake that starts from an image of one.
 
-use std::path::PathBuf;
+use std::error::Error as _;
+use std::path::{Path, PathBuf};
 
 use kiln_bake::{Registries, RegistriesError, Resolved};
+use kiln_config::{Diagnostic, ImageFile};
 use kiln_model::Digest;
 use kiln_model::image::Image;
 use kiln_registry::client::credentials::docker_config;
@@ -12,6 +14,8 @@ use kiln_registry::image::{DockerArchive, ImageError, Layout, Origin, bring_in, 
 use kiln_registry::name::Reference;
 use kiln_store::Store;
 
+use super::load::Found;
+use super::lockfile;
 use crate::cli::image::{Place, place};
 
 /// Any registry, with the credentials that `docker login` keeps: over TLS, but for one on this machine
@@ -110,6 +114,43 @@ impl Registries for AnyRegistry {
         bring_in(store, &client, &Reference::Digest(locked), name).map_err(|error| failed(name, error))
     }
 }
+
+/// Tells at its place which image of a folder or a file is not there. One that is locked was there once, and may be in the store.
+pub(crate) fn check_files(found: &mut Found, folder: &Path) {
+    let lock = lockfile::read(folder).ok().flatten();
+    for ImageFile { name, file, span } in &found.image_files {
+        let is_locked = lock.as_ref().is_some_and(|lock| lock.images.contains_key(name));
+        let Some(why) = missing(name, folder).filter(|_| !is_locked) else { continue };
+        let help = "`oci:DIR:TAG` is a folder in OCI's layout, `docker-archive:FILE:NAME:TAG` a file of `docker save`".to_owned();
+        let message = format!("the image `{name}` is not there: {why}");
+        let diagnostic = Diagnostic::of_text(&found.texts, file, span.clone(), CODE, &message, Some(help));
+        found.diagnostics.push(diagnostic);
+    }
+}
+
+/// Why an image of a folder or a file can't be there. A file is not looked into: that is to read all of it.
+fn missing(name: &str, folder: &Path) -> Option<String> {
+    match place(name) {
+        Ok(Place::Folder { path, tag }) => {
+            let error = Layout::new(folder.join(path)).find(tag.as_ref()).err()?;
+            let (mut why, mut next) = (error.to_string(), error.source());
+            while let Some(cause) = next {
+                why.push_str(&format!(": {cause}"));
+                next = cause.source();
+            }
+            Some(why)
+        }
+        Ok(Place::File { path, .. }) => match std::fs::metadata(folder.join(path)) {
+            Ok(meta) if meta.is_file() => None,
+            Ok(_) => Some("it is no file".into()),
+            Err(error) => Some(error.to_string()),
+        },
+        Ok(Place::Registry(_)) | Err(_) => None,
+    }
+}
+
+/// How a missing image is called in answers.
+const CODE: &str = "missing-image";
 
 fn failed(name: &str, error: ImageError) -> RegistriesError {
     let (hint, is_permanent) = match &error {

@@ -138,7 +138,8 @@ mod tests {
             fs::write(folder.path().join(name), text).unwrap();
         }
         let store = Store::open(state.path()).unwrap();
-        let scanned = folder::scan(folder.path(), None).unwrap_or_else(|_| panic!("it can be listed"));
+        let scanned = folder::scan(folder.path(), &crate::runtime::StateDir::new("/nowhere"), None)
+            .unwrap_or_else(|_| panic!("it can be listed"));
         let captured = capture(&store.snapshots, folder.path(), &scanned, &[]);
         let source = captured.unwrap_or_else(|_| panic!("it can be captured"));
         fs::write(folder.path().join("motd.txt"), "now").unwrap();

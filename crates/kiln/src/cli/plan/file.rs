@@ -149,12 +149,15 @@ mod tests {
     fn a_plan_reads_back_and_is_no_part_of_the_folder_that_it_is_in() {
         let folder = tempfile::tempdir_in("/var/tmp").unwrap();
         std::fs::write(folder.path().join("stack.hcl"), "stack \"shop\" {}").unwrap();
-        let before = scan(folder.path(), None).unwrap();
+        let before = scan(folder.path(), &crate::runtime::StateDir::new("/nowhere"), None).unwrap();
         let plan = SavedPlan::new(&env(), Some(4), &before, &[("a".into(), "b".into())]);
         let path = folder.path().join("next.plan");
         plan.write(&path).unwrap();
         assert_eq!(SavedPlan::read(&path).unwrap(), plan);
-        plan.require_same_folder(&scan(folder.path(), None).unwrap()).unwrap();
+        plan.require_same_folder(
+            &scan(folder.path(), &crate::runtime::StateDir::new("/nowhere"), None).unwrap(),
+        )
+        .unwrap();
     }
 
     #[test]
