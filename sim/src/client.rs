@@ -40,6 +40,8 @@ impl Client {
             (_, 46..51) => Command::Down { env: self.env() },
             (_, 51..60) => self.check(),
             (_, 60..66) => self.up(state, 0),
+            (_, 66..71) => Command::Pause { env: self.env() },
+            (_, 71..76) => Command::Resume { env: self.env() },
             _ => self.up(state, 1),
         };
         self.last = Some(command.clone());

@@ -28,7 +28,7 @@ pub use plant::Plant;
 pub use world::Stats;
 
 use kiln_core::{Command, State};
-use kiln_model::RevisionNumber;
+use kiln_model::{EnvKey, RevisionNumber};
 
 use world::World;
 
@@ -97,10 +97,16 @@ fn history(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Turns the world until it is at rest.
+/// Turns the world until it is at rest; what somebody paused is resumed, or it would wait for ever.
 fn settle(world: &mut World) -> Result<(), Violation> {
     let until = world.now() + REST_WITHIN;
-    world.turn(until, |world| world.is_at_rest())?;
+    loop {
+        world.turn(until, |world| world.is_at_rest() || paused(world).is_some())?;
+        // Whoever repeats a command that was not answered may pause it once more.
+        let Some(env) = paused(world).filter(|_| world.now() < until) else { break };
+        world.ask(Command::Resume { env: env.clone() });
+        world.turn(until, |world| paused(world).as_ref() != Some(&env))?;
+    }
     let state = world.witness.state();
     let checked = if world.is_at_rest() {
         invariants::check_rest(state, &world.host.lock(), &world.edge)
@@ -111,6 +117,15 @@ fn settle(world: &mut World) -> Result<(), Violation> {
         invariants::check_ended(state)
     };
     checked.map_err(|violation| violation.at(world.now()))
+}
+
+/// An environment whose rollout somebody paused.
+fn paused(world: &World) -> Option<EnvKey> {
+    let mut environments = world.witness.state().environments();
+    let is_paused = |env: &&kiln_core::state::Environment| {
+        env.rollout.as_ref().is_some_and(|rollout| rollout.paused.is_some())
+    };
+    environments.find(is_paused).map(|env| env.key.clone())
 }
 
 fn check_end(world: &World) -> Result<(), Violation> {
@@ -145,7 +160,7 @@ fn roll_back(world: &mut World) -> Result<(), Violation> {
     Err(Violation::new("a rollback arrives", detail).at(world.now()))
 }
 
-fn oldest(state: &State) -> Option<(kiln_model::EnvKey, RevisionNumber)> {
+fn oldest(state: &State) -> Option<(EnvKey, RevisionNumber)> {
     let env = state.environments().find(|env| env.completed.len() > 1)?;
     Some((env.key.clone(), *env.completed.iter().min()?))
 }

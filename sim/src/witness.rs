@@ -77,6 +77,8 @@ impl Witness {
             }
             Command::Rollback { .. }
             | Command::Abort { .. }
+            | Command::Pause { .. }
+            | Command::Resume { .. }
             | Command::Down { .. }
             | Command::Check { .. } => true,
         };

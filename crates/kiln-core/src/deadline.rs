@@ -22,7 +22,8 @@ pub fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
 }
 
 fn of_environment(env: &Environment) -> impl Iterator<Item = Timestamp> {
-    let rollout = env.rollout.as_ref().and_then(|rollout| match rollout.step {
+    let running = env.rollout.as_ref().filter(|rollout| rollout.paused.is_none());
+    let rollout = running.and_then(|rollout| match rollout.step {
         StepPhase::Started { deadline } => deadline,
         StepPhase::Waiting => Some(rollout.moved_at.plus(patience(env, rollout))),
     });

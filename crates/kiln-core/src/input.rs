@@ -84,6 +84,17 @@ pub enum Command {
         /// The environment.
         env: EnvKey,
     },
+    /// Let no further step of the rollout that is running begin, and no wait run out, until it is resumed. Instances that
+    /// fail are replaced meanwhile, and a rollout that fails goes back.
+    Pause {
+        /// The environment.
+        env: EnvKey,
+    },
+    /// Let a rollout that is paused go on.
+    Resume {
+        /// The environment.
+        env: EnvKey,
+    },
     /// Take everything of an environment down: traffic first, then instances; then forget it.
     Down {
         /// The environment.
@@ -238,6 +249,8 @@ pub enum Refusal {
     NothingToRollBackTo(EnvKey),
     /// No rollout is running.
     NoRollout(EnvKey),
+    /// The rollout goes back already: a way back is not held up.
+    GoesBack(EnvKey),
     /// The stack belongs to another origin.
     OtherOrigin {
         /// The stack.

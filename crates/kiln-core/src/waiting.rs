@@ -4,20 +4,27 @@ use std::sync::Arc;
 
 use kiln_model::rollout::Step;
 use kiln_model::route::Listener;
-use kiln_model::{EnvKey, InstanceId, Position, ServiceName, Timestamp};
+use kiln_model::{Actor, EnvKey, InstanceId, Position, ServiceName, Timestamp};
 
 use crate::state::{ListenerPhase, Phase, State, StepPhase};
 
 /// Something that an environment waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wait {
+    /// Somebody paused the rollout: it waits to be resumed.
+    Resume {
+        /// Who.
+        by: Actor,
+        /// Since when.
+        since: Timestamp,
+    },
     /// A rollout waits for its step.
     Step {
         /// Its index.
         index: u32,
         /// What it asks for.
         step: Step,
-        /// When the wait is over; none if the step did not begin.
+        /// When the wait is over; none if the step did not begin, or the rollout is paused.
         deadline: Option<Timestamp>,
     },
     /// The edge has not acknowledged the table.
@@ -71,8 +78,12 @@ pub fn waiting(state: &State, env: &EnvKey, now: Timestamp) -> Vec<Wait> {
     if let Some(rollout) = &env.rollout
         && let Some(step) = rollout.current_step()
     {
+        if let Some(pause) = &rollout.paused {
+            found.push(Wait::Resume { by: pause.by.clone(), since: pause.since });
+        }
         let deadline = match rollout.step {
-            StepPhase::Started { deadline } => deadline,
+            // It does not come nearer while the rollout is paused.
+            StepPhase::Started { deadline } => deadline.filter(|_| rollout.paused.is_none()),
             StepPhase::Waiting => None,
         };
         found.push(Wait::Step { index: rollout.next, step: step.clone(), deadline });

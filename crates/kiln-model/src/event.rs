@@ -128,6 +128,10 @@ pub enum RolloutEvent {
         /// Its index.
         index: u32,
     },
+    /// Somebody, the entry's actor, wants no further step to begin.
+    Paused,
+    /// It goes on: deadlines that were running are later by as long as it was paused.
+    Resumed,
     /// A step failed or somebody aborted: the way back began. `from` is the target now.
     GoingBack {
         /// Why, for people.

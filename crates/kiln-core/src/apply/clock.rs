@@ -53,6 +53,9 @@ fn extend_environment(env: &mut Environment, by: Millis) {
         if let StepPhase::Started { deadline: Some(deadline) } = &mut rollout.step {
             later(deadline, by);
         }
+        if let Some(pause) = &mut rollout.paused {
+            later(&mut pause.since, by);
+        }
     }
     for service in env.services.values_mut() {
         for slot in Arc::make_mut(service).slots.values_mut() {

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Outcome, Slots, Step};
-use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Weight};
+use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
 use super::{ApplyError, environment_of};
-use crate::state::{Direction, Environment, FinishedRollout, Rollout, Share, Slot, State, StepPhase};
+use crate::state::{Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, State, StepPhase};
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
     let env = environment_of(state, entry)?;
@@ -18,6 +18,7 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
         (Some(rollout), RolloutEvent::StepStarted { index, deadline })
             if *index == rollout.next
                 && rollout.step == StepPhase::Waiting
+                && rollout.paused.is_none()
                 && rollout.current_step().is_some() =>
         {
             let step = rollout.current_step().expect("checked in the guard");
@@ -38,6 +39,15 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
             rollout.next += 1;
             rollout.step = StepPhase::Waiting;
             rollout.moved_at = entry.at;
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Paused) if rollout.paused.is_none() && !rollout.is_going_back() => {
+            let pause = Pause { by: entry.actor.clone(), since: entry.at };
+            running(env).paused = Some(pause);
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Resumed) if rollout.paused.is_some() => {
+            resume(running(env), entry.at);
             Ok(())
         }
         (Some(rollout), RolloutEvent::GoingBack { reason, steps }) if !rollout.is_going_back() => {
@@ -95,6 +105,7 @@ fn start(
         exits: 0,
         last_exit: None,
         hopeless: None,
+        paused: None,
     }));
     Ok(())
 }
@@ -166,6 +177,19 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     rollout.exits = 0;
     rollout.last_exit = None;
     rollout.hopeless = None;
+    // Whoever paused it did not want it to go on; now it does not, and what failed must not stay half-way.
+    rollout.paused = None;
+}
+
+/// The time of the pause is no time that passed.
+fn resume(rollout: &mut Rollout, now: Timestamp) {
+    let Some(pause) = rollout.paused.take() else { return };
+    let paused_for = now.since(pause.since);
+    rollout.moved_at = rollout.moved_at.plus(paused_for);
+    if let StepPhase::Started { deadline: Some(deadline) } = &mut rollout.step {
+        // A step that began during the pause does not exist: what runs has run since before it.
+        *deadline = deadline.plus(paused_for);
+    }
 }
 
 fn may_finish(rollout: &Rollout, outcome: &Outcome) -> bool {

@@ -28,6 +28,8 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
         Command::Rollback { env, to, service } => roll_back(work, env, *to, service.as_ref())?,
         Command::Scale { env, service, replicas, owner } => scale(work, env, service, *replicas, *owner)?,
         Command::Abort { env } => abort(work, env)?,
+        Command::Pause { env } => pause(work, env)?,
+        Command::Resume { env } => resume(work, env)?,
         Command::Down { env } => down(work, env)?,
         Command::Check { env, image, test, spec, spec_digest, within } => {
             let deadline = work.now().plus(*within);
@@ -43,6 +45,8 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
     | Command::Rollback { env, .. }
     | Command::Scale { env, .. }
     | Command::Abort { env }
+    | Command::Pause { env }
+    | Command::Resume { env }
     | Command::Down { env }
     | Command::Check { env, .. }
     | Command::Inspected { env, .. }) = command;
@@ -235,6 +239,29 @@ fn abort(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let view = View { state: work.state(), observed: work.observed(), now: work.now(), env, focus: None };
     if let Deed::Log(event) = rollout::going_back(view, running, "it was aborted".to_owned()) {
         work.ask(Some(key), event);
+    }
+    Ok(reply)
+}
+
+fn pause(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
+    let env = find(work.state(), key)?;
+    let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
+    if running.is_going_back() {
+        return Err(Refusal::GoesBack(key.clone()));
+    }
+    let reply = Reply::Paused { rollout: running.id, revision: running.to };
+    if running.paused.is_none() {
+        work.ask(Some(key), Event::Rollout(RolloutEvent::Paused));
+    }
+    Ok(reply)
+}
+
+fn resume(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
+    let env = find(work.state(), key)?;
+    let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
+    let reply = Reply::Resumed { rollout: running.id, revision: running.target() };
+    if running.paused.is_some() {
+        work.ask(Some(key), Event::Rollout(RolloutEvent::Resumed));
     }
     Ok(reply)
 }

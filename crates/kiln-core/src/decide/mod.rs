@@ -82,6 +82,20 @@ pub enum Reply {
         /// Where to; none means that nothing served before.
         revision: Option<RevisionNumber>,
     },
+    /// The rollout is paused, or was already.
+    Paused {
+        /// Its id.
+        rollout: RolloutId,
+        /// Its target.
+        revision: Option<RevisionNumber>,
+    },
+    /// The rollout is not paused, or was not.
+    Resumed {
+        /// Its id.
+        rollout: RolloutId,
+        /// Its target.
+        revision: Option<RevisionNumber>,
+    },
     /// The number of replicas is this.
     Scaled {
         /// The service.

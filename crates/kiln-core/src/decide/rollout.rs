@@ -20,6 +20,7 @@ pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
     }
     let Some(step) = rollout.current_step() else { return vec![finished(rollout)] };
     match rollout.step {
+        StepPhase::Waiting if rollout.paused.is_some() => Vec::new(),
         StepPhase::Waiting => begin(view, rollout, step),
         StepPhase::Started { deadline } => go_on(view, rollout, step, deadline),
     }
@@ -45,7 +46,7 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
     if step::is_complete(view, rollout, step) {
         return completed();
     }
-    if deadline.is_none_or(|deadline| view.now < deadline) {
+    if rollout.paused.is_some() || deadline.is_none_or(|deadline| view.now < deadline) {
         return step::insist(view, rollout, step);
     }
     match step {

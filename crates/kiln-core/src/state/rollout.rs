@@ -39,6 +39,17 @@ pub struct Rollout {
     pub last_exit: Option<Arc<str>>,
     /// Why an instance of the target can't be created, or a job failed: there is no sense in waiting.
     pub hopeless: Option<Arc<str>>,
+    /// Who wants no further step to begin, if somebody does.
+    pub paused: Option<Pause>,
+}
+
+/// A pause: no further step begins, and no wait for one is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// Who wants it.
+    pub by: Actor,
+    /// The moment from which on time does not count; later than it was asked for if the clock jumped since.
+    pub since: Timestamp,
 }
 
 /// Which way a rollout goes.

@@ -263,6 +263,55 @@ fn what_is_waited_for_is_told() {
 }
 
 #[test]
+fn a_pause_is_safe_to_repeat_and_tells_who_is_waited_for() {
+    let mut world = at_rest(&["web=v1*2+route:8080"]);
+    let pause = || Command::Pause { env: env("dev") };
+    let resume = || Command::Resume { env: env("dev") };
+    assert_eq!(world.command(pause()).reply, Err(Refusal::NoRollout(env("dev"))));
+    assert_eq!(world.command(resume()).reply, Err(Refusal::NoRollout(env("dev"))));
+    world.command(up(&env("dev"), &["web=sick*2+route:8080"]));
+    world.wait(Millis::from_secs(1));
+    let first = world.command(pause());
+    assert!(matches!(first.reply, Ok(Reply::Paused { .. })) && first.events.len() == 1);
+    let again = world.command(pause());
+    assert_eq!((again.reply, again.events), (first.reply, Vec::new()));
+    let since = world.now;
+    world.wait(Millis::from_secs(3600));
+    let told = waiting(&world.state, &env("dev"), world.now);
+    let by = kiln_model::Actor::User("ann".into());
+    assert_eq!(told[0], Wait::Resume { by, since });
+    assert!(
+        matches!(told[1], Wait::Step { deadline: None, .. }),
+        "its deadline does not come nearer: {told:?}"
+    );
+    assert!(matches!(world.command(resume()).reply, Ok(Reply::Resumed { .. })));
+    assert!(world.command(resume()).events.is_empty());
+    world.command(Command::Abort { env: env("dev") });
+    assert_eq!(world.command(pause()).reply, Err(Refusal::GoesBack(env("dev"))));
+}
+
+#[test]
+fn a_pause_costs_a_rollout_no_time_whatever_the_clock_did_meanwhile() {
+    // It has two minutes to be healthy: a part before the pause, the rest after it.
+    let mut world = at_rest(&["web=v1*2+route:8080"]);
+    world.command(up(&env("dev"), &["web=sick*2+route:8080"]));
+    world.wait(Millis::from_secs(50));
+    world.command(Command::Pause { env: env("dev") });
+    world.wait(Millis::from_secs(1000));
+    world.jump(Millis::from_secs(5000));
+    world.wait(Millis::from_secs(1000));
+    world.command(Command::Resume { env: env("dev") });
+    let goes_back = |world: &World| {
+        let rollout = world.state.environment(&env("dev")).unwrap().rollout.clone();
+        rollout.is_none_or(|rollout| rollout.is_going_back())
+    };
+    world.wait(Millis::from_secs(69));
+    assert!(!goes_back(&world), "it still has a second");
+    world.wait(Millis::from_secs(2));
+    assert!(goes_back(&world));
+}
+
+#[test]
 fn an_instance_that_never_starts_ends_the_rollout_at_its_deadline() {
     let mut world = at_rest(&["web=v1+route:8080"]);
     world.provider_is_away = true;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use kiln_core::state::Phase;
 use kiln_core::{Command, outstanding};
-use kiln_model::event::InstanceEvent;
+use kiln_model::event::{InstanceEvent, RolloutEvent};
 use kiln_model::instance::ExitStatus;
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::{Event, InstanceId, Millis, RevisionNumber};
@@ -22,6 +22,8 @@ enum Deed {
     RollbackOne(usize),
     Scale(usize, u32),
     Abort,
+    Pause,
+    Resume,
     Down,
     Kill(usize),
     Sick(usize),
@@ -60,6 +62,8 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => (0..SERVICES.len()).prop_map(Deed::RollbackOne),
         2 => (0..SERVICES.len(), 0..5u32).prop_map(|(service, replicas)| Deed::Scale(service, replicas)),
         1 => Just(Deed::Abort),
+        2 => Just(Deed::Pause),
+        2 => Just(Deed::Resume),
         1 => Just(Deed::Down),
         3 => any::<usize>().prop_map(Deed::Kill),
         3 => any::<usize>().prop_map(Deed::Sick),
@@ -99,6 +103,8 @@ fn carry_out(world: &mut World, deed: &Deed) {
             drop(world.command(Command::Scale { env: dev, service, replicas: *replicas, owner }));
         }
         Deed::Abort => drop(world.command(Command::Abort { env: dev })),
+        Deed::Pause => drop(world.command(Command::Pause { env: dev })),
+        Deed::Resume => drop(world.command(Command::Resume { env: dev })),
         Deed::Down => drop(world.command(Command::Down { env: dev })),
         Deed::Kill(at) => {
             if let Some(id) = pick(world, *at) {
@@ -143,9 +149,32 @@ fn recover(world: &mut World) {
         }
     }
     world.list();
+    a_pause_lasts_until_somebody_resumes(world);
     for _ in 0..30 {
         world.wait(Millis::from_secs(120));
     }
+}
+
+/// However long it takes, a paused rollout begins no step, and ends only if it fails or nothing is left to do.
+fn a_pause_lasts_until_somebody_resumes(world: &mut World) {
+    let dev = env("dev");
+    let paused = |world: &World| {
+        let rollout = world.state.environment(&dev)?.rollout.clone()?;
+        rollout.paused.is_some().then_some((rollout.id, rollout.next, rollout.steps.len()))
+    };
+    let Some((id, next, steps)) = paused(world) else { return };
+    world.wait(Millis::from_secs(36_000));
+    let began = |entry: &&kiln_model::Entry| {
+        let is_later =
+            matches!(entry.event, Event::Rollout(RolloutEvent::StepStarted { index, .. }) if index > next);
+        is_later && entry.env.as_ref() == Some(&dev)
+    };
+    if let Some((again, later, _)) = paused(world) {
+        assert_eq!((again, later.max(next + 1)), (id, next + 1), "at most the step that ran was completed");
+        let since = world.log.iter().rposition(|it| it.event == Event::Rollout(RolloutEvent::Paused));
+        assert!(!world.log[since.unwrap()..].iter().any(|entry| began(&entry)), "a step of {steps} began");
+    }
+    world.command(Command::Resume { env: dev });
 }
 
 fn ids_are_used_once(world: &World) {

@@ -129,6 +129,30 @@ fn a_rollout_event_without_a_rollout_is_refused() {
 }
 
 #[test]
+fn a_paused_rollout_begins_no_step_and_a_way_back_is_not_paused() {
+    let (mut world, _) = running();
+    world.command(up(&env("dev"), &["web=sick*2+route:8080"]));
+    world.wait(Millis::from_secs(1));
+    let event = |event| Event::Rollout(event);
+    let next = world.state.environment(&env("dev")).unwrap().rollout.clone().unwrap().next;
+    let completed = event(RolloutEvent::StepCompleted { index: next });
+    let started = event(RolloutEvent::StepStarted { index: next + 1, deadline: None });
+    let (pause, resume) = (event(RolloutEvent::Paused), event(RolloutEvent::Resumed));
+    assert!(last(&world, &[completed.clone(), started.clone()]).is_ok());
+    assert!(last(&world, &[pause.clone(), completed.clone(), resume.clone(), started.clone()]).is_ok());
+    let back = event(RolloutEvent::GoingBack { reason: String::new(), steps: Vec::new() });
+    for illegal in [
+        vec![pause.clone(), completed, started],
+        vec![pause.clone(), pause.clone()],
+        vec![resume.clone()],
+        vec![back.clone(), pause.clone()],
+        vec![pause, back, resume],
+    ] {
+        assert!(matches!(last(&world, &illegal), Err(ApplyError::Illegal { .. })), "{illegal:?}");
+    }
+}
+
+#[test]
 fn what_is_served_is_not_released_and_what_runs_is_not_removed() {
     let (world, _) = running();
     for event in [EnvironmentEvent::RevisionReleased { number: RevisionNumber(1) }, EnvironmentEvent::Removed]

@@ -104,6 +104,8 @@ fn rollout(event: &RolloutEvent) -> String {
         }
         RolloutEvent::StepStarted { index, .. } => format!("step {index}"),
         RolloutEvent::StepCompleted { index } => format!("step {index} complete"),
+        RolloutEvent::Paused => "paused".into(),
+        RolloutEvent::Resumed => "resumed".into(),
         RolloutEvent::GoingBack { reason, steps } => format!("going back ({reason}): {}", list(steps)),
         RolloutEvent::Finished { outcome, reason } if reason.is_empty() => format!("finished {outcome:?}"),
         RolloutEvent::Finished { outcome, reason } => format!("finished {outcome:?}: {reason}"),

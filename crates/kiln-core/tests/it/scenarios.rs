@@ -55,6 +55,8 @@ impl Scenario {
                 command(world, Command::Scale { env: key, service, replicas, owner: ReplicaOwner::Hand });
             }
             "abort" => command(world, Command::Abort { env: key }),
+            "pause" => command(world, Command::Pause { env: key }),
+            "resume" => command(world, Command::Resume { env: key }),
             "down" => command(world, Command::Down { env: key }),
             "check" => {
                 let mut spec = instance_spec(words[1]);

@@ -13,6 +13,8 @@ pub(crate) enum RolloutWire {
     Started { from: Option<u64>, to: Option<u64>, cause: CauseWire, steps: Vec<StepWire> },
     StepStarted { index: u32, deadline: Option<u64> },
     StepCompleted { index: u32 },
+    Paused,
+    Resumed,
     GoingBack { reason: String, steps: Vec<StepWire> },
     Finished { outcome: OutcomeWire, reason: String },
 }
@@ -76,6 +78,8 @@ impl From<&RolloutEvent> for RolloutWire {
                 Self::StepStarted { index: *index, deadline: deadline.map(|at| at.0) }
             }
             RolloutEvent::StepCompleted { index } => Self::StepCompleted { index: *index },
+            RolloutEvent::Paused => Self::Paused,
+            RolloutEvent::Resumed => Self::Resumed,
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
@@ -101,6 +105,8 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 Self::StepStarted { index, deadline: deadline.map(Timestamp) }
             }
             RolloutWire::StepCompleted { index } => Self::StepCompleted { index },
+            RolloutWire::Paused => Self::Paused,
+            RolloutWire::Resumed => Self::Resumed,
             RolloutWire::GoingBack { reason, steps } => Self::GoingBack {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,

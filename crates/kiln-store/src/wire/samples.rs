@@ -183,6 +183,8 @@ fn rollout_events() -> Vec<Event> {
         RolloutEvent::Started { from: None, to: None, cause: Cause::Down, steps: Vec::new() },
         RolloutEvent::StepStarted { index: 3, deadline: Some(Timestamp(1_700_000_000_000)) },
         RolloutEvent::StepCompleted { index: 3 },
+        RolloutEvent::Paused,
+        RolloutEvent::Resumed,
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
         finished(Outcome::Completed),
         finished(Outcome::WentBack),

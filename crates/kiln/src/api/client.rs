@@ -248,6 +248,22 @@ impl Client {
         self.post(&path(env, "/abort"), &serde_json::json!({}))
     }
 
+    /// Asks to let no further step of the rollout begin.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn pause(&self, env: &EnvKey) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/pause"), &serde_json::json!({}))
+    }
+
+    /// Asks to let a paused rollout go on.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn resume(&self, env: &EnvKey) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/resume"), &serde_json::json!({}))
+    }
+
     /// Asks to take everything of an environment down.
     ///
     /// # Errors

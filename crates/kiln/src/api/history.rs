@@ -63,7 +63,7 @@ fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
             Cause::Rollback { service, .. } => service.as_ref().map(ToString::to_string),
             Cause::Up | Cause::Down => None,
         },
-        way_back: None,
+        ..wire::RolloutRecord::default()
     })
 }
 
@@ -91,13 +91,19 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
                 step.deadline_ms = None;
             }
         }
+        RolloutEvent::Paused => {
+            record.rollout.paused = Some(wire::Paused { by: entry.actor.to_string(), since_ms: at_ms });
+        }
+        RolloutEvent::Resumed => resume(record, at_ms),
         RolloutEvent::GoingBack { reason, steps } => {
+            resume(record, at_ms);
             stop(record, at_ms);
             record.rollout.going_back = Some(reason.clone());
             record.way_back =
                 Some(wire::WayBack { at_ms, actor: entry.actor.to_string(), steps: planned(steps) });
         }
         RolloutEvent::Finished { outcome, reason } => {
+            resume(record, at_ms);
             stop(record, at_ms);
             let outcome = outcome_word(outcome).into();
             record.rollout.ended = Some(wire::Ended { at_ms, outcome, reason: reason.clone() });
@@ -115,6 +121,12 @@ fn steps(record: &mut wire::RolloutRecord) -> &mut Vec<wire::Step> {
 
 fn step(record: &mut wire::RolloutRecord, index: u32) -> Option<&mut wire::Step> {
     steps(record).get_mut(usize::try_from(index).ok()?)
+}
+
+fn resume(record: &mut wire::RolloutRecord, at_ms: u64) {
+    if let Some(pause) = record.rollout.paused.take() {
+        record.pauses.push(wire::PauseRecord { by: pause.by, since_ms: pause.since_ms, until_ms: at_ms });
+    }
 }
 
 /// A step that runs while the rollout turns round or ends is left half-way.

@@ -131,6 +131,8 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
         RolloutEvent::StepCompleted { index } => {
             ("rollout.step_completed", format!("step {} is complete", index + 1))
         }
+        RolloutEvent::Paused => ("rollout.paused", "the rollout is paused: no further step begins".into()),
+        RolloutEvent::Resumed => ("rollout.resumed", "the rollout goes on".into()),
         RolloutEvent::GoingBack { reason, steps } => {
             let first = steps.first().map(|step| format!("; first: {}", step_text(step))).unwrap_or_default();
             ("rollout.going_back", format!("the rollout goes back: {reason}{first}"))

@@ -36,6 +36,9 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
             ("nothing_to_roll_back_to", format!("{env} has no earlier revision to go back to"))
         }
         Refusal::NoRollout(env) => ("no_rollout", format!("no rollout is running in {env}")),
+        Refusal::GoesBack(env) => {
+            ("goes_back", format!("the rollout of {env} goes back already, and that is not held up"))
+        }
         Refusal::OtherOrigin { stack, origin } => {
             ("other_origin", format!("the stack name {stack} belongs to {origin}"))
         }

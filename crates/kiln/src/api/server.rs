@@ -107,6 +107,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/rollback"), post(rollback))
         .route(&path("/scale"), post(scale))
         .route(&path("/abort"), post(abort))
+        .route(&path("/pause"), post(pause))
+        .route(&path("/resume"), post(resume))
         .route(&path("/down"), post(down))
         .route(&path("/check"), post(check))
         .route(&path("/inspected"), post(inspected))
@@ -393,6 +395,22 @@ async fn abort(
     ask(&api, Command::Abort { env: key((&stack, &env))? }, actor).await
 }
 
+async fn pause(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<wire::Accepted>, Refused> {
+    ask(&api, Command::Pause { env: key((&stack, &env))? }, actor).await
+}
+
+async fn resume(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<wire::Accepted>, Refused> {
+    ask(&api, Command::Resume { env: key((&stack, &env))? }, actor).await
+}
+
 async fn down(
     Shared(api): Context,
     Path((stack, env)): Path<(String, String)>,
@@ -559,7 +577,9 @@ fn accepted(reply: &Reply, position: Position) -> wire::Accepted {
     let (rollout, revision) = match reply {
         Reply::RolloutStarted { rollout, revision }
         | Reply::AlreadyRunning { rollout, revision }
-        | Reply::GoingBack { rollout, revision } => (Some(rollout.0), *revision),
+        | Reply::GoingBack { rollout, revision }
+        | Reply::Paused { rollout, revision }
+        | Reply::Resumed { rollout, revision } => (Some(rollout.0), *revision),
         Reply::Unchanged { revision } => (None, Some(*revision)),
         Reply::Noted | Reply::Scaled { .. } | Reply::CheckStarted { .. } | Reply::CheckPassed { .. } => {
             (None, None)

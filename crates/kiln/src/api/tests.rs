@@ -342,6 +342,7 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                     deadline_ms: None,
                 }],
             }),
+            pauses: vec![wire::PauseRecord { by: "bob".into(), since_ms: 1500, until_ms: 2000 }],
         },
     );
 }
@@ -364,6 +365,7 @@ fn every_shape_is_as_in_its_golden_file() {
             deadline_ms: Some(2000),
         }],
         trouble: "exited with code 3".into(),
+        paused: Some(wire::Paused { by: "bob".into(), since_ms: 1500 }),
         ended: Some(wire::Ended { at_ms: 3000, outcome: "went_back".into(), reason: "too slow".into() }),
     };
     let route = wire::Route {

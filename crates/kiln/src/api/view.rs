@@ -56,6 +56,9 @@ fn waits(state: &State, env: &Environment, now: Timestamp) -> Vec<String> {
 fn wait_text(wait: &Wait, now: Timestamp) -> String {
     let left = |until: &Timestamp| format!("{}s left", until.since(now).0.div_ceil(1000));
     match wait {
+        Wait::Resume { by, since } => {
+            format!("{by} to resume the rollout, paused for {}s", now.since(*since).0 / 1000)
+        }
         Wait::Step { index, step, deadline } => {
             let left = deadline.as_ref().map(|until| format!(", {}", left(until))).unwrap_or_default();
             format!("step {}: {}{left}", index + 1, step_text(step))
@@ -214,6 +217,10 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             .or(rollout.last_exit.as_ref())
             .map(ToString::to_string)
             .unwrap_or_default(),
+        paused: rollout
+            .paused
+            .as_ref()
+            .map(|pause| wire::Paused { by: pause.by.to_string(), since_ms: pause.since.0 }),
         ended: None,
     }
 }
@@ -234,6 +241,7 @@ fn finished_view(finished: &FinishedRollout, mut steps: Vec<wire::Step>) -> wire
         going_back: None,
         steps,
         trouble: String::new(),
+        paused: None,
         ended: Some(wire::Ended {
             at_ms: finished.finished_at.0,
             outcome: outcome_word(&finished.outcome).into(),

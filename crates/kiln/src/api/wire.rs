@@ -209,8 +209,21 @@ pub struct Rollout {
     pub steps: Vec<Step>,
     /// What went wrong last, for people; empty if nothing did.
     pub trouble: String,
+    /// Who paused it, if it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
+}
+
+/// A pause: no further step begins, and no wait for one is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Paused {
+    /// Who wants it.
+    pub by: String,
+    /// Since when.
+    pub since_ms: u64,
 }
 
 /// One step of a rollout.
@@ -260,6 +273,20 @@ pub struct RolloutRecord {
     pub service: Option<String>,
     /// The way back, if it turned round.
     pub way_back: Option<WayBack>,
+    /// When it was paused, by whom, in order; without the pause that it is in.
+    pub pauses: Vec<PauseRecord>,
+}
+
+/// A pause that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PauseRecord {
+    /// Who wanted it.
+    pub by: String,
+    /// When it began.
+    pub since_ms: u64,
+    /// When the rollout went on, turned round or ended.
+    pub until_ms: u64,
 }
 
 /// The way back of a rollout.

@@ -2,6 +2,7 @@
 
 mod shown;
 
+use kiln_model::EnvKey;
 use serde_json::json;
 
 use super::abort;
@@ -44,6 +45,15 @@ enum Verb {
     /// Ctrl-C ends the watching, not the rollout. Exits as `kiln up` does.
     #[command(after_help = "Example:\n  kiln rollout watch --env prod")]
     Watch,
+    /// Let no further step of the rollout begin
+    ///
+    /// The step that runs goes on, and waits as long as it takes. Instances that fail are replaced, and a rollout that fails
+    /// goes back.
+    #[command(after_help = "Example:\n  kiln rollout pause --env prod")]
+    Pause,
+    /// Let a paused rollout go on, with the time that it had left
+    #[command(after_help = "Example:\n  kiln rollout resume --env prod")]
+    Resume,
     /// Stop the rollout that runs and go back: the same as `kiln abort`
     #[command(after_help = "Example:\n  kiln rollout abort --env prod")]
     Abort(abort::Args),
@@ -54,6 +64,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::List { limit } => list(usize::from(*limit), context),
         Verb::Show { rollout, steps } => show(*rollout, *steps, context),
         Verb::Watch => watch(context),
+        Verb::Pause => steer(context, Client::pause, "is paused; `kiln rollout resume` lets it go on"),
+        Verb::Resume => steer(context, Client::resume, "goes on; `kiln rollout watch` follows it"),
         Verb::Abort(args) => abort::run(args, context),
     }
 }
@@ -119,8 +131,25 @@ fn watch(context: &mut Context<'_>) -> Outcome {
     follow::conclude(context, &client, &target, followed, &[])
 }
 
+/// Asks for something about the rollout that runs, and says what is so now.
+fn steer(
+    context: &mut Context<'_>,
+    ask: impl Fn(&Client, &EnvKey) -> Result<wire::Accepted, RequestError>,
+    now: &str,
+) -> Outcome {
+    let client = context.client("rollout")?;
+    let target = context.target(&client)?;
+    let accepted = ask(&client, &target)?;
+    if context.screen.json() {
+        context.screen.answer(&json!({ "environment": target.to_string(), "rollout": accepted.rollout }));
+        return Ok(Exit::Done);
+    }
+    context.screen.line(&format!("the rollout of {target} {now}"));
+    Ok(Exit::Done)
+}
+
 /// The id of the rollout that runs.
-fn running(client: &Client, target: &kiln_model::EnvKey) -> Result<Option<u64>, Failure> {
+fn running(client: &Client, target: &EnvKey) -> Result<Option<u64>, Failure> {
     let rollout = client.environment(target)?.rollout;
     Ok(rollout.filter(|rollout| rollout.ended.is_none()).map(|rollout| rollout.id))
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::context::Context;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
-use super::follow::frame::title;
+use super::follow::frame::{paused, title};
 use super::image::disk_text;
 use super::screen::Paint;
 use super::table::{Table, count, now, span};
@@ -296,6 +296,9 @@ fn rollout_text(text: &mut String, rollout: &wire::Rollout, environment: &wire::
             paint.yellow("▸"),
             rollout.actor
         );
+        if let Some(pause) = &rollout.paused {
+            let _ = writeln!(text, "    {}", paint.yellow(&paused(pause)));
+        }
         if let Some(reason) = &rollout.going_back {
             let _ = writeln!(text, "    {}", paint.red(&format!("going back: {reason}")));
         }

@@ -1,8 +1,11 @@
 //! Can whoever operates it see what a rollout did, follow it at any time, and steer it?
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::Value;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, WITHIN, wait_for};
 
 /// A revision whose instances don't answer before the test is over, and a rollout that has the patience to wait for them.
 fn write_stuck(machine: &Machine) {
@@ -10,6 +13,11 @@ fn write_stuck(machine: &Machine) {
     machine.write_tiny("stuck", 2, patient);
     machine.edit_stack("VERSION = \"stuck\"", "VERSION = \"stuck\", START_MS = \"600000\"");
     machine.edit_stack("interval = \"1s\"", "interval = \"1s\"\n    startup  = \"10m\"");
+}
+
+/// The rollout that runs, as `kiln status` tells of it.
+fn running(machine: &Machine) -> Value {
+    machine.json(&["status"])["environments"][0]["rollout"].clone()
 }
 
 /// What is shown of each rollout: where to, by what, and how it ended.
@@ -65,4 +73,77 @@ fn a_rollout_is_watched_aborted_and_found_in_the_history_whatever_happened_since
     );
     let planned = machine.kiln(&["rollout", "show", &second, "--steps"]).ok().out;
     assert_eq!(planned.lines().count(), steps.len());
+}
+
+/// A request whose body is not whole yet: in flight until the test says otherwise, so that a rollout waits while it drains.
+struct Upload {
+    stream: TcpStream,
+}
+
+impl Upload {
+    /// Each part is more than the edge keeps for a second attempt.
+    const PART_BYTES: usize = 128 << 10;
+
+    /// Begins one, and waits until the edge has counted it.
+    fn begin(machine: &Machine) -> Self {
+        let mut stream = TcpStream::connect(machine.address).unwrap();
+        stream.set_read_timeout(Some(WITHIN)).unwrap();
+        let length = 2 * Self::PART_BYTES;
+        let head = format!(
+            "POST /form HTTP/1.1\r\nHost: tiny.localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&[b'x'; Self::PART_BYTES]).unwrap();
+        wait_for("the edge counts it", || (machine.requests().in_flight == 1).then_some(()));
+        Self { stream }
+    }
+
+    /// Sends the rest, and returns the answer.
+    fn end(mut self) -> String {
+        self.stream.write_all(&[b'x'; Self::PART_BYTES]).unwrap();
+        let mut answer = String::new();
+        self.stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+}
+
+/// Whether the rollout that runs has come to a step, and how far it is with it.
+fn step(machine: &Machine, text: &str) -> Option<String> {
+    let steps = running(machine)["steps"].clone();
+    let found =
+        steps.as_array()?.iter().find(|step| step["text"].as_str().is_some_and(|it| it.contains(text)))?;
+    found["state"].as_str().map(ToOwned::to_owned)
+}
+
+#[test]
+fn a_paused_rollout_waits_also_through_a_new_controller_until_somebody_resumes() {
+    let machine = Machine::new();
+    let patient = "rollout \"blue_green\" {\n    drain_deadline = \"10m\"\n  }";
+    machine.write_tiny("v1", 2, patient);
+    machine.kiln(&["up"]).ok();
+    machine.kiln(&["rollout", "pause"]).fails_with("no rollout is running");
+    let upload = Upload::begin(&machine);
+    machine.write_tiny("v2", 2, patient);
+    machine.kiln(&["up", "--detach"]).ok();
+    wait_for("the old instances drain", || step(&machine, "drain").filter(|state| state == "running"));
+    machine.kiln(&["rollout", "pause"]).ok();
+    machine.kiln(&["rollout", "pause"]).ok();
+    let answer = upload.end();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("v1"),
+        "the old revision answers: {answer}"
+    );
+    wait_for("the step that ran is complete", || step(&machine, "drain").filter(|state| state == "done"));
+    machine.kill("controller");
+    let rollout = running(&machine);
+    assert!(rollout["paused"]["by"].is_string() && rollout["ended"].is_null(), "{rollout}");
+    assert_eq!(step(&machine, "keep the old").as_deref(), Some("waiting"));
+    assert!(machine.kiln(&["status"]).ok().out.contains("paused by "));
+    let resume = || {
+        machine.kiln(&["rollout", "resume"]).ok();
+    };
+    machine.kiln_until(&["rollout", "watch"], "paused by ", resume).ok();
+    machine.wait_page("v2");
+    let shown = machine.json(&["rollout", "show"]);
+    assert_eq!(shown["record"]["pauses"].as_array().map(Vec::len), Some(1), "{shown}");
 }

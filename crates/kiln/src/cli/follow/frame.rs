@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kiln_model::Millis;
+use kiln_model::{Millis, Timestamp};
 
-use crate::api::wire::{Counts, Progress, Rollout, ServiceProgress, Step};
+use crate::api::wire::{Counts, Paused, Progress, Rollout, ServiceProgress, Step};
 use crate::cli::screen::Paint;
-use crate::cli::table::{Table, count, span};
+use crate::cli::table::{Table, count, moment, span};
 
 /// Steps around the current one that fit on a small terminal; the rest is counted.
 const STEPS_SHOWN_MAX: usize = 8;
@@ -20,6 +20,9 @@ pub(crate) fn frame(progress: &Progress, ago: Millis, paint: Paint) -> Vec<Strin
     let end_ms = rollout.ended.as_ref().map_or(now_ms, |ended| ended.at_ms);
     let elapsed = span(Millis(end_ms.saturating_sub(rollout.started_ms)));
     let mut lines = vec![format!("{}  {}", paint.bold(&title(rollout)), paint.dim(&elapsed))];
+    if let Some(pause) = &rollout.paused {
+        lines.push(paint.yellow(&format!("  {}", paused(pause))));
+    }
     if let Some(reason) = &rollout.going_back {
         lines.push(paint.red(&format!("  going back: {reason}")));
     }
@@ -35,6 +38,11 @@ pub(crate) fn frame(progress: &Progress, ago: Millis, paint: Paint) -> Vec<Strin
 pub(crate) fn title(rollout: &Rollout) -> String {
     let number = |number: Option<u64>| number.map_or_else(|| "nothing".into(), |number| format!("#{number}"));
     format!("{} {} → {}", rollout.cause, number(rollout.from), number(rollout.to))
+}
+
+/// Who paused a rollout, and since when: `paused by alice since 2026-03-02 14:05:09`.
+pub(crate) fn paused(pause: &Paused) -> String {
+    format!("paused by {} since {}", pause.by, moment(Timestamp(pause.since_ms)))
 }
 
 fn steps(steps: &[Step], now_ms: u64, paint: Paint) -> Vec<String> {
@@ -116,6 +124,7 @@ fn old_text(old: Counts) -> String {
 pub(crate) struct Lines {
     started: bool,
     going_back: bool,
+    paused: Option<String>,
     steps: usize,
     running: Option<usize>,
     trouble: BTreeMap<String, String>,
@@ -137,6 +146,16 @@ impl Lines {
                 steps => format!(": {}", count(steps, "step")),
             };
             tell(title(rollout) + &steps);
+        }
+        let paused = rollout.paused.as_ref().map(paused);
+        if paused != self.paused {
+            match &paused {
+                Some(text) => tell(format!("{text}; `kiln rollout resume` lets it go on")),
+                // A rollout that turned round or ended says so itself.
+                None if rollout.going_back.is_none() && rollout.ended.is_none() => tell("it goes on".into()),
+                None => {}
+            }
+            self.paused = paused;
         }
         if let (Some(reason), false) = (&rollout.going_back, self.going_back) {
             *self = Self { started: true, going_back: true, ended: self.ended, ..Self::default() };
@@ -261,6 +280,22 @@ up #41 → #42  2.5s
         progress.rollout.ended =
             Some(Ended { at_ms: 14_000, outcome: "went_back".into(), reason: "too slow".into() });
         assert_eq!(lines.update(&progress), ["[3.0s] went back: too slow"]);
+    }
+
+    #[test]
+    fn a_pause_is_told_with_who_wants_it_and_until_it_is_over() {
+        let mut lines = Lines::default();
+        let mut progress = sample();
+        lines.update(&progress);
+        progress.rollout.paused = Some(Paused { by: "bob".into(), since_ms: 1_772_460_309_000 });
+        let since = "paused by bob since 2026-03-02 14:05:09";
+        let expected = format!("[2.0s] {since}; `kiln rollout resume` lets it go on");
+        assert_eq!(lines.update(&progress), [expected]);
+        assert!(lines.update(&progress).is_empty());
+        let shown = frame(&progress, Millis(0), Paint::PLAIN);
+        assert_eq!(shown[1], format!("  {since}"));
+        progress.rollout.paused = None;
+        assert_eq!(lines.update(&progress), ["[2.0s] it goes on"]);
     }
 
     #[test]

@@ -39,6 +39,17 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
     if !reason(rollout).is_empty() {
         facts.row(["because", reason(rollout)]);
     }
+    let after = |at_ms: u64| span(Millis(at_ms.saturating_sub(rollout.started_ms)));
+    for pause in &record.pauses {
+        let lasted = span(Millis(pause.until_ms.saturating_sub(pause.since_ms)));
+        facts.row(["paused", &format!("by {} after {} for {lasted}", pause.by, after(pause.since_ms))]);
+    }
+    if let Some(pause) = &rollout.paused {
+        facts.row([
+            "paused",
+            &paint.yellow(&format!("by {} since {}", pause.by, moment(Timestamp(pause.since_ms)))),
+        ]);
+    }
     text.push_str(&facts.render(2));
     section(&mut text, "Steps", &rollout.steps, rollout.started_ms, now_ms, paint);
     if let Some(back) = &record.way_back {
@@ -82,6 +93,9 @@ fn took(rollout: &Rollout, now_ms: u64) -> String {
 }
 
 fn outcome(rollout: &Rollout, paint: Paint) -> String {
+    if rollout.paused.is_some() {
+        return paint.yellow("paused");
+    }
     match (&rollout.ended, &rollout.going_back) {
         (None, None) => paint.yellow("running"),
         (None, Some(_)) => paint.yellow("going back"),
@@ -102,7 +116,7 @@ mod tests {
     use kiln_model::{EnvName, StackName};
 
     use super::*;
-    use crate::api::wire::{Ended, WayBack};
+    use crate::api::wire::{Ended, PauseRecord, WayBack};
 
     fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
         Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None }
@@ -136,6 +150,11 @@ mod tests {
                 actor: "bob".into(),
                 steps: vec![step("switch", "running", Some(1_772_460_319_020), None)],
             }),
+            pauses: vec![PauseRecord {
+                by: "carol".into(),
+                since_ms: 1_772_460_309_500,
+                until_ms: 1_772_460_312_500,
+            }],
         }
     }
 
@@ -149,6 +168,7 @@ Rollout 57 of shop/prod: rollback #41 → #42 of web
   took      11s
   outcome   went back
   because   too slow
+  paused    by carol after 500ms for 3.0s
 Steps
   ✓ create web/0  after 0ms   took 20ms
   ✗ wait          after 20ms  took 10s

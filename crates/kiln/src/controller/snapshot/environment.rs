@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::state::{
-    Backoff, Direction, Environment, FinishedRollout, ReplicaOverride, Rollout, ServiceState, Share, Slot,
-    StepPhase,
+    Backoff, Direction, Environment, FinishedRollout, Pause, ReplicaOverride, Rollout, ServiceState, Share,
+    Slot, StepPhase,
 };
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
@@ -109,6 +109,15 @@ struct RolloutWire {
     exits: u32,
     last_exit: Option<String>,
     hopeless: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paused: Option<PauseWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PauseWire {
+    by: ActorWire,
+    since: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -332,6 +341,7 @@ impl From<&Rollout> for RolloutWire {
             exits,
             last_exit,
             hopeless,
+            paused,
         } = rollout;
         Self {
             id: id.0,
@@ -357,6 +367,7 @@ impl From<&Rollout> for RolloutWire {
             exits: *exits,
             last_exit: last_exit.as_ref().map(ToString::to_string),
             hopeless: hopeless.as_ref().map(ToString::to_string),
+            paused: paused.as_ref().map(|Pause { by, since }| PauseWire { by: by.into(), since: since.0 }),
         }
     }
 }
@@ -387,6 +398,7 @@ impl From<RolloutWire> for Rollout {
             exits: wire.exits,
             last_exit: text(wire.last_exit),
             hopeless: text(wire.hopeless),
+            paused: wire.paused.map(|it| Pause { by: it.by.into(), since: Timestamp(it.since) }),
         }
     }
 }

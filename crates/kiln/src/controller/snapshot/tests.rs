@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_core::state::{
-    Backoff, Check, Direction, Environment, FinishedRollout, Health, Phase, ReplicaOverride, Rollout,
+    Backoff, Check, Direction, Environment, FinishedRollout, Health, Pause, Phase, ReplicaOverride, Rollout,
     ServiceState, Share, Slot, StepPhase, Verdict,
 };
 use kiln_model::event::Purpose;
@@ -115,6 +115,7 @@ fn environment() -> Environment {
         exits: 2,
         last_exit: Some("exit code 1".into()),
         hopeless: Some("no such command".into()),
+        paused: Some(Pause { by: Actor::User("bob".into()), since: Timestamp(3_600) }),
     };
     let last = FinishedRollout {
         id: RolloutId(20),
