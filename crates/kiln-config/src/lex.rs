@@ -81,6 +81,8 @@ impl Lexer<'_> {
                     continue;
                 }
                 b'\r' if self.peek(1) == Some(b'\n') => self.advance(2, TokenKind::Newline),
+                // Without its line feed at the end of the text, where the parser takes it for a line's end, too.
+                b'\r' if self.peek(1).is_none() => self.advance(1, TokenKind::Newline),
                 b'\n' => self.advance(1, TokenKind::Newline),
                 b'#' => self.line_comment(),
                 b'/' if self.peek(1) == Some(b'/') => self.line_comment(),

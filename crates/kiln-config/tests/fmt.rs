@@ -14,6 +14,15 @@ fn the_layout_is_that_of_terraform() {
 }
 
 #[test]
+fn a_carriage_return_at_the_end_of_the_text_is_a_lines_end() {
+    for text in ["a {\n} #\n\r", "a {\n}\n\r"] {
+        let once = fmt(text).unwrap();
+        assert!(!once.contains('\r'), "{once:?}");
+        assert_eq!(fmt(&once).unwrap(), once);
+    }
+}
+
+#[test]
 fn every_scenario_is_formatted_once_for_all() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios");
     let mut formatted_some = 0;
