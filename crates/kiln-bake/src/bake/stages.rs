@@ -413,15 +413,21 @@ impl Bake<'_> {
         }
         let (mut mounts, mut binds) = (Vec::new(), Vec::new());
         for mount in &task.mounts {
-            let Mounted::Bind { from, source } = &mount.what else {
+            let Some((from, source)) = mount.shows() else {
                 mounts.push((mount, Seen::Made));
                 continue;
             };
             let missing = || Problem::new(mount.span, format!("`{source}` is not there to be mounted"));
-            let tree = making.tree(from.as_ref(), self, place)?;
+            let tree = making.tree(from, self, place)?;
             let part = bind(tree, source).ok_or_else(|| located(missing()))?;
+            if matches!(mount.what, Mounted::Cache { .. }) && part.is_file() {
+                return Err(located(Problem::new(
+                    mount.span,
+                    "a cache begins with a folder, and this is none",
+                )));
+            }
             let seen = part.describe();
-            if let Some(tree) = making.stored(from.as_ref()) {
+            if let Some(tree) = making.stored(from) {
                 self.baker.steps.set_pick(tree, &format!("bind {source}"), &seen);
             }
             let context = from.is_none().then(|| making.dockerfile.context()).transpose()?;
@@ -457,8 +463,8 @@ impl Bake<'_> {
         furnished.files(task)?;
         let mut ordered: Vec<_> = mounts.iter().collect();
         // Caches are taken in the order of their names: two commands that take the same never wait for each other.
-        ordered.sort_by_key(|(mount, _)| match &mount.what {
-            Mounted::Cache { id, .. } => Some(id.clone()),
+        ordered.sort_by_key(|(mount, seen)| match &mount.what {
+            Mounted::Cache { id, .. } => Some(seen.cache(id)),
             _ => None,
         });
         for (mount, seen) in ordered {
@@ -487,6 +493,16 @@ enum Seen<'a> {
     Part(crate::stage::Part, Option<&'a Context>),
     /// What is made for the command.
     Made,
+}
+
+impl Seen<'_> {
+    /// The name of a cache that begins with it. As in BuildKit, one that begins otherwise is another one.
+    fn cache(&self, id: &str) -> String {
+        match self {
+            Self::Part(part, _) => format!("{id} from {}", part.describe()),
+            Self::Made => id.to_owned(),
+        }
+    }
 }
 
 /// What a command sees: the image, and what is there for it alone.
@@ -543,10 +559,15 @@ impl Furnished<'_> {
         let (mut inner, mut is_file) = (None, false);
         let (tree, access) = match (&mount.what, seen) {
             (Mounted::Tmpfs { size }, _) => (tmpfs(*size)?, Access::Write),
-            (Mounted::Cache { id, mode, uid, gid }, _) => {
+            (Mounted::Cache { id, mode, uid, gid, .. }, _) => {
+                let id = &seen.cache(id);
+                let seed = match seen {
+                    Seen::Part(part, _) => Some((part, &store.objects)),
+                    Seen::Made => None,
+                };
+                let (owner, caches) = ((*mode, *uid, *gid), &self.bake.baker.caches);
                 let is_held = self.caches.iter().any(|(held, _)| held == id);
-                let cache =
-                    self.bake.baker.caches.take(id, (*mode, *uid, *gid), is_held, &self.bake.cancel)?;
+                let cache = caches.take(id, owner, seed, is_held, &self.bake.cancel)?;
                 let tree =
                     cache.tree.try_clone().map_err(|source| MountError::Cache { id: id.clone(), source })?;
                 self.caches.push((id.clone(), cache));
@@ -662,10 +683,16 @@ fn run_text(task: &RunTask, time: u64, binds: &[Digest]) -> String {
         let TaskMount { target, read_only, .. } = mount;
         match &mount.what {
             Mounted::Bind { .. } => {
-                let seen = binds.next().expect("there is one for each bind mount");
+                let seen = binds.next().expect("there is one for each mount that shows something");
                 text.push_str(&format!("\nbind {target:?} {read_only} {seen}"));
             }
-            Mounted::Cache { id, .. } => text.push_str(&format!("\ncache {id:?} {target:?} {read_only}")),
+            Mounted::Cache { id, seed, .. } => {
+                text.push_str(&format!("\ncache {id:?} {target:?} {read_only}"));
+                if seed.is_some() {
+                    let seen = binds.next().expect("there is one for each mount that shows something");
+                    text.push_str(&format!(" from {seen}"));
+                }
+            }
             Mounted::Tmpfs { size } => text.push_str(&format!("\ntmpfs {target:?} {size}")),
             Mounted::Ssh(TaskSsh { is_given, required, mode, uid, gid }) => {
                 text.push_str(&format!("\nssh {is_given} {target:?} {required} {mode:o} {uid} {gid}"));

@@ -129,6 +129,8 @@ pub(crate) enum MountKind {
         mode: u32,
         uid: u32,
         gid: u32,
+        /// Whose files it begins with, and which.
+        seed: Option<(Word, String)>,
     },
     Tmpfs {
         /// Zero means half of the memory that steps have.

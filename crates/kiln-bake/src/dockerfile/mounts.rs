@@ -140,13 +140,14 @@ impl Draft {
         let from = self.from.clone().map(|text| Word { text, span: flag.value_span });
         let (kind, read_only) = match self.kind.as_str() {
             "bind" => (MountKind::Bind { from, source: self.source.clone() }, self.read_only.unwrap_or(true)),
-            "cache" if from.is_some() || !self.source.is_empty() => {
-                let problem = refused("a cache that begins with another image's files is not supported");
-                return Err(problem.help("copy them in the command where the cache is empty"));
+            "cache" if from.is_none() && !self.source.is_empty() => {
+                let problem = refused("a cache has a `source` only with `from`: it begins empty");
+                return Err(problem.help("name the stage or the image that it begins with"));
             }
             "cache" => {
-                let mode = self.mode.unwrap_or(0o755);
-                let kind = MountKind::Cache { id: self.id.clone(), mode, uid: self.uid, gid: self.gid };
+                let (mode, id) = (self.mode.unwrap_or(0o755), self.id.clone());
+                let seed = from.map(|from| (from, self.source.clone()));
+                let kind = MountKind::Cache { id, mode, uid: self.uid, gid: self.gid, seed };
                 (kind, self.read_only.unwrap_or(false))
             }
             "tmpfs" => (MountKind::Tmpfs { size: self.size }, false),

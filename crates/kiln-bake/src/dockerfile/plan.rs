@@ -190,6 +190,7 @@ pub(super) fn froms(action: &Action) -> Vec<&Word> {
         Action::Run(run) => {
             let mounts = run.mounts.iter().filter_map(|mount| match &mount.kind {
                 MountKind::Bind { from, .. } => from.as_ref(),
+                MountKind::Cache { seed, .. } => seed.as_ref().map(|(from, _)| from),
                 _ => None,
             });
             mounts.collect()

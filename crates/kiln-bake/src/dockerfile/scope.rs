@@ -136,12 +136,9 @@ pub(crate) struct RunTask {
 }
 
 impl RunTask {
-    /// Returns what its bind mounts show: whose files, and which.
+    /// Returns what its mounts show: whose files, and which.
     pub(crate) fn binds(&self) -> impl Iterator<Item = (Option<&Origin>, &str)> {
-        self.mounts.iter().filter_map(|mount| match &mount.what {
-            Mounted::Bind { from, source } => Some((from.as_ref(), source.as_str())),
-            _ => None,
-        })
+        self.mounts.iter().filter_map(TaskMount::shows)
     }
 }
 
@@ -154,13 +151,24 @@ pub(crate) struct TaskMount {
     pub(crate) what: Mounted,
 }
 
+impl TaskMount {
+    /// Returns what it shows at first: whose files, and which; none where it is made for the command.
+    pub(crate) fn shows(&self) -> Option<(Option<&Origin>, &str)> {
+        match &self.what {
+            Mounted::Bind { from, source } => Some((from.as_ref(), source.as_str())),
+            Mounted::Cache { seed: Some((from, source)), .. } => Some((Some(from), source.as_str())),
+            _ => None,
+        }
+    }
+}
+
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mounted {
     /// Part of a tree; no origin means the build context.
     Bind { from: Option<Origin>, source: String },
-    /// A folder that stays between bakes.
-    Cache { id: String, mode: u32, uid: u32, gid: u32 },
+    /// A folder that stays between bakes, and what it begins with.
+    Cache { id: String, mode: u32, uid: u32, gid: u32, seed: Option<(Origin, String)> },
     /// Memory; zero bytes means the default.
     Tmpfs { size: u64 },
     /// A value that only the command sees.
@@ -569,10 +577,11 @@ impl<'a> Scope<'a> {
                     from: from.as_ref().map(|word| self.origin(word)).transpose()?,
                     source: expand(source)?,
                 },
-                MountKind::Cache { id, mode, uid, gid } => {
+                MountKind::Cache { id, mode, uid, gid, seed } => {
                     let id = expand(id)?;
                     let id = if id.is_empty() { target.clone() } else { id };
-                    Mounted::Cache { id, mode: *mode, uid: *uid, gid: *gid }
+                    let seed = seed.as_ref().map(|(from, source)| Ok((self.origin(from)?, expand(source)?)));
+                    Mounted::Cache { id, mode: *mode, uid: *uid, gid: *gid, seed: seed.transpose()? }
                 }
             };
             mounts.push(TaskMount { span: mount.span, target, read_only: mount.read_only, what });

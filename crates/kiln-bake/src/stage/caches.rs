@@ -276,7 +276,7 @@ mod tests {
 
         /// Makes a cache with a file of some bytes, used at a time.
         fn cache(&self, id: &str, bytes: usize, used: u64) -> PathBuf {
-            drop(self.mounts.take(id, (0o755, 0, 0), false, &Cancel::default()).unwrap());
+            drop(self.mounts.take(id, (0o755, 0, 0), None, false, &Cancel::default()).unwrap());
             let path = self.folders.0.join(sha256(id.as_bytes()).hex());
             fs::write(path.join("file"), vec![1; bytes]).unwrap();
             let lock = File::options().write(true).open(path.with_extension(LOCK)).unwrap();
@@ -319,7 +319,7 @@ mod tests {
         assert_eq!(ids(&beyond(all)), [""; 0]);
         assert_eq!(ids(&beyond(all - 1)), ["b"]);
         assert_eq!(ids(&beyond(2 * each)), ["b", "c"]);
-        let step = world.mounts.take("c", (0o755, 0, 0), false, &Cancel::default()).unwrap();
+        let step = world.mounts.take("c", (0o755, 0, 0), None, false, &Cancel::default()).unwrap();
         world.remove(&beyond(2 * each), &["b"]);
         // A step has the other.
         assert!(!oldest.exists() && held.exists() && middle.exists() && newest.exists());
@@ -327,7 +327,7 @@ mod tests {
         world.remove(&beyond(0)[1..2], &["c"]);
         world.remove(&beyond(0), &["d", "a"]);
         assert_eq!(world.folders.list().unwrap(), []);
-        drop(world.mounts.take("c", (0o755, 0, 0), false, &Cancel::default()).unwrap());
+        drop(world.mounts.take("c", (0o755, 0, 0), None, false, &Cancel::default()).unwrap());
         assert!(held.is_dir() && !held.join("file").exists(), "it begins anew");
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let before = world.folders.list().unwrap();
         fs::hard_link(path.join("file"), path.join("link")).unwrap();
         let begun = SystemTime::now() - Duration::from_secs(60);
-        drop(world.mounts.take("npm", (0o755, 0, 0), false, &Cancel::default()).unwrap());
+        drop(world.mounts.take("npm", (0o755, 0, 0), None, false, &Cancel::default()).unwrap());
         let after = world.folders.list().unwrap();
         assert_eq!((after[0].id.as_str(), after[0].bytes), ("npm", before[0].bytes));
         assert!(before[0].used < begun && after[0].used > begun);

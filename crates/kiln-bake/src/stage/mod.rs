@@ -9,6 +9,7 @@ pub(crate) mod fuzz;
 mod lay;
 mod mounts;
 mod pick;
+mod seed;
 
 pub use archive::ArchiveError;
 pub use caches::{CacheBounds, CacheFolder, CacheFolders};

@@ -18,6 +18,7 @@ use rustix::mount::{
 };
 
 use super::context::Context;
+use super::seed;
 use crate::cancel::Cancel;
 use crate::copy::CopyError;
 use crate::hashing::sha256;
@@ -132,6 +133,12 @@ impl Part {
         sha256(text.as_bytes())
     }
 
+    /// Returns where in the part something of its own tree is; none for what is around it.
+    pub(super) fn below<'p>(&self, path: &'p TreePath) -> Option<&'p [u8]> {
+        let rest = path.as_bytes().strip_prefix(PART.as_bytes())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"/") }
+    }
+
     /// Stores the files of a build context that it holds.
     pub(crate) fn store(&self, context: &Context, objects: &Objects, batch: &Batch) -> Result<(), CopyError> {
         for (path, entry) in self.tree.iter() {
@@ -203,11 +210,12 @@ impl CacheMounts {
     /// Waits until nobody else has a cache, and returns it. The first use of a name decides mode and owner.
     ///
     /// A step takes several in the order of their names, so that two steps never wait for each other; `is_held` tells that the
-    /// same step has it already.
+    /// same step has it already. With a seed it begins with what that holds, owner and mode included.
     pub(crate) fn take(
         &self,
         id: &str,
-        (mode, uid, gid): (u32, u32, u32),
+        owner: (u32, u32, u32),
+        seed: Option<(&Part, &Objects)>,
         is_held: bool,
         cancel: &Cancel,
     ) -> Result<CacheMount, MountError> {
@@ -222,7 +230,7 @@ impl CacheMounts {
         }
         let path = self.folder.join(&name);
         if !path.is_dir() {
-            self.make(&path, mode, uid, gid).map_err(failed)?;
+            self.make(&path, owner, seed).map_err(failed)?;
         }
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let tree = open_tree(rustix::fs::CWD, &path, flags).map_err(|errno| failed(errno.into()))?;
@@ -230,12 +238,21 @@ impl CacheMounts {
     }
 
     /// Makes a cache under another name first: one that is there is whole.
-    fn make(&self, path: &Path, mode: u32, uid: u32, gid: u32) -> io::Result<()> {
+    fn make(
+        &self,
+        path: &Path,
+        (mode, uid, gid): (u32, u32, u32),
+        seed: Option<(&Part, &Objects)>,
+    ) -> io::Result<()> {
         let partial = path.with_extension("new");
         let _ = fs::remove_dir_all(&partial);
         fs::create_dir(&partial)?;
-        std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
-        fs::set_permissions(&partial, fs::Permissions::from_mode(mode))?;
+        if let Some((part, objects)) = seed {
+            seed::write(part, objects, &partial)?;
+        } else {
+            std::os::unix::fs::chown(&partial, Some(uid), Some(gid))?;
+            fs::set_permissions(&partial, fs::Permissions::from_mode(mode))?;
+        }
         fs::rename(&partial, path)
     }
 

@@ -78,6 +78,32 @@ fn a_cache_survives_and_is_in_no_image() {
 }
 
 #[test]
+fn a_cache_may_begin_with_the_files_of_another_stage() {
+    let kitchen = Kitchen::new();
+    let text = |seed: &str, n: u32| {
+        format!(
+            "FROM os AS seed\nRUN mkdir -m 750 /s && mkdir /s/sub && echo {seed} > /s/sub/a && chmod 600 /s/sub/a && chown 1000:1001 /s/sub/a \\\n\
+             && ln /s/sub/a /s/b && ln -s sub/a /s/l && mkfifo /s/f\nFROM os\n\
+             RUN --mount=type=cache,target=/c,id=k,from=seed,source=/s echo {n} >> /c/log && cat /c/log /c/l > /seen && \\\n\
+             stat -c '%a %u:%g %h' /c/sub/a /c/b >> /seen && stat -c '%a' /c >> /seen && test -p /c/f && rm /c/l && ln -s b /c/l\n"
+        )
+    };
+    let files = "600 1000:1001 2\n600 1000:1001 2\n750\n";
+    assert_eq!(kitchen.of(&text("x", 1)).text("seen"), format!("1\nx\n{files}"));
+    // It stays as any cache does, and begins anew where what it begins with is another.
+    assert_eq!(kitchen.of(&text("x", 2)).text("seen"), format!("1\n2\nx\n{files}"));
+    assert_eq!(kitchen.of(&text("y", 2)).text("seen"), format!("2\ny\n{files}"));
+    // Without it the name means a cache that begins empty.
+    let dish = kitchen.of("FROM os\nRUN --mount=type=cache,target=/c,id=k ls -A /c > /seen\n");
+    assert_eq!(dish.text("seen"), "");
+    for (source, expected) in [("/nowhere", "not there to be mounted"), ("/s/sub/a", "begins with a folder")]
+    {
+        let refused = kitchen.refused(&text("x", 1).replace("source=/s ", &format!("source={source} ")));
+        assert!(refused.starts_with("web/Dockerfile:5:5: ") && refused.contains(expected), "{refused}");
+    }
+}
+
+#[test]
 fn commands_have_no_network_unless_the_image_asks_and_the_image_is_then_unproven() {
     let kitchen = Kitchen::new();
     let seen = "grep -v -e lo: -e '|' /proc/net/dev | wc -l";

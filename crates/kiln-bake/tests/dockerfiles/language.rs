@@ -208,6 +208,10 @@ const MISTAKES: &[(&str, &str)] = &[
     ),
     ("FROM os\nRUN --mount=type=cache x\n", "web/Dockerfile:2:5: a mount needs a `target`"),
     (
+        "FROM os\nRUN --mount=type=cache,target=/c,source=/x x\n",
+        "web/Dockerfile:2:5: a cache has a `source` only with `from`: it begins empty (name the stage or the image that it begins with)",
+    ),
+    (
         "FROM os\nRUN --mount=type=cache,target=/proc/x x\n",
         "web/Dockerfile:2:13: nothing can be mounted at `/proc/x`: a step has its own there",
     ),
