@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::image::disk_text;
 use super::screen::Paint;
 use super::table::{Table, count, now, span};
 use crate::api::wire;
+use crate::controller::step::chain;
 use crate::runtime::{Settings, StateDir};
 
 /// Show what runs and what is going on
@@ -60,7 +62,8 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     let unenforced = super::hosts::unenforced(&context.state());
     let ledger = super::hosts::ledger(&context.state()).unwrap_or_default();
     let health = client.health().clone();
-    let budget = disk_budget(&context.state())?;
+    let settings = Settings::read(&context.state());
+    let budget = settings.as_ref().ok().and_then(|settings| settings.disk_budget);
     if context.screen.json() {
         context.screen.answer(&json!({
             "running": true,
@@ -70,6 +73,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
             "trouble": health.trouble,
             "damaged": health.damaged,
             "disk_budget_bytes": budget.map(|ByteSize(bytes)| bytes),
+            "settings_trouble": settings.as_ref().err().map(|error| chain(error)),
             "disk": health.disk,
             "environments": environments_json(&environments, &ledger),
             "requests": requests_json(&ledger.total()),
@@ -99,9 +103,7 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     for damaged in &health.damaged {
         let _ = writeln!(text, "{} damaged: {damaged}", paint.red("!"));
     }
-    if let Some(budget) = budget {
-        text.push_str(&budget_text(budget, health.disk.as_ref(), paint));
-    }
+    text.push_str(&settings_text(&settings, health.disk.as_ref(), paint));
     for limit in &unenforced {
         let _ = writeln!(text, "{} not enforced here: {limit}", paint.yellow("!"));
     }
@@ -109,14 +111,16 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     Ok(Exit::Done)
 }
 
-/// The disk budget that is settled, whether or not the controller has seen it yet.
-fn disk_budget(state: &StateDir) -> Result<Option<ByteSize>, Failure> {
-    let settings = Settings::read(state).map_err(|error| {
-        Failure::external("the settings of this Kiln can't be read")
-            .caused_by(&error)
-            .hint("`kiln host set` writes them anew")
-    })?;
-    Ok(settings.disk_budget)
+/// What is settled, and what comes of settings that nobody can read: they are no reason to say nothing of what runs.
+fn settings_text(settings: &io::Result<Settings>, disk: Option<&wire::Disk>, paint: Paint) -> String {
+    match settings {
+        Ok(settings) => settings.disk_budget.map_or_else(String::new, |it| budget_text(it, disk, paint)),
+        Err(error) => format!(
+            "{} nothing is collected: {}\n  What runs and what is kept stay as they are. `kiln host set --disk-budget SIZE`, or `none`, writes the settings anew.\n",
+            paint.red("!"),
+            chain(error)
+        ),
+    }
 }
 
 fn budget_text(budget: ByteSize, disk: Option<&wire::Disk>, paint: Paint) -> String {
@@ -319,6 +323,22 @@ fn rollout_text(text: &mut String, rollout: &wire::Rollout, environment: &wire::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_that_cant_be_read_are_told_with_what_comes_of_them_and_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("settings.json"), "{\"version\": 7}").unwrap();
+        let read = || Settings::read(&StateDir::new(folder.path()));
+        let text = settings_text(&read(), None, Paint::PLAIN);
+        let first = format!(
+            "! nothing is collected: {}/settings.json is no settings: a later Kiln wrote version 7\n",
+            folder.path().display()
+        );
+        assert!(text.starts_with(&first), "{text}");
+        assert!(text.contains("`kiln host set --disk-budget SIZE`, or `none`, writes"), "{text}");
+        std::fs::remove_file(folder.path().join("settings.json")).unwrap();
+        assert_eq!(settings_text(&read(), None, Paint::PLAIN), "");
+    }
 
     #[test]
     fn an_environment_shows_what_its_rollout_waits_for() {
