@@ -51,14 +51,20 @@ const BELIEVED_FOR: Duration = Duration::from_secs(24 * 3600);
 const NOTES_SPARE: usize = 1 << 18;
 
 /// What was found at an object's plain file.
-struct Look {
-    stamp: Stamp,
-    /// What it hashes to, or did when it was last read.
-    found: Digest,
-    /// How many bytes it has.
-    read: u64,
-    /// Whether it was not read now.
-    is_believed: bool,
+#[derive(Debug)]
+enum Look {
+    /// It was read before and not written to since.
+    Believed,
+    /// It was read now.
+    Read {
+        stamp: Stamp,
+        /// What it hashes to.
+        found: Digest,
+        /// How many bytes it has.
+        bytes: u64,
+    },
+    /// There is none.
+    Absent,
 }
 
 /// A thread for fewer looks than this costs more than it saves.
@@ -66,71 +72,101 @@ const SHARE_MIN: usize = 512;
 
 /// A look at images; it remembers what was read, for itself and for later ones.
 #[derive(Debug)]
-pub struct Verification<'a> {
-    store: &'a Store,
+pub struct Verification {
+    store: Store,
     stamps: Stamps,
     /// What this look found whole: images share most of their files.
     seen: HashSet<Digest>,
     now: SystemTime,
 }
 
-impl Verification<'_> {
+impl Verification {
     /// Looks at all that an instance of an image would see, and returns what is damaged or gone, each file once.
     ///
     /// # Errors
     /// The image's record is missing or corrupt, or a file can't be read.
     pub fn damage(&mut self, manifest: &Digest) -> Result<Vec<Damage>, ReadError> {
-        let trees = &self.store.trees;
         let tree = self.store.images.get(manifest)?.tree;
         let objects = match self.objects_of(&tree) {
             Ok(objects) => objects,
             Err(error) => return Ok(vec![of_tree(tree, error)?]),
         };
         let mut found = Vec::new();
-        let variants = trees.variants().into_iter().filter(|(base, _)| *base == tree);
-        for (_, variant) in variants.filter(|(_, variant)| trees.contains(variant)) {
-            if let Err(error) = self.objects_of(&variant) {
+        let variants = self.store.trees.variants().into_iter().filter(|(base, _)| *base == tree);
+        for (_, variant) in variants {
+            if let Some(Err(error)) = self.store.trees.contains(&variant).then(|| self.objects_of(&variant)) {
                 found.push(of_tree(variant, error)?);
             }
         }
+        let wanted = self.unseen(&objects);
         let mut reasons = BTreeMap::new();
-        // An empty file has no content that could be wrong.
-        let wanted = objects.iter().map(|(digest, size)| (*digest, *size));
-        let wanted: Vec<_> =
-            wanted.filter(|(digest, size)| *size > 0 && !self.seen.contains(digest)).collect();
-        for ((digest, size), look) in wanted.iter().zip(self.looks(&wanted)?) {
-            if let Some(reason) = self.object_damage(digest, *size, look?)? {
-                reasons.insert(*digest, reason);
+        for (index, look) in self.looks(&wanted)? {
+            let (digest, size) = wanted[index];
+            if let Some(reason) = self.object_damage(&digest, size, look)? {
+                reasons.insert(digest, reason);
             }
         }
+        self.seen.extend(wanted.iter().map(|(digest, _)| *digest).filter(|it| !reasons.contains_key(it)));
         if !reasons.is_empty() {
-            found.extend(named(&trees.load_furnished(&tree)?, reasons));
+            found.extend(named(&self.store.trees.load_furnished(&tree)?, reasons));
         }
         if self.stamps.count() > objects.len() + NOTES_SPARE {
-            let is_needed = |name: [u8; 32]| objects.contains_key(&Digest::new(name));
+            let is_needed = |name: [u8; 32]| {
+                objects.binary_search_by_key(&Digest::new(name), |(digest, _)| *digest).is_ok()
+            };
             self.stamps.retain(|name| name.try_into().is_ok_and(is_needed));
         }
         Ok(found)
     }
 
-    /// Returns the objects that a tree needs with their sizes. A tree that was written to since it was last read is read.
-    fn objects_of(&mut self, tree: &Digest) -> Result<BTreeMap<Digest, u64>, ReadError> {
+    /// Looks at an image that may be asked for, without reading any of its files: what is whole need not be looked at again, and
+    /// all else is found when it is asked for.
+    ///
+    /// Hold a lease from before this look until the last: a collection would take what was seen.
+    pub fn look_ahead(&mut self, manifest: &Digest) {
+        let Ok(image) = self.store.images.get(manifest) else { return };
+        let Some(objects) = self.believed_list(&image.tree) else { return };
+        let wanted = self.unseen(&objects);
+        let Ok(looks) = self.store.objects.shelf().looks() else { return };
+        // On one thread: whoever looks ahead does something else meanwhile.
+        let is_whole = |(digest, _): &(Digest, u64)| {
+            let stat = looks.stat(digest).ok().flatten();
+            stat.is_some_and(|stat| self.is_believed(digest, &Stamp::of_stat(&stat)))
+        };
+        let whole: Vec<Digest> = wanted.iter().filter(|it| is_whole(it)).map(|(digest, _)| *digest).collect();
+        self.seen.extend(whole);
+    }
+
+    /// What was not seen yet. An empty file has no content that could be wrong.
+    fn unseen(&self, objects: &[(Digest, u64)]) -> Vec<(Digest, u64)> {
+        objects.iter().filter(|(digest, size)| *size > 0 && !self.seen.contains(digest)).copied().collect()
+    }
+
+    /// Returns the objects that a tree needs with their sizes, in their order. A tree that was written to since it was last read is
+    /// read.
+    fn objects_of(&mut self, tree: &Digest) -> Result<Vec<(Digest, u64)>, ReadError> {
         let trees = &self.store.trees;
-        let stamp = stamp_of(&trees.path_of(tree), tree)?;
-        if self.is_believed(tree, &stamp)
-            && let Some(listed) = trees.listed_objects(tree)
-        {
+        if let Some(listed) = self.believed_list(tree) {
             return Ok(listed);
         }
-        let mut objects = BTreeMap::new();
+        let stamp = stamp_of(&trees.path_of(tree), tree)?;
+        let mut objects = Vec::new();
         for (_, entry) in trees.load_furnished(tree)?.iter() {
             if let Kind::File { digest, size } = entry.kind {
-                objects.insert(digest, size);
+                objects.push((digest, size));
             }
         }
+        objects.sort_unstable();
+        objects.dedup_by_key(|(digest, _)| *digest);
         self.stamps.note(tree.as_bytes(), stamp, *tree, self.now);
         trees.list_objects(tree, &objects);
         Ok(objects)
+    }
+
+    /// The list of a tree that was not written to since it was made.
+    fn believed_list(&self, tree: &Digest) -> Option<Vec<(Digest, u64)>> {
+        let stamp = stamp_of(&self.store.trees.path_of(tree), tree).ok()?;
+        self.is_believed(tree, &stamp).then(|| self.store.trees.listed_objects(tree))?
     }
 
     fn is_believed(&self, digest: &Digest, stamp: &Stamp) -> bool {
@@ -138,53 +174,56 @@ impl Verification<'_> {
         self.stamps.digest(digest.as_bytes(), stamp, since) == Some(*digest)
     }
 
-    fn object_damage(
-        &mut self,
-        digest: &Digest,
-        size: u64,
-        look: Option<Look>,
-    ) -> Result<Option<String>, ReadError> {
-        let Some(Look { stamp, found, read, is_believed }) = look else {
+    fn object_damage(&mut self, digest: &Digest, size: u64, look: Look) -> Result<Option<String>, ReadError> {
+        let (stamp, found, bytes) = match look {
+            Look::Believed => return Ok(None),
+            Look::Read { stamp, found, bytes } => (stamp, found, bytes),
             // There is no plain file, and only then the packs are asked: that costs as much as the look.
-            return match self.store.objects.shelf().is_packed(digest) {
-                true => self.packed_damage(digest),
-                false => Ok(Some(format!("{digest} is gone"))),
-            };
+            Look::Absent => {
+                return match self.store.objects.shelf().is_packed(digest) {
+                    true => self.packed_damage(digest),
+                    false => Ok(Some(format!("{digest} is gone"))),
+                };
+            }
         };
-        if found != *digest || read != size {
-            return Ok(Some(format!("{digest} has {read} bytes that hash to {found}")));
+        if found != *digest || bytes != size {
+            return Ok(Some(format!("{digest} has {bytes} bytes that hash to {found}")));
         }
-        if !is_believed {
-            self.stamps.note(digest.as_bytes(), stamp, found, self.now);
-        }
-        self.seen.insert(*digest);
+        self.stamps.note(digest.as_bytes(), stamp, found, self.now);
         Ok(None)
     }
 
-    /// Looks at the plain files of objects of some size, on all processors; none where there is none.
-    fn looks(&self, wanted: &[(Digest, u64)]) -> Result<Vec<Result<Option<Look>, ReadError>>, ReadError> {
+    /// Looks at the plain files of objects of some size, on all processors, and returns those that are not simply believed, each by
+    /// its index.
+    fn looks(&self, wanted: &[(Digest, u64)]) -> Result<Vec<(usize, Look)>, ReadError> {
         let shelf = self.store.objects.shelf();
         let looks = &shelf.looks().map_err(ReadError::at(shelf.root()))?;
-        let look =
-            move |share: &[(Digest, u64)]| share.iter().map(|it| self.look(looks, it)).collect::<Vec<_>>();
+        let look = move |(first, share): (usize, &[(Digest, u64)])| {
+            let all = share.iter().enumerate().map(|(index, it)| Ok((first + index, self.look(looks, it)?)));
+            all.filter(|it| !matches!(it, Ok((_, Look::Believed)))).collect::<Result<Vec<_>, _>>()
+        };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
+        let shares = wanted.chunks(share).enumerate().map(|(index, items)| (index * share, items));
         std::thread::scope(|scope| {
-            let shares: Vec<_> = wanted.chunks(share).map(|share| scope.spawn(move || look(share))).collect();
-            let looks =
-                shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            Ok(looks.flatten().collect())
+            let shares: Vec<_> = shares.map(|share| scope.spawn(move || look(share))).collect();
+            let mut found = Vec::new();
+            for share in shares {
+                found.extend(share.join().unwrap_or_else(|panic| resume_unwind(panic))?);
+            }
+            Ok(found)
         })
     }
 
-    fn look(&self, looks: &Looks, (digest, size): &(Digest, u64)) -> Result<Option<Look>, ReadError> {
+    fn look(&self, looks: &Looks, (digest, size): &(Digest, u64)) -> Result<Look, ReadError> {
         let stat = looks.stat(digest).map_err(ReadError::at(self.store.objects.path_of(digest)))?;
-        let Some(stamp) = stat.map(|stat| Stamp::of_stat(&stat)) else { return Ok(None) };
-        let is_believed = self.is_believed(digest, &stamp);
-        let hashed = if is_believed { Ok((*digest, *size)) } else { self.store.hash_object(digest, *size) };
-        match hashed {
-            Ok((found, read)) => Ok(Some(Look { stamp, found, read, is_believed })),
-            Err(ReadError::Missing(_)) => Ok(None),
+        let Some(stamp) = stat.map(|stat| Stamp::of_stat(&stat)) else { return Ok(Look::Absent) };
+        if self.is_believed(digest, &stamp) {
+            return Ok(Look::Believed);
+        }
+        match self.store.hash_object(digest, *size) {
+            Ok((found, bytes)) => Ok(Look::Read { stamp, found, bytes }),
+            Err(ReadError::Missing(_)) => Ok(Look::Absent),
             Err(error) => Err(error),
         }
     }
@@ -207,10 +246,10 @@ impl Verification<'_> {
 
 impl Store {
     /// Begins to look at images. What was read at most a day ago, and was not written to since, is not read again.
-    pub fn verification(&self) -> Verification<'_> {
+    pub fn verification(&self) -> Verification {
         let cache = self.objects.root().with_file_name("cache");
         let stamps = Stamps::open(cache.join("verified"));
-        Verification { store: self, stamps, seen: HashSet::new(), now: SystemTime::now() }
+        Verification { store: self.clone(), stamps, seen: HashSet::new(), now: SystemTime::now() }
     }
 
     /// Removes what is damaged, so that a bake makes it again: what is there is never written a second time.
@@ -357,6 +396,41 @@ mod tests {
         store.objects.put_bytes(b"same").unwrap();
         store.objects.put_bytes(b"other").unwrap();
         assert_eq!(damage(&store, &image).unwrap(), []);
+    }
+
+    #[test]
+    fn what_was_whole_ahead_is_not_looked_at_again_and_all_else_is() {
+        let (_folder, store, image) = baked();
+        let [same, other] = ["same", "other"].map(|text| store.objects.put_bytes(text.as_bytes()).unwrap());
+        let ahead = || {
+            let mut verification = store.verification();
+            verification.now = SystemTime::now() + Duration::from_secs(10);
+            verification.look_ahead(&image);
+            verification
+        };
+        assert!(ahead().seen.is_empty(), "nothing was read yet, and looking ahead reads nothing");
+        assert_eq!(damage(&store, &image).unwrap(), []);
+        assert_eq!(ahead().seen, [same, other].into());
+        let path = store.objects.path_of(&same);
+        let stamp = || Stamp::of(&std::fs::metadata(&path).unwrap());
+        let before = stamp();
+        // The file system's clock has to tick for the change to show: that is what settling is for.
+        while stamp() == before {
+            std::fs::write(&path, "fame").unwrap();
+        }
+        let mut verification = ahead();
+        assert_eq!(verification.seen, [other].into());
+        assert_eq!(verification.damage(&image).unwrap().len(), 1);
+        store.objects.remove(&other).unwrap();
+        let mut verification = ahead();
+        assert!(verification.seen.is_empty());
+        assert_eq!(verification.damage(&image).unwrap().len(), 2);
+        // An image that is not there, or whose tree is damaged, is nobody's loss yet.
+        let mut verification = ahead();
+        verification.look_ahead(&Digest::new([9; 32]));
+        store.trees.remove(&store.images.get(&image).unwrap().tree).unwrap();
+        verification.look_ahead(&image);
+        assert!(verification.seen.is_empty());
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -135,11 +136,12 @@ impl Shelf {
 
     pub(crate) fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, PutError> {
         let digest = sha256(bytes);
-        if self.size(&digest) == Some(bytes.len() as u64) {
+        let stored = Stored { digest, size: bytes.len() as u64 };
+        if self.size(&digest) == Some(stored.size) {
             return Ok(digest);
         }
         let mut staged = self.stage()?;
-        staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
+        staged.write_whole(bytes, stored).map_err(PutError::at(&staged.path))?;
         self.finish(staged).map(|stored| stored.digest)
     }
 
@@ -221,8 +223,17 @@ pub(crate) struct Looks(File);
 impl Looks {
     /// Says what the file system knows of a plain file; none where there is none.
     pub(crate) fn stat(&self, digest: &Digest) -> io::Result<Option<Stat>> {
-        let hex = digest.hex();
-        match statat(&self.0, format!("{}/{hex}", &hex[..2]), AtFlags::empty()) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // `AB/ABCDEF…` with a NUL, put together without memory of its own: this is asked of tens of thousands of files.
+        let mut name = [0; 2 + 1 + 64 + 1];
+        for (index, byte) in digest.as_bytes().iter().enumerate() {
+            let digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            name[3 + 2 * index..][..2].copy_from_slice(&digits);
+        }
+        name.copy_within(3..5, 0);
+        name[2] = b'/';
+        let name = CStr::from_bytes_with_nul(&name).expect("the digits of a digest have no NUL");
+        match statat(&self.0, name, AtFlags::empty()) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
@@ -278,6 +289,8 @@ pub(crate) struct Staged {
     file: File,
     hash: Sha256,
     size: u64,
+    /// What it holds, where that was known before it was written.
+    whole: Option<Stored>,
 }
 
 impl Staged {
@@ -289,7 +302,7 @@ impl Staged {
         let path = tmp.join(format!("{}.{}", ProcessId::current(), next_number()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(PutError::at(&path))?;
-        let staged = Self { path, file, hash: Sha256::new(), size: 0 };
+        let staged = Self { path, file, hash: Sha256::new(), size: 0, whole: None };
         // The umask must not show in what is stored.
         let mode = fs::Permissions::from_mode(mode);
         staged.file.set_permissions(mode).map_err(PutError::at(&staged.path))?;
@@ -315,6 +328,17 @@ impl Staged {
         Ok(())
     }
 
+    /// Writes all that it holds, of which is known what it is.
+    fn write_whole(&mut self, bytes: &[u8], stored: Stored) -> io::Result<()> {
+        self.whole = Some(stored);
+        self.file.write_all(bytes)
+    }
+
+    /// Writes into a file that will never have a name: nobody asks what is in it.
+    pub(crate) fn write_nameless(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -325,7 +349,8 @@ impl Staged {
     }
 
     pub(crate) fn stored(&self) -> Stored {
-        Stored { digest: Digest::new(self.hash.clone().finalize().into()), size: self.size }
+        let written = || Stored { digest: Digest::new(self.hash.clone().finalize().into()), size: self.size };
+        self.whole.unwrap_or_else(written)
     }
 }
 
@@ -439,7 +464,7 @@ impl Batch {
             return Ok(stored);
         }
         let mut staged = shelf.stage()?;
-        staged.write_all(bytes).map_err(PutError::at(&staged.path))?;
+        staged.write_whole(bytes, stored).map_err(PutError::at(&staged.path))?;
         Ok(self.keep(shelf, staged))
     }
 

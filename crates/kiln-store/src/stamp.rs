@@ -7,7 +7,7 @@
 //!
 //! Notes are a cache: what is torn, odd or lost is as good as absent.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -90,8 +90,17 @@ struct Note {
 #[derive(Debug)]
 pub struct Stamps {
     path: PathBuf,
-    notes: HashMap<Vec<u8>, Note>,
-    is_changed: bool,
+    written: Written,
+    /// What was noted since; none where what was written is forgotten.
+    changes: BTreeMap<Vec<u8>, Option<Note>>,
+}
+
+/// Notes as they were read: most are asked for once or never, so they stay as they are in the file.
+#[derive(Debug, Default)]
+struct Written {
+    bytes: Vec<u8>,
+    /// Where each note begins, in the order of the names.
+    starts: Vec<u32>,
 }
 
 impl Stamps {
@@ -99,36 +108,38 @@ impl Stamps {
     pub fn open(path: PathBuf) -> Self {
         let small = fs::metadata(&path).is_ok_and(|meta| meta.len() <= FILE_BYTES_MAX);
         let bytes = if small { fs::read(&path).unwrap_or_default() } else { Vec::new() };
-        Self { notes: parse(&bytes).unwrap_or_default(), path, is_changed: false }
+        Self { path, written: Written::parse(bytes).unwrap_or_default(), changes: BTreeMap::new() }
     }
 
     /// Returns what a file hashed to when it last had this stamp; none where that is unknown, or was before `not_before`.
     pub fn digest(&self, name: &[u8], stamp: &Stamp, not_before: SystemTime) -> Option<Digest> {
-        let note = self.notes.get(name).filter(|note| note.stamp == *stamp)?;
+        let note = self.get(name).filter(|note| note.stamp == *stamp)?;
         (UNIX_EPOCH + Duration::from_secs(note.read_at) >= not_before).then_some(note.digest)
     }
 
     /// Notes what a file hashed to whose stamp was taken at `began`, before it was read.
     pub fn note(&mut self, name: &[u8], stamp: Stamp, digest: Digest, began: SystemTime) {
         if !stamp.is_settled(began) || u16::try_from(name.len()).is_err() {
-            self.is_changed |= self.notes.remove(name).is_some();
+            self.forget(name.to_vec());
             return;
         }
         let read_at = began.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        self.notes.insert(name.to_vec(), Note { stamp, digest, read_at });
-        self.is_changed = true;
+        self.changes.insert(name.to_vec(), Some(Note { stamp, digest, read_at }));
     }
 
     /// Forgets the notes of which `keep` says no.
     pub fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
-        let before = self.notes.len();
-        self.notes.retain(|name, _| keep(name));
-        self.is_changed |= self.notes.len() != before;
+        let doomed: Vec<_> =
+            self.iter().filter(|(name, _)| !keep(name)).map(|(name, _)| name.to_vec()).collect();
+        doomed.into_iter().for_each(|name| self.forget(name));
     }
 
     /// Returns how many notes there are.
     pub fn count(&self) -> usize {
-        self.notes.len()
+        let change = |(name, note): (&Vec<u8>, &Option<Note>)| {
+            isize::from(note.is_some()) - isize::from(self.written.get(name).is_some())
+        };
+        self.written.starts.len().saturating_add_signed(self.changes.iter().map(change).sum())
     }
 
     /// Writes the notes if there are others than were read. Nobody waits for the disk: what a power cut tears is absent.
@@ -136,7 +147,7 @@ impl Stamps {
     /// # Errors
     /// The file system refused; what was there stays.
     pub fn save(&self) -> io::Result<()> {
-        if !self.is_changed {
+        if self.changes.is_empty() {
             return Ok(());
         }
         let folder = self.path.parent().unwrap_or(Path::new("/"));
@@ -149,9 +160,32 @@ impl Stamps {
         written
     }
 
+    fn get(&self, name: &[u8]) -> Option<Note> {
+        match self.changes.get(name) {
+            Some(changed) => *changed,
+            None => self.written.get(name),
+        }
+    }
+
+    fn forget(&mut self, name: Vec<u8>) {
+        match self.written.get(&name) {
+            Some(_) => drop(self.changes.insert(name, None)),
+            None => drop(self.changes.remove(&name)),
+        }
+    }
+
+    /// Iterates over all notes, in no order.
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Note)> {
+        let written = self.written.iter().filter(|(name, _)| !self.changes.contains_key(*name));
+        let changed = self.changes.iter().filter_map(|(name, note)| Some((&name[..], (*note)?)));
+        written.chain(changed)
+    }
+
     fn encode(&self) -> Vec<u8> {
+        let mut notes: Vec<_> = self.iter().collect();
+        notes.sort_unstable_by_key(|(name, _)| *name);
         let mut bytes = HEAD.to_vec();
-        for (name, note) in &self.notes {
+        for (name, note) in notes {
             let length = u16::try_from(name.len()).expect("a longer name is not noted");
             bytes.extend(length.to_le_bytes());
             note.stamp.numbers().iter().chain([&note.read_at]).for_each(|it| bytes.extend(it.to_le_bytes()));
@@ -164,16 +198,48 @@ impl Stamps {
     }
 }
 
-fn parse(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Note>> {
-    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if sha256(body).as_bytes() != sum {
-        return None;
+impl Written {
+    fn parse(bytes: Vec<u8>) -> Option<Self> {
+        let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
+        if sha256(body).as_bytes() != sum || !body.starts_with(HEAD) {
+            return None;
+        }
+        let (mut starts, mut at, end) = (Vec::new(), HEAD.len(), body.len());
+        while at < end {
+            let length: [u8; 2] = body.get(at..at + 2)?.try_into().expect("two bytes were taken");
+            starts.push(u32::try_from(at).ok()?);
+            at += FIXED_BYTES + usize::from(u16::from_le_bytes(length));
+        }
+        if at != end {
+            return None;
+        }
+        let mut written = Self { bytes, starts };
+        if !written.starts.is_sorted_by_key(|start| written.name(*start)) {
+            let mut starts = std::mem::take(&mut written.starts);
+            starts.sort_by_key(|start| written.name(*start));
+            written.starts = starts;
+        }
+        Some(written)
     }
-    let mut rest = body.strip_prefix(HEAD)?;
-    let mut notes = HashMap::new();
-    while !rest.is_empty() {
-        let (fixed, after) = rest.split_at_checked(FIXED_BYTES)?;
-        let length = u16::from_le_bytes(fixed[..2].try_into().ok()?);
+
+    fn get(&self, name: &[u8]) -> Option<Note> {
+        let index = self.starts.binary_search_by_key(&name, |start| self.name(*start)).ok()?;
+        Some(self.note(self.starts[index]))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&[u8], Note)> {
+        self.starts.iter().map(|start| (self.name(*start), self.note(*start)))
+    }
+
+    /// The name of the note that begins at `start`.
+    fn name(&self, start: u32) -> &[u8] {
+        let note = &self.bytes[start as usize..];
+        let length = usize::from(u16::from_le_bytes([note[0], note[1]]));
+        &note[FIXED_BYTES..FIXED_BYTES + length]
+    }
+
+    fn note(&self, start: u32) -> Note {
+        let fixed = &self.bytes[start as usize..][..FIXED_BYTES];
         let number = |at: usize| {
             let bytes = fixed[2 + 8 * at..][..8].try_into().expect("eight bytes were taken");
             u64::from_le_bytes(bytes)
@@ -186,12 +252,9 @@ fn parse(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Note>> {
             modified: time(3),
             changed: time(5),
         };
-        let digest = Digest::new(fixed[FIXED_BYTES - 32..].try_into().ok()?);
-        let (name, after) = after.split_at_checked(length.into())?;
-        notes.insert(name.to_vec(), Note { stamp, digest, read_at: number(7) });
-        rest = after;
+        let digest = fixed[FIXED_BYTES - 32..].try_into().expect("a note ends with 32 bytes");
+        Note { stamp, digest: Digest::new(digest), read_at: number(7) }
     }
-    Some(notes)
 }
 
 #[cfg(test)]
@@ -242,6 +305,43 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_found_in_any_order_and_changes_lie_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes");
+        let (stamp, now) = (stamp(folder.path()), SystemTime::now() + LATER);
+        let mut stamps = Stamps::open(path.clone());
+        for name in ["c", "a", "bb"] {
+            stamps.note(name.as_bytes(), stamp, sha256(name.as_bytes()), now);
+        }
+        stamps.save().unwrap();
+        // As an earlier Kiln wrote it: in the order in which they were noted.
+        let whole = fs::read(&path).unwrap();
+        let length = FIXED_BYTES + 1;
+        let [a, bb, c] = [(0, length), (length, length + 1), (2 * length + 1, length)]
+            .map(|(from, length)| &whole[HEAD.len() + from..][..length]);
+        let mut mixed = [HEAD, c, a, bb].concat();
+        mixed.extend(sha256(&mixed).as_bytes());
+        for bytes in [whole.clone(), mixed] {
+            fs::write(&path, bytes).unwrap();
+            let mut stamps = Stamps::open(path.clone());
+            for name in ["a", "bb", "c"] {
+                let found = stamps.digest(name.as_bytes(), &stamp, UNIX_EPOCH);
+                assert_eq!(found, Some(sha256(name.as_bytes())), "{name}");
+            }
+            assert_eq!((stamps.digest(b"b", &stamp, UNIX_EPOCH), stamps.count()), (None, 3));
+            stamps.note(b"a", stamp, sha256(b"other"), now);
+            stamps.note(b"d", stamp, sha256(b"d"), now);
+            stamps.retain(|name| name != b"c");
+            assert_eq!(stamps.count(), 3);
+            stamps.save().unwrap();
+            let stamps = Stamps::open(path.clone());
+            let found = ["a", "bb", "c", "d"].map(|name| stamps.digest(name.as_bytes(), &stamp, UNIX_EPOCH));
+            let expected = [Some("other"), Some("bb"), None, Some("d")];
+            assert_eq!(found, expected.map(|text| text.map(|text| sha256(text.as_bytes()))));
+        }
+    }
+
+    #[test]
     fn torn_or_foreign_notes_are_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes");
@@ -251,7 +351,8 @@ mod tests {
             stamps.note(name, stamp, sha256(name), SystemTime::now() + LATER);
         }
         stamps.save().unwrap();
-        assert_eq!(Stamps::open(path.clone()).notes, stamps.notes);
+        let read = Stamps::open(path.clone());
+        assert_eq!(read.iter().collect::<BTreeMap<_, _>>(), stamps.iter().collect());
         let whole = fs::read(&path).unwrap();
         for cut in [0, 1, HEAD.len() + 40, whole.len() - 1] {
             fs::write(&path, &whole[..cut]).unwrap();

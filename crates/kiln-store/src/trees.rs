@@ -1,6 +1,5 @@
 //! The trees of images: stored as EROFS metadata, mounted as the root of an instance.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -9,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_model::Digest;
 
-use crate::erofs::{Contents, WriteError, read_tree, write_image};
+use crate::erofs::{WriteError, metadata_image, read_tree, write_whole_image};
 use crate::error::{PutError, ReadError};
 use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay};
 use crate::object::Objects;
@@ -182,7 +181,7 @@ impl Trees {
         }
         let mut staged = Staged::create(&self.tmp)?;
         let image = self.image_with(tree, &[])?;
-        io::Write::write_all(&mut staged, &image).map_err(PutError::at(staged.path()))?;
+        staged.write_nameless(&image).map_err(PutError::at(staged.path()))?;
         // What is mounted stays when its name goes, which it does with `staged`.
         let mount = mount_erofs(staged.path(), strategy.backing())
             .and_then(|metadata| mount_overlay(&metadata, self.objects.root()));
@@ -387,8 +386,8 @@ impl Trees {
         self.cache.join(LISTS).join(tree.hex())
     }
 
-    /// Returns the objects that a tree needs with their sizes, from its list: none where there is no whole list.
-    pub(crate) fn listed_objects(&self, tree: &Digest) -> Option<BTreeMap<Digest, u64>> {
+    /// Returns the objects that a tree needs with their sizes in their order, from its list: none where there is no whole list.
+    pub(crate) fn listed_objects(&self, tree: &Digest) -> Option<Vec<(Digest, u64)>> {
         let bytes = fs::read(self.list_path(tree)).ok()?;
         let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
         if sha256(body).as_bytes() != sum || body.len() % LIST_ITEM_BYTES != 0 {
@@ -399,11 +398,12 @@ impl Trees {
             let digest = Digest::new(digest.try_into().expect("an item begins with 32 bytes"));
             (digest, u64::from_le_bytes(size.try_into().expect("an item ends with 8 bytes")))
         };
-        Some(body.chunks_exact(LIST_ITEM_BYTES).map(item).collect())
+        let listed: Vec<_> = body.chunks_exact(LIST_ITEM_BYTES).map(item).collect();
+        listed.is_sorted().then_some(listed)
     }
 
     /// Writes the list of a tree. It only saves time, so nobody waits for the disk, and one that can't be written is made again.
-    pub(crate) fn list_objects(&self, tree: &Digest, objects: &BTreeMap<Digest, u64>) {
+    pub(crate) fn list_objects(&self, tree: &Digest, objects: &[(Digest, u64)]) {
         let mut bytes = Vec::with_capacity((objects.len() + 1) * LIST_ITEM_BYTES);
         for (digest, size) in objects {
             bytes.extend(digest.as_bytes());
@@ -432,7 +432,7 @@ impl Trees {
         let mut staged = Staged::create(&self.tmp).map_err(failed)?;
         let written = {
             let mut buffered = io::BufWriter::with_capacity(1 << 20, &mut staged);
-            write_image(&tree, Contents::Whole(&self.objects), &mut buffered)
+            write_whole_image(&tree, &self.objects, &mut buffered)
                 .and_then(|()| Ok(io::Write::flush(&mut buffered)?))
         };
         written.map_err(|error| match error {
@@ -450,13 +450,11 @@ impl Trees {
 
 /// The metadata of a tree that has its mount points.
 fn image_of(furnished: &Tree) -> Result<Vec<u8>, PutTreeError> {
-    let mut image = Vec::new();
-    write_image(furnished, Contents::Redirected, &mut image).map_err(|error| match error {
+    metadata_image(furnished).map_err(|error| match error {
         WriteError::Format(error) => PutTreeError::Format(error.0),
         WriteError::Object(error) => PutTreeError::Read(error),
         WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
-    })?;
-    Ok(image)
+    })
 }
 
 /// Reads which tree a variant was made of, and the variant; none where the file is not whole.

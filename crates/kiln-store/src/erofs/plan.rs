@@ -1,6 +1,6 @@
 //! Where everything of an image goes, before a byte is written.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use kiln_model::Digest;
 
@@ -9,7 +9,7 @@ use super::{
     chunks_of, xattr,
 };
 use crate::shelf::sha256;
-use crate::tree::{Entry, Inode, Kind, Mtime, Tree, TreePath};
+use crate::tree::{Entry, Kind, Mtime, Tree, TreePath};
 
 /// The tree has what the format can't hold.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +31,7 @@ pub(super) struct Plan<'a> {
 pub(super) struct Planned<'a> {
     pub(super) entry: &'a Entry,
     pub(super) links: u32,
-    pub(super) xattrs: Vec<u8>,
+    pub(super) xattrs: Attributes<'a>,
     pub(super) body: Body<'a>,
     pub(super) compact: bool,
     /// Its offset in the image.
@@ -40,6 +40,24 @@ pub(super) struct Planned<'a> {
     pub(super) inline: bool,
     /// Its first block of data, where it has one.
     pub(super) block: u32,
+}
+
+/// The attributes that follow an inode.
+pub(super) enum Attributes<'a> {
+    /// What most files have: none of their own, and what leads to their object.
+    Redirect(&'a Digest),
+    /// Any others, as they are written.
+    Encoded(Vec<u8>),
+}
+
+impl Attributes<'_> {
+    /// How many bytes they take.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Redirect(_) => xattr::redirect_bytes(),
+            Self::Encoded(bytes) => bytes.len(),
+        }
+    }
 }
 
 /// The data of an inode.
@@ -117,11 +135,11 @@ pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
     let epoch = tree.get(&TreePath::root()).expect("a tree has a root").meta.mtime;
     let (mut inodes, mut folders) = number(tree);
     let empty = sha256(b"");
-    for (index, planned) in inodes.iter_mut().enumerate() {
+    for (planned, children) in inodes.iter_mut().zip(&mut folders) {
         let mut redirected = None;
         planned.body = match &planned.entry.kind {
             Kind::Dir => {
-                let mut children = folders.remove(&index).unwrap_or_default();
+                let mut children = std::mem::take(children);
                 children.sort_unstable_by_key(|child| child.name);
                 Body::Dir(cut(children))
             }
@@ -139,17 +157,17 @@ pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
         };
         let own = &planned.entry.meta.xattrs;
         planned.xattrs = match redirected {
-            Some(object) if own.is_empty() => xattr::encode_redirect(object),
-            _ if whole => xattr::encode(own)?,
+            Some(object) if own.is_empty() => Attributes::Redirect(object),
+            _ if whole => Attributes::Encoded(xattr::encode(own)?),
             redirected => {
                 let mut xattrs = xattr::escape(own)?;
                 if let Some(object) = redirected {
                     xattr::redirect(&mut xattrs, object);
                 }
-                xattr::encode(&xattrs)?
+                Attributes::Encoded(xattr::encode(&xattrs)?)
             }
         };
-        xattr::count(&planned.xattrs)?;
+        xattr::count(planned.xattrs.len())?;
         let meta = &planned.entry.meta;
         planned.compact = meta.mtime == epoch
             && [meta.uid, meta.gid, planned.links].into_iter().all(|number| number <= u32::from(u16::MAX))
@@ -158,20 +176,22 @@ pub(super) fn plan(tree: &Tree, whole: bool) -> Result<Plan<'_>, FormatError> {
     place(inodes, epoch)
 }
 
-/// Numbers the inodes in the order of their first paths, the root first, and collects what is in each folder.
-fn number(tree: &Tree) -> (Vec<Planned<'_>>, BTreeMap<usize, Vec<Child<'_>>>) {
-    let mut inodes: Vec<Planned<'_>> = Vec::new();
-    let mut by_inode: HashMap<Inode, usize> = HashMap::new();
+/// Numbers the inodes in the order of their first paths, the root first, and collects what is in each that is a folder.
+fn number(tree: &Tree) -> (Vec<Planned<'_>>, Vec<Vec<Child<'_>>>) {
+    let mut inodes: Vec<Planned<'_>> = Vec::with_capacity(tree.len());
+    let mut folders: Vec<Vec<Child<'_>>> = Vec::with_capacity(tree.len());
+    let mut by_inode: Vec<Option<usize>> = vec![None; tree.inodes_end()];
     let mut by_path: HashMap<&[u8], usize> = HashMap::new();
-    let mut folders: BTreeMap<usize, Vec<Child<'_>>> = BTreeMap::new();
+    // Most files lie in the folder of the one before.
+    let mut last_folder: (&[u8], usize) = (b"", 0);
     for (path, inode, entry, names) in tree.iter_linked() {
-        let index = *by_inode.entry(inode).or_insert(inodes.len());
+        let index = *by_inode[inode.index()].get_or_insert(inodes.len());
         if index == inodes.len() {
             let links = if entry.is_dir() { 2 } else { names };
             let planned = Planned {
                 entry,
                 links,
-                xattrs: Vec::new(),
+                xattrs: Attributes::Encoded(Vec::new()),
                 body: Body::Empty,
                 compact: false,
                 offset: 0,
@@ -179,20 +199,22 @@ fn number(tree: &Tree) -> (Vec<Planned<'_>>, BTreeMap<usize, Vec<Child<'_>>>) {
                 block: 0,
             };
             inodes.push(planned);
+            folders.push(Vec::new());
         }
-        let bytes = path.as_bytes();
-        let parent = match path.is_root() {
-            true => 0,
+        let (bytes, name) = (path.as_bytes(), path.name());
+        let folder = bytes[..bytes.len() - name.len()].strip_suffix(b"/").unwrap_or(b"");
+        if folder != last_folder.0 {
             // Folders come before what is in them.
-            false => by_path[&bytes[..bytes.len() - path.name().len()].strip_suffix(b"/").unwrap_or(b"")],
-        };
+            last_folder = (folder, by_path[folder]);
+        }
+        let parent = last_folder.1;
         if entry.is_dir() {
             by_path.insert(bytes, index);
             let own = [Child { name: b".", inode: index }, Child { name: b"..", inode: parent }];
-            folders.entry(index).or_default().extend(own);
+            folders[index].extend(own);
         }
         if !path.is_root() {
-            folders.entry(parent).or_default().push(Child { name: path.name(), inode: index });
+            folders[parent].push(Child { name, inode: index });
             if entry.is_dir() {
                 inodes[parent].links += 1;
             }

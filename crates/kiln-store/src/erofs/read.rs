@@ -7,16 +7,22 @@ use super::{
     LAYOUT_CHUNKED, LAYOUT_INLINE, LAYOUT_PLAIN, NID_BYTES, SUPER_MAGIC, SUPER_OFFSET, xattr,
 };
 use crate::shelf::sha256;
-use crate::tree::{Entry, Kind, Meta, Mtime, Tree, TreePath};
+use crate::tree::{Entry, Inode, Kind, Meta, Mtime, Tree, TreePath, TreeReading};
 
 type Result<T> = std::result::Result<T, String>;
 
 /// Reads the tree of a metadata image, or says what is wrong with it.
 pub(crate) fn read_tree(image: &[u8]) -> Result<Tree> {
     let reader = Reader::open(image)?;
-    let mut walk = Walk { reader: &reader, tree: Tree::new(), files: HashMap::new(), entries: 0 };
+    let mut walk = Walk {
+        reader: &reader,
+        tree: TreeReading::default(),
+        single: Vec::new(),
+        linked: HashMap::new(),
+        entries: 0,
+    };
     walk.run()?;
-    Ok(walk.tree)
+    walk.tree.finish().map_err(|path| format!("{path} is there twice"))
 }
 
 struct Reader<'a> {
@@ -156,15 +162,18 @@ impl<'a> Reader<'a> {
 
 struct Walk<'a> {
     reader: &'a Reader<'a>,
-    tree: Tree,
-    /// Every inode that is not a folder.
-    files: HashMap<u64, Names>,
+    tree: TreeReading,
+    /// Every inode that is not a folder and says to have one name.
+    single: Vec<u64>,
+    /// Every other inode that is not a folder.
+    linked: HashMap<u64, Names>,
     entries: usize,
 }
 
 /// The names of an inode.
 struct Names {
     first: TreePath,
+    inode: Inode,
     /// How many were found.
     found: u32,
     /// How many it says to have.
@@ -177,6 +186,7 @@ impl Walk<'_> {
         if self.reader.kind(&root)? != Kind::Dir {
             return Err("its root is not a folder".into());
         }
+        self.put(TreePath::root(), Entry { meta: root.meta.clone(), kind: Kind::Dir })?;
         let mut seen = HashSet::from([self.reader.root]);
         let mut ahead = vec![(TreePath::root(), root)];
         while let Some((path, raw)) = ahead.pop() {
@@ -192,36 +202,39 @@ impl Walk<'_> {
                     }
                 }
             }
-            let entry = Entry { meta: raw.meta, kind: Kind::Dir };
-            self.tree.insert(&path, entry).map_err(|error| error.to_string())?;
         }
         self.check_links()
     }
 
+    fn put(&mut self, path: TreePath, entry: Entry) -> Result<Inode> {
+        self.tree.add(path, entry).map_err(|error| error.to_string())
+    }
+
     /// Adds what an entry names to the tree; returns it where it is a folder.
     fn add(&mut self, path: &TreePath, nid: u64) -> Result<Option<Raw>> {
-        if self.tree.get(path).is_some() {
-            return Err(format!("{path} is there twice"));
-        }
-        if let Some(names) = self.files.get_mut(&nid) {
+        if let Some(names) = self.linked.get_mut(&nid) {
             names.found += 1;
-            self.tree.link(path, &names.first).map_err(|error| error.to_string())?;
+            self.tree.link(path.clone(), names.inode);
             return Ok(None);
         }
-        let raw = self.reader.inode(nid)?;
+        let mut raw = self.reader.inode(nid)?;
         let kind = self.reader.kind(&raw)?;
-        let folder = kind == Kind::Dir;
-        let entry = Entry { meta: raw.meta.clone(), kind };
-        self.tree.insert(path, entry).map_err(|error| error.to_string())?;
-        if folder {
-            return Ok(Some(raw));
+        let (folder, said) = (kind == Kind::Dir, raw.links);
+        let inode = self.put(path.clone(), Entry { meta: std::mem::take(&mut raw.meta), kind })?;
+        match said {
+            _ if folder => return Ok(Some(raw)),
+            1 => self.single.push(nid),
+            said => drop(self.linked.insert(nid, Names { first: path.clone(), inode, found: 1, said })),
         }
-        self.files.insert(nid, Names { first: path.clone(), found: 1, said: raw.links });
         Ok(None)
     }
 
-    fn check_links(&self) -> Result<()> {
-        match self.files.values().find(|names| names.found != names.said) {
+    fn check_links(&mut self) -> Result<()> {
+        self.single.sort_unstable();
+        if let Some(pair) = self.single.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("the file {} has more names than the one that it says", pair[0]));
+        }
+        match self.linked.values().find(|names| names.found != names.said) {
             Some(names) => Err(format!("{} has another number of names than it says", names.first)),
             None => Ok(()),
         }

@@ -5,9 +5,7 @@ use super::*;
 use crate::tree::{Entry, Meta, Mtime, Tree, TreePath};
 
 fn image_of(tree: &Tree) -> Vec<u8> {
-    let mut image = Vec::new();
-    write_image(tree, Contents::Redirected, &mut image).unwrap();
-    image
+    metadata_image(tree).unwrap()
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {

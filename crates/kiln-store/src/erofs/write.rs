@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::plan::{Body, Child, FormatError, Plan, Planned, plan};
+use super::plan::{Attributes, Body, Child, FormatError, Plan, Planned, plan};
 use super::{
     BLOCK_BITS, BLOCK_BYTES, DIRENT_BYTES, INCOMPAT_CHUNKED_FILE, LAYOUT_CHUNKED, LAYOUT_INLINE,
     LAYOUT_PLAIN, NULL_BLOCK, SUPER_BYTES, SUPER_MAGIC, SUPER_OFFSET, chunks_of, file_type, type_bits, xattr,
@@ -10,15 +10,6 @@ use super::{
 use crate::error::ReadError;
 use crate::object::Objects;
 use crate::tree::{Kind, Tree};
-
-/// Where the bytes of an image's files are.
-#[derive(Clone, Copy)]
-pub(crate) enum Contents<'a> {
-    /// In the objects, to which the metadata redirects.
-    Redirected,
-    /// In the image itself, copied from these objects.
-    Whole(&'a Objects),
-}
 
 /// An image can't be written.
 #[derive(Debug, thiserror::Error)]
@@ -31,26 +22,45 @@ pub(crate) enum WriteError {
     Io(#[from] io::Error),
 }
 
-/// Writes the image of a tree.
-pub(crate) fn write_image(
+/// Returns the metadata image of a tree.
+pub(crate) fn metadata_image(tree: &Tree) -> Result<Vec<u8>, WriteError> {
+    let plan = plan(tree, false)?;
+    let mut image = metadata(&plan, plan.blocks)?;
+    write_all_data(&plan, None, &mut image)?;
+    Ok(image)
+}
+
+/// Writes the whole image of a tree, with its files' bytes copied from the objects.
+pub(crate) fn write_whole_image(
     tree: &Tree,
-    contents: Contents<'_>,
+    objects: &Objects,
     out: &mut impl Write,
 ) -> Result<(), WriteError> {
-    let plan = plan(tree, matches!(contents, Contents::Whole(_)))?;
-    // Metadata is small, some tens of bytes a file, so it is put together in memory.
-    let mut meta = vec![0; (plan.meta_blocks * BLOCK_BYTES) as usize];
-    write_super(&plan, &mut meta[SUPER_OFFSET..SUPER_OFFSET + SUPER_BYTES]);
+    let plan = plan(tree, true)?;
+    out.write_all(&metadata(&plan, plan.meta_blocks)?)?;
+    write_all_data(&plan, Some(objects), out)
+}
+
+/// Returns the blocks of metadata, with room for so many blocks. It is small, some tens of bytes a file.
+fn metadata(plan: &Plan<'_>, blocks: u64) -> Result<Vec<u8>, WriteError> {
+    let mut meta = Vec::with_capacity((blocks * BLOCK_BYTES) as usize);
+    meta.resize(SUPER_OFFSET + SUPER_BYTES, 0);
+    write_super(plan, &mut meta[SUPER_OFFSET..]);
     for (index, planned) in plan.inodes.iter().enumerate() {
-        let bytes = inode_bytes(&plan, index, planned)?;
-        let start = planned.offset as usize;
-        meta[start..start + bytes.len()].copy_from_slice(&bytes);
+        meta.resize(planned.offset as usize, 0);
+        write_inode(plan, index, planned, &mut meta)?;
     }
-    out.write_all(&meta)?;
-    for planned in plan.inodes.iter().filter(|planned| planned.data_blocks() > 0) {
-        write_data(&plan, planned, contents, out)?;
-    }
-    Ok(())
+    meta.resize((plan.meta_blocks * BLOCK_BYTES) as usize, 0);
+    Ok(meta)
+}
+
+fn write_all_data(
+    plan: &Plan<'_>,
+    objects: Option<&Objects>,
+    out: &mut impl Write,
+) -> Result<(), WriteError> {
+    let mut with_data = plan.inodes.iter().filter(|planned| planned.data_blocks() > 0);
+    with_data.try_for_each(|planned| write_data(plan, planned, objects, out))
 }
 
 /// Fills in `struct erofs_super_block`.
@@ -68,16 +78,20 @@ fn write_super(plan: &Plan<'_>, bytes: &mut [u8]) {
     put(80, &(if chunked { INCOMPAT_CHUNKED_FILE } else { 0 }).to_le_bytes());
 }
 
-/// Returns an inode with its attributes and what of its data follows it.
-fn inode_bytes(plan: &Plan<'_>, index: usize, planned: &Planned<'_>) -> Result<Vec<u8>, WriteError> {
+/// Adds an inode with its attributes and what of its data follows it.
+fn write_inode(
+    plan: &Plan<'_>,
+    index: usize,
+    planned: &Planned<'_>,
+    bytes: &mut Vec<u8>,
+) -> Result<(), WriteError> {
     let (layout, union) = data_of(planned);
     let meta = &planned.entry.meta;
     let format = layout << 1 | u16::from(!planned.compact);
     let mode = type_bits(&planned.entry.kind) | meta.mode;
-    let mut bytes = Vec::with_capacity((planned.header_bytes() + planned.tail_bytes()) as usize);
     let mut put = |value: &[u8]| bytes.extend_from_slice(value);
     put(&format.to_le_bytes());
-    put(&xattr::count(&planned.xattrs)?.to_le_bytes());
+    put(&xattr::count(planned.xattrs.len())?.to_le_bytes());
     put(&mode.to_le_bytes());
     let number = (index as u32 + 1).to_le_bytes();
     if planned.compact {
@@ -101,18 +115,23 @@ fn inode_bytes(plan: &Plan<'_>, index: usize, planned: &Planned<'_>) -> Result<V
         put(&planned.links.to_le_bytes());
         put(&[0; 16]);
     }
-    put(&planned.xattrs);
+    match &planned.xattrs {
+        Attributes::Redirect(object) => xattr::encode_redirect(object, bytes),
+        Attributes::Encoded(encoded) => bytes.extend_from_slice(encoded),
+    }
     match &planned.body {
         Body::Hole { size } => {
             for _ in 0..chunks_of(*size).1 {
-                put(&NULL_BLOCK.to_le_bytes());
+                bytes.extend_from_slice(&NULL_BLOCK.to_le_bytes());
             }
         }
-        Body::Dir(blocks) if planned.inline => put(&dir_block(plan, blocks.last().expect("it has a tail"))),
-        Body::Target(target) if planned.inline => put(target),
+        Body::Dir(blocks) if planned.inline => {
+            bytes.extend(dir_block(plan, blocks.last().expect("it has a tail")));
+        }
+        Body::Target(target) if planned.inline => bytes.extend_from_slice(target),
         _ => {}
     }
-    Ok(bytes)
+    Ok(())
 }
 
 /// Returns the layout of an inode's data, and the number whose meaning depends on it.
@@ -149,10 +168,10 @@ fn dir_block(plan: &Plan<'_>, children: &[Child<'_>]) -> Vec<u8> {
 fn write_data(
     plan: &Plan<'_>,
     planned: &Planned<'_>,
-    contents: Contents<'_>,
+    objects: Option<&Objects>,
     out: &mut impl Write,
 ) -> Result<(), WriteError> {
-    match (&planned.body, contents) {
+    match (&planned.body, objects) {
         (Body::Dir(blocks), _) => {
             for block in &blocks[..planned.data_blocks() as usize] {
                 let mut bytes = dir_block(plan, block);
@@ -161,7 +180,7 @@ fn write_data(
             }
         }
         (Body::Target(target), _) => write_padded(target, out)?,
-        (Body::Object { digest, size }, Contents::Whole(objects)) => {
+        (Body::Object { digest, size }, Some(objects)) => {
             let mut object = objects.open_file(digest)?.take(*size);
             let copied = io::copy(&mut object, out)?;
             if copied != *size {

@@ -53,8 +53,8 @@ pub(super) fn encode(xattrs: &Xattrs) -> Result<Vec<u8>, FormatError> {
 }
 
 /// Returns the number in an inode that stands for this many bytes of attributes.
-pub(super) fn count(bytes: &[u8]) -> Result<u16, FormatError> {
-    match bytes.len() {
+pub(super) fn count(bytes: usize) -> Result<u16, FormatError> {
+    match bytes {
         0 => Ok(0),
         length => u16::try_from(1 + (length - XATTR_HEADER_BYTES) / 4)
             .map_err(|_| FormatError("the attributes of one file have more than 256 KiB".into())),
@@ -99,13 +99,18 @@ static REDIRECT_ALONE: LazyLock<(Vec<u8>, usize)> = LazyLock::new(|| {
     (bytes, at)
 });
 
-/// As [`redirect`] to nothing else and [`encode`], without the detour: a tree has tens of thousands of such files.
-pub(super) fn encode_redirect(object: &Digest) -> Vec<u8> {
-    let (bytes, at) = &*REDIRECT_ALONE;
-    let (mut bytes, hex) = (bytes.clone(), object.hex());
-    bytes[at + 1..at + 3].copy_from_slice(&hex.as_bytes()[..2]);
-    bytes[at + 4..].copy_from_slice(hex.as_bytes());
-    bytes
+/// How many bytes [`encode_redirect`] adds.
+pub(super) fn redirect_bytes() -> usize {
+    REDIRECT_ALONE.0.len()
+}
+
+/// Adds what [`redirect`] to nothing else and [`encode`] come to, without the detour: a tree has tens of thousands of such files.
+pub(super) fn encode_redirect(object: &Digest, out: &mut Vec<u8>) {
+    let (alone, at) = &*REDIRECT_ALONE;
+    let (start, hex) = (out.len() + at, object.hex());
+    out.extend_from_slice(alone);
+    out[start + 1..start + 3].copy_from_slice(&hex.as_bytes()[..2]);
+    out[start + 4..].copy_from_slice(hex.as_bytes());
 }
 
 /// Reads what [`encode_redirect`] wrote; none where the bytes are anything else.
@@ -170,8 +175,9 @@ mod tests {
         let digest = Digest::new(std::array::from_fn(|index| index as u8 * 7));
         let mut xattrs = Xattrs::new();
         redirect(&mut xattrs, &digest);
-        let bytes = encode_redirect(&digest);
-        assert_eq!(bytes, encode(&xattrs).unwrap());
+        let mut bytes = Vec::new();
+        encode_redirect(&digest, &mut bytes);
+        assert_eq!((&bytes, bytes.len()), (&encode(&xattrs).unwrap(), redirect_bytes()));
         assert_eq!(decode_redirect(&bytes), Some(digest));
         assert_eq!(unescape(decode(&bytes).unwrap()), Some((Xattrs::new(), Some(digest))));
         for at in 0..bytes.len() {

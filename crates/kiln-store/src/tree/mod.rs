@@ -31,6 +31,13 @@ const XATTR_BYTES_MAX: usize = 4 * 65_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Inode(u32);
 
+impl Inode {
+    /// A number below the tree's [`Tree::inodes_end`].
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A tree of files, in the order of their paths.
 ///
 /// It always has a root folder, every entry's folder is in it, and no path runs through a symlink. Two trees are equal if
@@ -226,6 +233,11 @@ impl Tree {
         })
     }
 
+    /// What all numbers of its inodes are below.
+    pub(crate) fn inodes_end(&self) -> usize {
+        self.nodes.end()
+    }
+
     /// Iterates over what is at a path and all below it.
     pub fn within(&self, path: &TreePath) -> impl Iterator<Item = (&TreePath, &Entry)> {
         let first = self.paths.get_key_value(path);
@@ -279,6 +291,39 @@ impl Tree {
                 Err(TreeError::NotAFolder { path: path.clone(), blocker: path.parent().unwrap_or_default() })
             }
             None => Err(TreeError::NoFolder { path: path.clone() }),
+        }
+    }
+}
+
+/// A tree that is read whole: its paths are put in order once, and not each into a map.
+#[derive(Debug, Default)]
+pub(crate) struct TreeReading {
+    paths: Vec<(TreePath, Inode)>,
+    nodes: Nodes,
+}
+
+impl TreeReading {
+    /// Adds a file. Whoever reads sees to it that its folder is added, too, and that it is one.
+    pub(crate) fn add(&mut self, path: TreePath, entry: Entry) -> Result<Inode, TreeError> {
+        check(&path, &entry)?;
+        let inode = self.nodes.add(entry);
+        self.paths.push((path, inode));
+        Ok(inode)
+    }
+
+    /// Adds another name of a file that is no folder.
+    pub(crate) fn link(&mut self, path: TreePath, inode: Inode) {
+        self.nodes.get_mut(inode).links += 1;
+        self.paths.push((path, inode));
+    }
+
+    /// Returns the tree, or a path that was added twice.
+    pub(crate) fn finish(self) -> Result<Tree, TreePath> {
+        let Self { mut paths, nodes } = self;
+        paths.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        match paths.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            Some(pair) => Err(pair[0].0.clone()),
+            None => Ok(Tree { paths: paths.into_iter().collect(), nodes }),
         }
     }
 }

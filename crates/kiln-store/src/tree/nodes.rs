@@ -49,6 +49,11 @@ impl Nodes {
         }
     }
 
+    /// What all numbers are below.
+    pub(super) fn end(&self) -> usize {
+        self.0.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Node> {
         self.0.iter().flatten().map(|node| &**node)
     }

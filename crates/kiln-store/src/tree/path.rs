@@ -70,6 +70,13 @@ impl TreePath {
     /// `name` is not one component, or the result is too long.
     pub fn join(&self, name: impl AsRef<[u8]>) -> Result<Self, PathError> {
         let name = name.as_ref();
+        let plain = !matches!(name, b"" | b"." | b"..") && !name.iter().any(|byte| matches!(byte, b'/' | 0));
+        let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
+        if plain && name.len() <= NAME_BYTES_MAX && self.0.len() + slash.len() + name.len() <= PATH_BYTES_MAX
+        {
+            return Ok(Self([&self.0[..], slash, name].concat().into()));
+        }
+        // It may be none, and then this says why.
         let joined = Self::parse([self.as_bytes(), b"/", name].concat())?;
         if joined.name() == name && !name.is_empty() {
             return Ok(joined);

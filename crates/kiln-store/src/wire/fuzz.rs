@@ -4,7 +4,7 @@ use ::fuzz::Target;
 
 use super::event::decode_event;
 use super::samples;
-use crate::erofs::{Contents, read_tree, write_image};
+use crate::erofs::{metadata_image, read_tree};
 use crate::tree::{Entry, Meta, Tree, TreePath};
 
 fn image() -> Vec<u8> {
@@ -18,9 +18,7 @@ fn image() -> Vec<u8> {
     tree.insert(&path("etc/more"), Entry { meta: Meta { mode: 0o700, xattrs, ..Meta::default() }, kind })
         .unwrap();
     tree.link(&path("etc/more/link"), &path("etc/passwd")).unwrap();
-    let mut image = Vec::new();
-    write_image(&tree, Contents::Redirected, &mut image).unwrap();
-    image
+    metadata_image(&tree).unwrap()
 }
 
 #[test]

@@ -142,6 +142,15 @@ impl Oven {
     /// # Errors
     /// The store can't be opened.
     pub(super) fn open(state: &StateDir, folder: &Path) -> Result<Self, Failure> {
+        Self::open_with(state, folder, |_| {})
+    }
+
+    /// The same, for a bake that needs more than what the machine says.
+    fn open_with(
+        state: &StateDir,
+        folder: &Path,
+        change: impl FnOnce(&mut BakerOptions),
+    ) -> Result<Self, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| {
             Failure::external("the store can't be opened")
                 .caused_by(error)
@@ -151,27 +160,17 @@ impl Oven {
         let cancel = Cancel::default();
         let registries = Arc::new(AnyRegistry { folder: folder.to_owned() });
         let ssh_agent = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let options =
+        let mut options =
             BakerOptions { cancel: cancel.clone(), registries, ssh_agent, ..BakerOptions::default() };
+        change(&mut options);
         let baker = Baker::new(store.clone(), options.clone()).map_err(|error| failed(&error))?;
         Ok(Self { store, baker, cancel, options })
     }
 
     /// The same one, which does every step again.
     fn without_cache(&self) -> Result<Self, Failure> {
-        self.changed(|options| options.no_cache = true)
-    }
-
-    /// The same one, which knows where the secrets of a stack are.
-    fn with_secrets(&self, declared: &Declared) -> Result<Self, Failure> {
-        let (sources, folder) = (declared.stack.secrets.clone(), declared.outside.clone());
-        let secrets = Arc::new(OfStack { sources, folder });
-        self.changed(|options| options.secrets = secrets)
-    }
-
-    fn changed(&self, change: impl FnOnce(&mut BakerOptions)) -> Result<Self, Failure> {
-        let (store, cancel, mut options) = (self.store.clone(), self.cancel.clone(), self.options.clone());
-        change(&mut options);
+        let (store, cancel) = (self.store.clone(), self.cancel.clone());
+        let options = BakerOptions { no_cache: true, ..self.options.clone() };
         let baker = Baker::new(store.clone(), options.clone())
             .map_err(|error| Failure::external("the store can't be opened").caused_by(&error))?;
         Ok(Self { store, baker, cancel, options })
@@ -199,15 +198,24 @@ pub(super) fn bake(
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
-    let oven = Oven::open(state, &declared.outside)?.with_secrets(declared)?;
-    let oven = if cache != Cache::Used { oven.without_cache()? } else { oven };
+    let secrets = OfStack { sources: declared.stack.secrets.clone(), folder: declared.outside.clone() };
+    let oven = Oven::open_with(state, &declared.outside, |options| {
+        options.secrets = Arc::new(secrets);
+        options.no_cache = cache != Cache::Used;
+    })?;
     let purpose = format!("bake {}", declared.stack.name);
     let lease = oven
         .store
         .leases
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
+    let ahead = (cache == Cache::Used).then(|| {
+        let wanted = declared.stack.images.keys().filter(|name| verify(name));
+        let named = |name| oven.store.images.by_name(&name_of(declared, name));
+        integrity::Ahead::begin(&oven.store, wanted.filter_map(named).collect())
+    });
     let lock = locked(&oven, declared, state, screen, interrupt)?;
+    let verify = Verify { wanted: verify, ahead };
     let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
     let builder = builder::key(state)?;
     for (name, image) in &made.images {
@@ -221,10 +229,22 @@ pub(super) fn bake(
                 .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
         })?;
         // A name is for people: without it the image is found by its digest.
-        let _ = oven.store.images.set_name(&format!("{}/{name}", declared.stack.name), &image.manifest);
+        let _ = oven.store.images.set_name(&name_of(declared, name), &image.manifest);
     }
     let Made { source, images, parts } = made;
     Ok(Baked { store: oven.store, source, images, parts, _lease: lease })
+}
+
+/// What an image is called in the store.
+fn name_of(declared: &Declared, image: &ImageName) -> String {
+    format!("{}/{image}", declared.stack.name)
+}
+
+/// What is read again as a whole.
+struct Verify<'a> {
+    wanted: &'a dyn Fn(&ImageName) -> bool,
+    /// What was seen of it while it was not known yet, for the first time that it is read.
+    ahead: Option<integrity::Ahead>,
 }
 
 /// Bakes until nothing is damaged: after the first time without believing what was baked before.
@@ -232,13 +252,13 @@ fn make_whole(
     (oven, cache): (&Oven, Cache),
     declared: &Declared,
     lock: &Lock,
-    verify: &dyn Fn(&ImageName) -> bool,
+    mut verify: Verify<'_>,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Made, Failure> {
     let mut made = make(oven, cache, declared, lock, screen, interrupt)?;
     for _ in 0..MENDS_MAX {
-        if discard_damage(&oven.store, &made, verify, screen)? {
+        if discard_damage(&oven.store, &made, &mut verify, screen)? {
             return made.map_err(|error| failure(&error, &declared.folder));
         }
         made = make(&oven.without_cache()?, cache, declared, lock, screen, interrupt)?;
@@ -282,7 +302,7 @@ fn make(
 fn discard_damage(
     store: &Store,
     made: &Result<Made, BakeError>,
-    verify: &dyn Fn(&ImageName) -> bool,
+    verify: &mut Verify<'_>,
     screen: &mut Screen,
 ) -> Result<bool, Failure> {
     let made = match made {
@@ -294,8 +314,9 @@ fn discard_damage(
             return Ok(false);
         }
     };
-    let wanted = made.images.iter().filter(|(name, _)| verify(name));
-    let damaged = integrity::damaged(store, wanted.map(|(name, image)| (name, &image.manifest)))?;
+    let wanted = made.images.iter().filter(|(name, _)| (verify.wanted)(name));
+    let damaged =
+        integrity::damaged(store, verify.ahead.take(), wanted.map(|(name, image)| (name, &image.manifest)))?;
     for (name, damage) in &damaged {
         screen.note(&format!("image {name}: {damage}; it is made again"));
         store.discard(damage).map_err(|error| {

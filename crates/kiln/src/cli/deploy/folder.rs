@@ -210,7 +210,10 @@ impl Walk<'_> {
     }
 
     fn below<'p>(&self, path: &'p Path) -> &'p [u8] {
-        path.strip_prefix(self.root).expect("the walk stays below its root").as_os_str().as_bytes()
+        let (path, root) = (path.as_os_str().as_bytes(), self.root.as_os_str().as_bytes());
+        // The paths are the root's with names behind: nothing of them need be taken apart for each file.
+        let below = path.strip_prefix(root).expect("the walk stays below its root");
+        below.strip_prefix(b"/").unwrap_or(below)
     }
 
     fn too_large(&self, what: String) -> ScanError {

@@ -1,11 +1,44 @@
 //! Stored files that are not what they were: found before something is started from them, and made again where that can be.
 
+use std::panic::resume_unwind;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
 use kiln_bake::{BakeError, CopyError, SourceError, StepError};
 use kiln_model::{Digest, ImageName};
 use kiln_store::trees::{AssembleError, PutTreeError};
-use kiln_store::{Damage, PutError, ReadError, Store};
+use kiln_store::{Damage, PutError, ReadError, Store, Verification};
 
 use crate::cli::failure::Failure;
+
+/// What was seen this long ago is looked at again: a bake that makes something takes its time, and what is started from is to be
+/// whole then.
+const AHEAD_GOOD_FOR: Duration = Duration::from_secs(2);
+
+/// A look at the images of the last bake while this one finds out what it comes to: mostly to the same.
+pub(crate) struct Ahead {
+    began: Instant,
+    look: JoinHandle<Verification>,
+}
+
+impl Ahead {
+    /// Begins to look. Hold a lease from before to the end.
+    pub(crate) fn begin(store: &Store, manifests: Vec<Digest>) -> Self {
+        let store = store.clone();
+        let look = std::thread::spawn(move || {
+            let mut verification = store.verification();
+            manifests.iter().for_each(|manifest| verification.look_ahead(manifest));
+            verification
+        });
+        Self { began: Instant::now(), look }
+    }
+
+    /// Ends it, and goes on from there if it was just now.
+    fn verification(self, store: &Store) -> Verification {
+        let looked = self.look.join().unwrap_or_else(|panic| resume_unwind(panic));
+        if self.began.elapsed() < AHEAD_GOOD_FOR { looked } else { store.verification() }
+    }
+}
 
 /// Looks at all that instances of these images would see, and returns what is damaged.
 ///
@@ -13,9 +46,11 @@ use crate::cli::failure::Failure;
 /// The store can't be read.
 pub(crate) fn damaged<'a>(
     store: &Store,
+    ahead: Option<Ahead>,
     images: impl Iterator<Item = (&'a ImageName, &'a Digest)>,
 ) -> Result<Vec<(ImageName, Damage)>, Failure> {
-    let (mut found, mut verification) = (Vec::new(), store.verification());
+    let mut found = Vec::new();
+    let mut verification = ahead.map_or_else(|| store.verification(), |ahead| ahead.verification(store));
     for (name, manifest) in images {
         let damage = verification.damage(manifest).map_err(|error| {
             Failure::external(format!("image {name} can't be verified")).caused_by(&error).hint(
