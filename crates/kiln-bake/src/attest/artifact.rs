@@ -69,28 +69,16 @@ pub(crate) fn descriptor_of(store: &Store, subject: &Digest) -> Value {
 
 /// Stores a statement about an image, and returns its manifest's digest.
 pub(crate) fn attach(store: &Store, subject: &Digest, statement: &Statement) -> Result<Digest, PutError> {
-    let manifests = attach_all(store, subject, std::slice::from_ref(statement))?;
-    Ok(manifests[0])
-}
-
-/// Stores statements about an image at a time, and returns their manifests' digests in the same order.
-pub(super) fn attach_all(
-    store: &Store,
-    subject: &Digest,
-    statements: &[Statement],
-) -> Result<Vec<Digest>, PutError> {
     let batch = store.blobs.batch();
-    let manifests: Vec<Digest> = statements
-        .iter()
-        .map(|statement| put_into(&batch, store, subject, statement))
-        .collect::<Result<_, _>>()?;
+    let manifest = put_into(&batch, store, subject, statement)?;
     // What a referrer names is there before it.
     batch.commit()?;
-    store.referrers.put_all(subject, &manifests)?;
-    Ok(manifests)
+    store.referrers.put(subject, &manifest)?;
+    Ok(manifest)
 }
 
-fn put_into(
+/// Adds a statement about an image to a batch, and returns its manifest's digest.
+pub(super) fn put_into(
     batch: &Batch,
     store: &Store,
     subject: &Digest,

@@ -4,11 +4,12 @@ mod artifact;
 mod provenance;
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 
-use kiln_model::ImageName;
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
-use kiln_store::{PutError, ReadError, Store};
+use kiln_model::{Digest, ImageName};
+use kiln_store::{Batch, PutError, ReadError, Store};
 
 pub use artifact::{Said, Statement, said_about};
 
@@ -20,7 +21,7 @@ use crate::lock::Lock;
 use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
 use crate::source::{Source, SourceError};
 pub(crate) use artifact::{attach, descriptor_of};
-use artifact::{attach_all, discard_damaged};
+use artifact::{discard_damaged, put_into};
 
 /// The media type of a bill of materials in SPDX.
 pub const SPDX_TYPE: &str = "application/spdx+json";
@@ -88,25 +89,47 @@ pub fn attest(
     discard_damaged(store, &image.manifest)?;
     let all = said_about(store, &image.manifest)?;
     let there: BTreeSet<&str> = all.iter().map(Said::kind).collect();
-    let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
-    if formats.iter().any(|(kind, _)| !there.contains(*kind)) {
-        let inventory = Inventory::of(store, image)?;
-        let said = |(kind, format)| Statement::new(kind, kind, inventory.render(format));
-        attach_all(store, &image.manifest, &formats.map(said))?;
-    }
+    let is_listed = [SPDX_TYPE, CYCLONEDX_TYPE].iter().all(|kind| there.contains(kind));
     let noted = all.iter().find(|said| said.kind() == PROVENANCE).map(|said| &said.payload);
-    if noted.is_some_and(|noted| is_sealed(store, &image.manifest, noted, &builder.public())) {
+    let is_signed = noted.is_some_and(|noted| is_sealed(store, &image.manifest, noted, &builder.public()));
+    if is_listed && is_signed {
         return Ok(());
     }
-    let text = provenance::statement(store, stack, lock, source, name, image)?;
-    if noted.is_none_or(|noted| *noted == sha256(&text)) {
-        // Before the statement itself: a bake that ends between the two is followed by one that notes it.
-        seal_statement(store, &image.manifest, PROVENANCE, &text, builder)?;
-    }
-    if noted.is_none() {
+    let batch = store.blobs.batch();
+    // Neither needs the other.
+    let (bills, text) = std::thread::scope(|scope| {
+        let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image)));
+        let text = (!is_signed).then(|| provenance::statement(store, stack, lock, source, name, image));
+        (bills.map(|bills| bills.join().unwrap_or_else(|panic| resume_unwind(panic))), text)
+    });
+    let (mut manifests, text) = (bills.transpose()?.unwrap_or_default(), text.transpose()?);
+    let of_this_bake = text.as_ref().filter(|text| noted.is_none_or(|noted| *noted == sha256(text)));
+    let seal = |text: &Vec<u8>| seal_statement(&batch, store, &image.manifest, PROVENANCE, text, builder);
+    let seal = of_this_bake.map(seal).transpose()?.flatten();
+    manifests.extend(seal.as_ref().map(|seal| seal.manifest));
+    let statement = text.filter(|_| noted.is_none()).map(|text| {
         let mut statement = Statement::new(STATEMENT_TYPE, STATEMENT_TYPE, text);
         statement.annotations.insert(PREDICATE.into(), PROVENANCE.into());
-        attach(store, &image.manifest, &statement)?;
+        put_into(&batch, store, &image.manifest, &statement)
+    });
+    let statement = statement.transpose()?;
+    // What a referrer names is there before it.
+    batch.commit()?;
+    store.referrers.put_all(&image.manifest, &manifests)?;
+    if let Some(seal) = seal {
+        seal.replace(store, &image.manifest)?;
     }
-    Ok(())
+    // After its seal: a bake that ends between the two is followed by one that notes it.
+    statement.map_or(Ok(()), |statement| Ok(store.referrers.put(&image.manifest, &statement)?))
+}
+
+/// Adds the bills of materials of an image to a batch, and returns their manifests.
+fn bills_into(batch: &Batch, store: &Store, image: &Image) -> Result<Vec<Digest>, AttestError> {
+    let inventory = Inventory::of(store, image)?;
+    let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
+    let manifest = |(kind, format)| {
+        let statement = Statement::new(kind, kind, inventory.render(format));
+        Ok(put_into(batch, store, &image.manifest, &statement)?)
+    };
+    formats.into_iter().map(manifest).collect()
 }

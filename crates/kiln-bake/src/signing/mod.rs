@@ -13,7 +13,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kiln_model::Digest;
 use kiln_model::image::Image;
-use kiln_store::{PutError, ReadError, Store};
+use kiln_store::{Batch, PutError, ReadError, Store};
 use serde_json::{Value, json};
 
 pub use key::{KeyError, KeyKind, PublicKey, SigningKey, generate};
@@ -123,18 +123,19 @@ pub fn sign(store: &Store, image: &Image, name: &str, key: &SigningKey) -> Resul
     Ok(())
 }
 
-/// Signs a statement about an image, as it is. Hold a lease.
+/// Signs a statement about an image, as it is, into a batch; none where the key did so already. Hold a lease.
 pub(crate) fn seal_statement(
+    batch: &Batch,
     store: &Store,
     image: &Digest,
     predicate: &str,
     statement: &[u8],
     key: &SigningKey,
-) -> Result<(), SignError> {
+) -> Result<Option<Signatures>, SignError> {
     if is_sealed(store, image, &sha256(statement), &key.public()) {
-        return Ok(());
+        return Ok(None);
     }
-    add(store, image, ATTESTATIONS_TYPE, vec![envelope(predicate, statement, key)?])
+    add_into(batch, store, image, ATTESTATIONS_TYPE, vec![envelope(predicate, statement, key)?]).map(Some)
 }
 
 /// Whether a key signed a statement about an image. What can't be read is as good as absent.
@@ -174,8 +175,42 @@ fn statement(image: &Image, name: &str, predicate: &str, document: &[u8]) -> Vec
     }))
 }
 
+/// A manifest of signatures that is in a batch.
+pub(crate) struct Signatures {
+    /// It.
+    pub(crate) manifest: Digest,
+    /// Those of the same type that it is there instead of.
+    before: Vec<Digest>,
+}
+
+impl Signatures {
+    /// Forgets those of before. Note first what this one is about.
+    pub(crate) fn replace(&self, store: &Store, subject: &Digest) -> Result<(), SignError> {
+        let before = self.before.iter().filter(|before| **before != self.manifest);
+        before
+            .map(|before| store.referrers.remove(subject, before))
+            .try_for_each(|removed| removed.map(drop))
+            .map_err(SignError::Replace)
+    }
+}
+
 /// Adds layers to the one manifest of a type about an image.
 fn add(store: &Store, subject: &Digest, kind: &str, layers: Vec<Layer>) -> Result<(), SignError> {
+    let batch = store.blobs.batch();
+    let signatures = add_into(&batch, store, subject, kind, layers)?;
+    batch.commit()?;
+    store.referrers.put(subject, &signatures.manifest)?;
+    signatures.replace(store, subject)
+}
+
+/// As [`add`], into a batch that is still to be committed.
+fn add_into(
+    batch: &Batch,
+    store: &Store,
+    subject: &Digest,
+    kind: &str,
+    layers: Vec<Layer>,
+) -> Result<Signatures, SignError> {
     let before: Vec<_> =
         said_about(store, subject)?.into_iter().filter(|said| said.artifact_type == kind).collect();
     let mut all = Vec::new();
@@ -189,7 +224,7 @@ fn add(store: &Store, subject: &Digest, kind: &str, layers: Vec<Layer>) -> Resul
     let mut descriptors = Vec::new();
     let mut ids = Vec::new();
     for Layer { media_type, payload, annotations } in &all {
-        let digest = store.blobs.put_bytes(payload)?.to_string();
+        let digest = batch.put_bytes(payload)?.digest.to_string();
         ids.push(digest.clone());
         descriptors.push(json!({
             "annotations": annotations, "digest": digest, "mediaType": media_type, "size": payload.len(),
@@ -199,7 +234,7 @@ fn add(store: &Store, subject: &Digest, kind: &str, layers: Vec<Layer>) -> Resul
     let config = canonical(&json!({
         "architecture": "", "config": {}, "os": "", "rootfs": { "diff_ids": ids, "type": "layers" },
     }));
-    let config_digest = store.blobs.put_bytes(&config)?.to_string();
+    let config_digest = batch.put_bytes(&config)?.digest.to_string();
     let manifest = canonical(&json!({
         "artifactType": kind,
         "config": { "digest": config_digest, "mediaType": kind, "size": config.len() },
@@ -208,12 +243,8 @@ fn add(store: &Store, subject: &Digest, kind: &str, layers: Vec<Layer>) -> Resul
         "schemaVersion": 2,
         "subject": descriptor_of(store, subject),
     }));
-    let manifest = store.blobs.put_bytes(&manifest)?;
-    store.referrers.put(subject, &manifest)?;
-    for said in before.iter().filter(|said| said.manifest != manifest) {
-        store.referrers.remove(subject, &said.manifest).map_err(SignError::Replace)?;
-    }
-    Ok(())
+    let manifest = batch.put_bytes(&manifest)?.digest;
+    Ok(Signatures { manifest, before: before.iter().map(|said| said.manifest).collect() })
 }
 
 /// Reads the layers of a manifest of signatures; what is damaged or of another kind is as good as absent.
