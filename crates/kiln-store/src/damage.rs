@@ -70,6 +70,22 @@ enum Look {
 /// A thread for fewer looks than this costs more than it saves.
 const SHARE_MIN: usize = 512;
 
+/// Some of the objects that are to be looked at, and how many come before them.
+type Share<'a> = (usize, &'a [(Digest, u64)]);
+
+/// Looks on all processors.
+fn in_shares<T: Send>(wanted: &[(Digest, u64)], look: impl Fn(Share<'_>) -> T + Sync) -> Vec<T> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
+    let shares = wanted.chunks(share).enumerate().map(|(index, items)| (index * share, items));
+    let look = &look;
+    std::thread::scope(|scope| {
+        let shares: Vec<_> = shares.map(|share| scope.spawn(move || look(share))).collect();
+        let looks = shares.into_iter().map(|share| share.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        looks.collect()
+    })
+}
+
 /// A look at images; it remembers what was read, for itself and for later ones.
 #[derive(Debug)]
 pub struct Verification {
@@ -128,12 +144,12 @@ impl Verification {
         let Some(objects) = self.believed_list(&image.tree) else { return };
         let wanted = self.unseen(&objects);
         let Ok(looks) = self.store.objects.shelf().looks() else { return };
-        // On one thread: whoever looks ahead does something else meanwhile.
-        let is_whole = |(digest, _): &(Digest, u64)| {
+        let is_whole = |(digest, _): &&(Digest, u64)| {
             let stat = looks.stat(digest).ok().flatten();
             stat.is_some_and(|stat| self.is_believed(digest, &Stamp::of_stat(&stat)))
         };
-        let whole: Vec<Digest> = wanted.iter().filter(|it| is_whole(it)).map(|(digest, _)| *digest).collect();
+        let whole = |(_, share): Share<'_>| share.iter().filter(is_whole).map(|it| it.0).collect::<Vec<_>>();
+        let whole = in_shares(&wanted, whole).concat();
         self.seen.extend(whole);
     }
 
@@ -198,21 +214,12 @@ impl Verification {
     fn looks(&self, wanted: &[(Digest, u64)]) -> Result<Vec<(usize, Look)>, ReadError> {
         let shelf = self.store.objects.shelf();
         let looks = &shelf.looks().map_err(ReadError::at(shelf.root()))?;
-        let look = move |(first, share): (usize, &[(Digest, u64)])| {
+        let look = |(first, share): Share<'_>| {
             let all = share.iter().enumerate().map(|(index, it)| Ok((first + index, self.look(looks, it)?)));
             all.filter(|it| !matches!(it, Ok((_, Look::Believed)))).collect::<Result<Vec<_>, _>>()
         };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
-        let shares = wanted.chunks(share).enumerate().map(|(index, items)| (index * share, items));
-        std::thread::scope(|scope| {
-            let shares: Vec<_> = shares.map(|share| scope.spawn(move || look(share))).collect();
-            let mut found = Vec::new();
-            for share in shares {
-                found.extend(share.join().unwrap_or_else(|panic| resume_unwind(panic))?);
-            }
-            Ok(found)
-        })
+        let shares = in_shares(wanted, look).into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(shares.into_iter().flatten().collect())
     }
 
     fn look(&self, looks: &Looks, (digest, size): &(Digest, u64)) -> Result<Look, ReadError> {
