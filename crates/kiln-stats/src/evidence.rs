@@ -91,9 +91,20 @@ impl Risk {
 
     /// Returns what two logarithms of evidence come to.
     pub(crate) fn verdict(self, ln_worse: f64, ln_fine: f64) -> Verdict {
-        if ln_worse >= self.ln_needed(Claim::Worse) {
+        self.verdict_by(|claim| {
+            self.ln_needed(claim)
+                <= match claim {
+                    Claim::Worse => ln_worse,
+                    Claim::Fine => ln_fine,
+                }
+        })
+    }
+
+    /// Returns what claims for which there is enough evidence come to.
+    pub(crate) fn verdict_by(self, reached: impl Fn(Claim) -> bool) -> Verdict {
+        if reached(Claim::Worse) {
             Verdict::Fail
-        } else if ln_fine >= self.ln_needed(Claim::Fine) {
+        } else if reached(Claim::Fine) {
             Verdict::Pass
         } else {
             Verdict::Inconclusive

@@ -109,35 +109,57 @@ impl Mixture {
     /// their sum is, and tangents bound it from below: what is returned is never above the true minimum. An empty range, a null
     /// that can't be, gives the limit.
     pub(crate) fn ln_e(&self, law: Law, more: &Group, less: &Group, range: (f64, f64)) -> f64 {
-        let (from, to) = range;
+        self.least(law, (more, less), range, f64::NEG_INFINITY)
+    }
+
+    /// Whether [`Self::ln_e`] is at least `needed`; mostly one point of the null says that it is not.
+    pub(crate) fn reaches(
+        &self,
+        law: Law,
+        more: &Group,
+        less: &Group,
+        range: (f64, f64),
+        needed: f64,
+    ) -> bool {
+        self.least(law, (more, less), range, needed) >= needed
+    }
+
+    /// Bounds the least wealth from below; or returns the first that is below `enough`.
+    fn least(&self, law: Law, (more, less): (&Group, &Group), (from, to): (f64, f64), enough: f64) -> f64 {
         if from > to {
             return LN_E_LIMIT;
         }
-        let mut low = self.point(law, more, less, from);
-        if low.slope >= 0.0 || from == to {
-            return limited(low.ln_e);
-        }
-        // The minimum lies near what was seen, far below the end of the range: look for the bracket from there.
+        // The minimum lies near what was seen, far below the end of the range: the first look is there, and the bracket begins there.
         let seen = (more.events + less.events + 1.0) / (more.size + less.size).max(1.0);
-        let mut step = 2.0 * seen;
-        let high = loop {
-            let q = (from + step).min(to);
-            let point = self.point(law, more, less, q);
+        let first = self.point(law, more, less, (from + seen).min(to));
+        if first.ln_e < enough {
+            return limited(first.ln_e);
+        }
+        if first.slope >= 0.0 {
+            let low = self.point(law, more, less, from);
+            if low.slope >= 0.0 {
+                return limited(low.ln_e);
+            }
+            return limited(self.between(law, (more, less), (low, first), enough));
+        }
+        let (mut low, mut step) = (first, seen);
+        loop {
+            step *= 2.0;
+            let point = self.point(law, more, less, (from + step).min(to));
             if point.slope >= 0.0 {
-                break point;
+                return limited(self.between(law, (more, less), (low, point), enough));
             }
             // Without an end the wealth may fall for ever; where it is this low it proves nothing any more.
-            if q >= to || point.ln_e < -LN_E_LIMIT || step > f64::MAX / 4.0 {
+            if point.q >= to || point.ln_e < enough.max(-LN_E_LIMIT) {
                 return limited(point.ln_e);
             }
             low = point;
-            step *= 2.0;
-        };
-        limited(self.between(law, more, less, low, high))
+        }
     }
 
     /// Bounds the minimum between a point where the wealth falls and one where it rises.
-    fn between(&self, law: Law, more: &Group, less: &Group, mut low: Point, mut high: Point) -> f64 {
+    fn between(&self, law: Law, (more, less): (&Group, &Group), ends: (Point, Point), enough: f64) -> f64 {
+        let (mut low, mut high) = ends;
         let mut bound = f64::NEG_INFINITY;
         for step in 0..STEPS_MAX {
             let meet =
@@ -145,7 +167,8 @@ impl Mixture {
             let inside = meet > low.q && meet < high.q;
             // Where rounding puts the meeting point on an end, that end is the minimum.
             bound = if inside { low.slope.mul_add(meet - low.q, low.ln_e) } else { low.ln_e.min(high.ln_e) };
-            if !inside || low.ln_e.min(high.ln_e) - bound < LN_E_PRECISION {
+            let found = low.ln_e.min(high.ln_e);
+            if !inside || found - bound < LN_E_PRECISION || found < enough {
                 break;
             }
             let q = if step % 3 == 2 { f64::midpoint(low.q, high.q) } else { meet };

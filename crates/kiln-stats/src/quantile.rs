@@ -120,27 +120,24 @@ impl Quantile {
     /// Returns the verdict on what was counted until now.
     #[must_use]
     pub fn verdict(&self, baseline: &Latencies, canary: &Latencies, risk: Risk) -> Verdict {
-        let reached = |claim| {
-            let scan = Scan::new(self, claim, baseline, canary);
-            scan.is_some_and(|scan| scan.reaches(&self.lines, risk.ln_needed(claim)))
-        };
-        if reached(Claim::Worse) {
-            Verdict::Fail
-        } else if reached(Claim::Fine) {
-            Verdict::Pass
-        } else {
-            Verdict::Inconclusive
-        }
+        risk.verdict_by(|claim| self.reaches(claim, &self.lines, (baseline, canary), risk))
+    }
+
+    fn reaches(
+        &self,
+        claim: Claim,
+        lines: &Lines,
+        (baseline, canary): (&Latencies, &Latencies),
+        risk: Risk,
+    ) -> bool {
+        let scan = Scan::new(self, claim, baseline, canary);
+        scan.is_some_and(|scan| scan.reaches(lines, risk.ln_needed(claim)))
     }
 
     /// Returns the natural logarithm of the evidence for `claim`.
     #[must_use]
     pub fn ln_e(&self, claim: Claim, baseline: &Latencies, canary: &Latencies) -> f64 {
-        self.ln_e_of(claim, &self.lines, baseline, canary)
-    }
-
-    fn ln_e_of(&self, claim: Claim, lines: &Lines, baseline: &Latencies, canary: &Latencies) -> f64 {
-        Scan::new(self, claim, baseline, canary).map_or(0.0, |scan| scan.least(lines))
+        Scan::new(self, claim, baseline, canary).map_or(0.0, |scan| scan.least(&self.lines))
     }
 
     /// Returns the verdict with all that it rests on; latencies in microseconds.
@@ -191,7 +188,7 @@ impl Quantile {
         };
         let refutes = |claim: Claim, margin: f64| {
             let lines = Lines::new(self.margin.with(margin));
-            self.ln_e_of(claim, &lines, baseline, canary) >= risk.ln_needed(claim)
+            self.reaches(claim, &lines, (baseline, canary), risk)
         };
         let value = self.margin.effect(middle_us(of_baseline), middle_us(of_canary));
         let start = value.unwrap_or(self.margin.value());
@@ -257,7 +254,7 @@ impl<'a> Scan<'a> {
 
     /// Returns the least evidence over all thresholds, or the first that is below `enough`.
     ///
-    /// From the middle upwards: there the least is usually met first, and it rules out the others cheaply.
+    /// From the middle upwards: there the least is usually met first.
     fn search(&self, lines: &Lines, enough: f64) -> f64 {
         let (more, less) = self.events(lines, self.middle);
         let (mut least, mut strategy) = self.fixed.ln_e(more, less);
@@ -271,11 +268,11 @@ impl<'a> Scan<'a> {
             if std::mem::replace(&mut last, (more, less)) == (more, less) {
                 continue;
             }
+            // The strategy that held the most a bucket ago holds much here: mostly more than the least, and then the others don't matter.
             if self.fixed.ln_e_of(strategy, more, less) < least {
                 let (ln_e, best) = self.fixed.ln_e(more, less);
-                if ln_e < least {
-                    (least, strategy) = (ln_e, best);
-                }
+                least = least.min(ln_e);
+                strategy = best;
             }
         }
         least

@@ -185,6 +185,24 @@ impl Comparison {
     }
 
     fn ln_e(&self, claim: Claim, margin: Margin, baseline: &Seen, canary: &Seen) -> f64 {
+        let (mixture, more, less, range) = self.hypothesis(claim, margin, baseline, canary);
+        mixture.ln_e(self.law, &more, &less, range)
+    }
+
+    /// Whether the evidence for `claim` is enough.
+    fn reaches(&self, claim: Claim, margin: Margin, (baseline, canary): (&Seen, &Seen), risk: Risk) -> bool {
+        let (mixture, more, less, range) = self.hypothesis(claim, margin, baseline, canary);
+        mixture.reaches(self.law, &more, &less, range, risk.ln_needed(claim))
+    }
+
+    /// Returns who should have more and who less where `claim` is wrong, at the edge of that, and the baseline's rates for which there is one.
+    fn hypothesis(
+        &self,
+        claim: Claim,
+        margin: Margin,
+        baseline: &Seen,
+        canary: &Seen,
+    ) -> (&Mixture, Group, Group, (f64, f64)) {
         let (offset, slope) = margin.line();
         let at_baseline = Group { events: baseline.events, size: baseline.size, at_zero: 0.0, slope: 1.0 };
         let at_canary = Group { events: canary.events, size: canary.size, at_zero: offset, slope };
@@ -196,14 +214,13 @@ impl Comparison {
             (Law::Trials, Claim::Fine) => ((1.0 - offset) / slope).min(1.0),
         };
         match claim {
-            Claim::Worse => self.worse.ln_e(self.law, &at_baseline, &at_canary, (from, to)),
-            Claim::Fine => self.fine.ln_e(self.law, &at_canary, &at_baseline, (from, to)),
+            Claim::Worse => (&self.worse, at_baseline, at_canary, (from, to)),
+            Claim::Fine => (&self.fine, at_canary, at_baseline, (from, to)),
         }
     }
 
     fn verdict(&self, baseline: &Seen, canary: &Seen, risk: Risk) -> Verdict {
-        let ln_e = |claim| self.ln_e(claim, self.margin, baseline, canary);
-        risk.verdict(ln_e(Claim::Worse), ln_e(Claim::Fine))
+        risk.verdict_by(|claim| self.reaches(claim, self.margin, (baseline, canary), risk))
     }
 
     fn evidence(&self, baseline: &Seen, canary: &Seen, risk: Risk) -> Evidence {
@@ -260,7 +277,7 @@ impl Comparison {
             return Estimate::default();
         };
         let refutes = |claim: Claim, margin: f64| {
-            self.ln_e(claim, self.margin.with(margin), baseline, canary) >= risk.ln_needed(claim)
+            self.reaches(claim, self.margin.with(margin), (baseline, canary), risk)
         };
         let value = self.margin.effect(baseline_rate, canary_rate);
         let start = value.unwrap_or(self.margin.value());

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is asserted: machines are noisy, and what counts is the ratio within one run. Medians are printed.
 
+mod analysis;
 mod bake;
 mod dockerfile;
 mod keep;
@@ -43,17 +44,19 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         "dockerfile",
         "registry",
         "keep",
+        "analysis",
     ];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
-    // The store is measured without the program around it.
-    if names != ["keep"] {
+    // The store and the statistics are measured without the program around them.
+    let alone = ["keep", "analysis"];
+    if names.is_empty() || names.iter().any(|name| !alone.contains(&name.as_str())) {
         let binary = build(&mut table, wanted("build"))?;
         machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
     }
-    let benches: [(&str, Bench); 10] = [
+    let benches: [(&str, Bench); 11] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
@@ -64,6 +67,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         ("keep", keep::run),
         ("dockerfile", dockerfile::run),
         ("registry", registry::run),
+        ("analysis", analysis::run),
     ];
     for (name, bench) in benches.into_iter().filter(|(name, _)| wanted(name)) {
         println!("> {name}");
