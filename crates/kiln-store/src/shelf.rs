@@ -399,8 +399,8 @@ pub(crate) fn sweep(tmp: &Path) -> io::Result<()> {
 }
 
 /// Up to this many files are made durable each for itself; beyond, one `syncfs` costs less than as many `fsync`s, though it
-/// also writes back what others left dirty.
-const SINGLE_SYNCS_MAX: usize = 8;
+/// also writes back what others left dirty. What a bake says about a new image is ten files.
+const SINGLE_SYNCS_MAX: usize = 12;
 
 /// Makes files or folders durable, all at the same time: what takes the time is that the disk empties its cache, and it does
 /// that once for all who wait.
