@@ -41,6 +41,7 @@ impl Link {
             | Observation::InstanceRefused { .. }
             | Observation::InstanceDestroyed { .. }
             | Observation::TableAcknowledged { .. }
+            | Observation::RequestsCounted { .. }
             | Observation::BackendIdle { .. } => true,
             Observation::ControllerStarted
             | Observation::ClockJumped { .. }

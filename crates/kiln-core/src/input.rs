@@ -6,10 +6,11 @@ use std::sync::Arc;
 use kiln_model::digest::Digest;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{RequiredCheck, RevisionSpec};
-use kiln_model::rollout::ReplicaOwner;
+use kiln_model::rollout::{ReplicaOwner, RequestCount};
 use kiln_model::route::Listener;
 use kiln_model::{
-    Actor, EnvKey, Fence, InstanceId, Millis, Position, RevisionNumber, ServiceName, StackName, Timestamp,
+    Actor, EnvKey, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
+    Timestamp,
 };
 
 /// One thing that the core is told, with all that it may not find out by itself.
@@ -197,6 +198,17 @@ pub enum Observation {
         id: InstanceId,
         /// The fence of the action that asked: an answer to an earlier question says nothing about a later one.
         fence: Fence,
+    },
+    /// What the edge has counted of an environment's requests: asked for by nobody, and nothing follows from it but an entry.
+    RequestsCounted {
+        /// The environment; it may be gone.
+        env: EnvKey,
+        /// The rollout that began or ended.
+        rollout: RolloutId,
+        /// Whether it ended.
+        is_end: bool,
+        /// The counts; none if they can't be read.
+        counts: Option<Vec<RequestCount>>,
     },
     /// A socket is open and the edge has it.
     ListenerOpened {

@@ -78,6 +78,7 @@ pub fn observe(observed: &mut Observed, input: &Input) {
         | Observation::InstanceExited { .. }
         | Observation::InstanceRefused { .. }
         | Observation::TableAcknowledged { .. }
+        | Observation::RequestsCounted { .. }
         | Observation::ListenerOpened { .. }
         | Observation::ListenerFailed { .. }
         | Observation::ListenerClosed { .. } => {}

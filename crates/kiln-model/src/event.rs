@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::Digest;
-use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, SlotKey, Term};
+use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, SlotKey, Term};
 use crate::instance::{ExitStatus, InstanceSpec};
 use crate::name::{ServiceName, StackName};
 use crate::release::Revision;
-use crate::rollout::{Cause, Outcome, ReplicaOwner, Step};
+use crate::rollout::{Cause, Outcome, ReplicaOwner, RequestCount, Step};
 use crate::route::Listener;
 use crate::units::{Millis, Timestamp, Weight};
 
@@ -138,6 +138,16 @@ pub enum RolloutEvent {
         reason: String,
         /// What will be done.
         steps: Vec<Step>,
+    },
+    /// What the edge had counted of the environment's requests, soon after a rollout began or ended. It changes nothing: the
+    /// difference between the two is the rollout's receipt, and the first of each kind counts.
+    Counted {
+        /// The rollout; it may have ended since, and another one may run.
+        rollout: RolloutId,
+        /// Whether it had ended.
+        is_end: bool,
+        /// The counts, by service and revision; none if they could not be read.
+        counts: Option<Vec<RequestCount>>,
     },
     /// It ended.
     Finished {

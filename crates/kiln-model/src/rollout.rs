@@ -117,6 +117,21 @@ pub enum Outcome {
     Superseded,
 }
 
+/// What became of the requests of one revision of a service since its edge began to count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestCount {
+    /// The service.
+    pub service: ServiceName,
+    /// The revision; 0 where no instance could be chosen.
+    pub revision: RevisionNumber,
+    /// Ended with the whole answer of an instance.
+    pub answered: u64,
+    /// Cut, or answered by the edge with an error of its own.
+    pub lost: u64,
+    /// Further attempts that were made.
+    pub retried: u64,
+}
+
 /// Who decides about the number of replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReplicaOwner {

@@ -10,6 +10,10 @@ use super::{ApplyError, environment_of};
 use crate::state::{Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, State, StepPhase};
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
+    if matches!(event, RolloutEvent::Counted { .. }) {
+        // The environment may be gone with its last rollout. Nothing follows from what was counted but a receipt.
+        return Ok(());
+    }
     let env = environment_of(state, entry)?;
     match (env.rollout.clone(), event) {
         (None, RolloutEvent::Started { from, to, cause, steps }) => {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_model::event::{ControlEvent, InstanceEvent, TrafficEvent};
+use kiln_model::event::{ControlEvent, InstanceEvent, RolloutEvent, TrafficEvent};
 use kiln_model::instance::ExitStatus;
 use kiln_model::route::Listener;
 use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, Term};
@@ -39,6 +39,13 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
         Observation::Listed { as_of, instances } => {
             listed(work, *as_of, instances);
             Scope::All
+        }
+        Observation::RequestsCounted { env, rollout, is_end, counts } => {
+            if rollout.0 <= work.state().position().0 {
+                let (rollout, is_end, counts) = (*rollout, *is_end, counts.clone());
+                work.act(Some(env), Event::Rollout(RolloutEvent::Counted { rollout, is_end, counts }));
+            }
+            Scope::Global
         }
         Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
         Observation::ListenerOpened { listener, fence } => {

@@ -107,6 +107,9 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::Paused => "paused".into(),
         RolloutEvent::Resumed => "resumed".into(),
         RolloutEvent::GoingBack { reason, steps } => format!("going back ({reason}): {}", list(steps)),
+        RolloutEvent::Counted { rollout, is_end, .. } => {
+            format!("{rollout} counted at its {}", if *is_end { "end" } else { "start" })
+        }
         RolloutEvent::Finished { outcome, reason } if reason.is_empty() => format!("finished {outcome:?}"),
         RolloutEvent::Finished { outcome, reason } => format!("finished {outcome:?}: {reason}"),
     }

@@ -1,8 +1,8 @@
 //! Rollouts: their steps, causes and outcomes.
 
 use kiln_model::event::RolloutEvent;
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
-use kiln_model::{Millis, RevisionNumber, ServiceName, Timestamp, Weight};
+use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, RequestCount, Slots, Step};
+use kiln_model::{Millis, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
@@ -16,6 +16,7 @@ pub(crate) enum RolloutWire {
     Paused,
     Resumed,
     GoingBack { reason: String, steps: Vec<StepWire> },
+    Counted { rollout: u64, is_end: bool, counts: Option<Vec<RequestCountWire>> },
     Finished { outcome: OutcomeWire, reason: String },
 }
 
@@ -83,6 +84,11 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
+            RolloutEvent::Counted { rollout, is_end, counts } => Self::Counted {
+                rollout: rollout.0,
+                is_end: *is_end,
+                counts: counts.as_ref().map(|all| all.iter().map(RequestCountWire::from).collect()),
+            },
             RolloutEvent::Finished { outcome, reason } => {
                 Self::Finished { outcome: outcome.into(), reason: reason.clone() }
             }
@@ -111,8 +117,48 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
             },
+            RolloutWire::Counted { rollout, is_end, counts } => Self::Counted {
+                rollout: RolloutId(rollout),
+                is_end,
+                counts: counts.map(|all| all.into_iter().map(RequestCount::from).collect()),
+            },
             RolloutWire::Finished { outcome, reason } => Self::Finished { outcome: outcome.into(), reason },
         })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RequestCountWire {
+    service: Text<ServiceName>,
+    revision: u64,
+    answered: u64,
+    lost: u64,
+    retried: u64,
+}
+
+impl From<&RequestCount> for RequestCountWire {
+    fn from(count: &RequestCount) -> Self {
+        let RequestCount { service, revision, answered, lost, retried } = count;
+        Self {
+            service: Text(service.clone()),
+            revision: revision.0,
+            answered: *answered,
+            lost: *lost,
+            retried: *retried,
+        }
+    }
+}
+
+impl From<RequestCountWire> for RequestCount {
+    fn from(wire: RequestCountWire) -> Self {
+        Self {
+            service: wire.service.0,
+            revision: RevisionNumber(wire.revision),
+            answered: wire.answered,
+            lost: wire.lost,
+            retried: wire.retried,
+        }
     }
 }
 

@@ -176,6 +176,13 @@ fn rollout_events() -> Vec<Event> {
         cause,
         steps: steps(),
     };
+    let count = kiln_model::rollout::RequestCount {
+        service: service("web"),
+        revision: RevisionNumber(41),
+        answered: 1000,
+        lost: 2,
+        retried: 3,
+    };
     let finished = |outcome| RolloutEvent::Finished { outcome, reason: "because".into() };
     [
         started(Cause::Up),
@@ -186,6 +193,8 @@ fn rollout_events() -> Vec<Event> {
         RolloutEvent::Paused,
         RolloutEvent::Resumed,
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
+        RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: false, counts: None },
+        RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: true, counts: Some(vec![count]) },
         finished(Outcome::Completed),
         finished(Outcome::WentBack),
         finished(Outcome::Stuck),

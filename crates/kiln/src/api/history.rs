@@ -1,11 +1,16 @@
 //! What the log tells of an environment's rollouts. Pure: entries in, what is shown out.
 
+mod receipt;
+
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Step};
 use kiln_model::{Entry, Event};
 
 use super::view::{cause_word, outcome_word, step_text};
 use super::wire;
+
+/// The count of the requests at a rollout's end follows within so many of the environment's next entries, or never.
+const COUNTED_WITHIN_MAX: usize = 200;
 
 /// Shows the last `max` rollouts, the newest first and without their steps, from entries that come the last first.
 ///
@@ -35,14 +40,27 @@ pub fn latest<E>(
 /// None if the first one starts none.
 pub fn record(entries: impl IntoIterator<Item = Entry>) -> Option<wire::RolloutRecord> {
     let mut entries = entries.into_iter();
-    let mut record = started(&entries.next()?)?;
+    let first = entries.next()?;
+    let mut record = started(&first)?;
+    let mut counting = receipt::Counting::default();
+    counting.tell(&first);
+    let (mut is_over, mut later) = (false, 0);
     for entry in entries {
         let Event::Rollout(event) = &entry.event else { continue };
-        if matches!(event, RolloutEvent::Started { .. }) {
+        is_over |= matches!(event, RolloutEvent::Started { .. });
+        // The requests are counted soon after a rollout ends, when another one may have begun.
+        if is_over || record.rollout.ended.is_some() {
+            later += 1;
+        }
+        if later > COUNTED_WITHIN_MAX || counting.is_complete() {
             break;
         }
-        tell(&mut record, &entry, event);
+        counting.tell(&entry);
+        if !is_over {
+            tell(&mut record, &entry, event);
+        }
     }
+    record.receipt = counting.receipt(&record);
     Some(record)
 }
 
@@ -76,7 +94,7 @@ fn planned(steps: &[Step]) -> Vec<wire::Step> {
 fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
     let at_ms = entry.at.0;
     match event {
-        RolloutEvent::Started { .. } => {}
+        RolloutEvent::Started { .. } | RolloutEvent::Counted { .. } => {}
         RolloutEvent::StepStarted { index, deadline } => {
             if let Some(step) = step(record, *index) {
                 step.state = "running".into();
@@ -139,6 +157,8 @@ fn stop(record: &mut wire::RolloutRecord, at_ms: u64) {
 }
 
 fn without_steps(mut record: wire::RolloutRecord) -> wire::RolloutRecord {
+    // It is of a rollout whose later entries were not looked at.
+    record.receipt = None;
     record.rollout.steps.clear();
     if let Some(back) = &mut record.way_back {
         back.steps.clear();

@@ -137,6 +137,14 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
             let first = steps.first().map(|step| format!("; first: {}", step_text(step))).unwrap_or_default();
             ("rollout.going_back", format!("the rollout goes back: {reason}{first}"))
         }
+        RolloutEvent::Counted { rollout, is_end, counts } => {
+            let when = if *is_end { "ended" } else { "began" };
+            let text = match counts {
+                Some(_) => format!("the requests were counted, for {rollout} {when}"),
+                None => format!("the requests could not be counted when {rollout} {when}"),
+            };
+            ("rollout.counted", text)
+        }
         RolloutEvent::Finished { outcome, reason } => {
             let how = match outcome {
                 Outcome::Completed => "is complete",

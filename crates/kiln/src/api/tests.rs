@@ -343,6 +343,18 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                 }],
             }),
             pauses: vec![wire::PauseRecord { by: "bob".into(), since_ms: 1500, until_ms: 2000 }],
+            receipt: Some(wire::Receipt {
+                from_ms: Some(1001),
+                until_ms: Some(3001),
+                requests: Some(vec![wire::ServedRequests {
+                    service: "web".into(),
+                    revision: 41,
+                    served: 10,
+                    lost: 1,
+                    retried: 2,
+                }]),
+                longest_drain_ms: Some(40),
+            }),
         },
     );
 }

@@ -275,6 +275,38 @@ pub struct RolloutRecord {
     pub way_back: Option<WayBack>,
     /// When it was paused, by whom, in order; without the pause that it is in.
     pub pauses: Vec<PauseRecord>,
+    /// What it came to: none where nothing was counted, as for rollouts of Kilns before.
+    pub receipt: Option<Receipt>,
+}
+
+/// What a rollout came to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Receipt {
+    /// From when on requests were counted; none if they could not be.
+    pub from_ms: Option<u64>,
+    /// Until when; none as long as it runs, or if they could not be.
+    pub until_ms: Option<u64>,
+    /// What became of the requests meanwhile, by service and revision; none unless it is known from when until when.
+    pub requests: Option<Vec<ServedRequests>>,
+    /// How long the longest step took that waited for requests in flight to end.
+    pub longest_drain_ms: Option<u64>,
+}
+
+/// What became of the requests to one revision of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ServedRequests {
+    /// The service.
+    pub service: String,
+    /// The revision; 0 where no instance could be chosen.
+    pub revision: u64,
+    /// Ended with the whole answer of an instance.
+    pub served: u64,
+    /// Cut, or answered by the edge with an error of its own.
+    pub lost: u64,
+    /// Further attempts that were made.
+    pub retried: u64,
 }
 
 /// A pause that is over.

@@ -342,7 +342,14 @@ impl Subject {
 
 /// Whether a fresh list, or the clock, says the same as this observation.
 const fn is_repeatable(kind: &InputKind) -> bool {
-    !matches!(kind, InputKind::Observation(Observation::ControllerStarted | Observation::ClockJumped { .. }))
+    !matches!(
+        kind,
+        InputKind::Observation(
+            Observation::ControllerStarted
+                | Observation::ClockJumped { .. }
+                | Observation::RequestsCounted { .. }
+        )
+    )
 }
 
 fn is_start(input: &Input) -> bool {

@@ -22,6 +22,7 @@ use super::host_link::HostLink;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
+use super::receipts;
 use crate::api::{history, server, wire};
 use crate::controller::event_log::StoredLog;
 use crate::controller::step::chain;
@@ -50,6 +51,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     };
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
+    receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;
     let api = Api { handle: handle.clone(), store, state: state.clone(), collector };
     thread::Builder::new()
         .name("api".into())

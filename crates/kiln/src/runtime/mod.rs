@@ -17,6 +17,7 @@ mod outbox;
 pub(crate) mod packs;
 mod paths;
 mod process;
+mod receipts;
 mod settings;
 mod sockets;
 mod supervise;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kiln_model::{EnvKey, Millis, Timestamp};
 
-use crate::api::wire::{Rollout, RolloutRecord, Step};
+use crate::api::wire::{Receipt, Rollout, RolloutRecord, Step};
 use crate::cli::follow::frame::title;
 use crate::cli::screen::Paint;
 use crate::cli::table::{Table, moment, span};
@@ -51,12 +51,41 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
         ]);
     }
     text.push_str(&facts.render(2));
+    if let Some(receipt) = &record.receipt {
+        requests(&mut text, receipt, paint);
+    }
     section(&mut text, "Steps", &rollout.steps, rollout.started_ms, now_ms, paint);
     if let Some(back) = &record.way_back {
         let title = format!("Way back, by {}", back.actor);
         section(&mut text, &title, &back.steps, rollout.started_ms, now_ms, paint);
     }
     text
+}
+
+/// What became of the requests, as far as it is known.
+fn requests(text: &mut String, receipt: &Receipt, paint: Paint) {
+    let mut table = Table::bare();
+    match (&receipt.requests, receipt.from_ms, receipt.until_ms) {
+        (Some(requests), ..) if requests.is_empty() => table.row(["none came"]),
+        (Some(requests), ..) => {
+            for of in requests {
+                let by = match of.revision {
+                    0 => format!("{}, no instance", of.service),
+                    number => format!("{} #{number}", of.service),
+                };
+                let lost = format!("{} lost", of.lost);
+                let lost = if of.lost == 0 { lost } else { paint.red(&lost) };
+                table.row([by, format!("{} served", of.served), lost, format!("{} retried", of.retried)]);
+            }
+        }
+        (None, Some(_), None) => table.row(["counted since its start; known once it has ended"]),
+        (None, ..) => table.row(["not known: the edge's counts could not be read in time"]),
+    }
+    // Writing to a String can't fail.
+    let _ = write!(text, "{}\n{}", paint.bold("Requests meanwhile"), table.render(2));
+    if let Some(drain) = receipt.longest_drain_ms {
+        let _ = writeln!(text, "  longest drain {}", span(Millis(drain)));
+    }
 }
 
 fn section(text: &mut String, title: &str, steps: &[Step], start_ms: u64, now_ms: u64, paint: Paint) {
@@ -116,7 +145,7 @@ mod tests {
     use kiln_model::{EnvName, StackName};
 
     use super::*;
-    use crate::api::wire::{Ended, PauseRecord, WayBack};
+    use crate::api::wire::{Ended, PauseRecord, ServedRequests, WayBack};
 
     fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
         Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None }
@@ -155,7 +184,29 @@ mod tests {
                 since_ms: 1_772_460_309_500,
                 until_ms: 1_772_460_312_500,
             }],
+            receipt: Some(Receipt {
+                from_ms: Some(1_772_460_309_000),
+                until_ms: Some(1_772_460_320_600),
+                requests: Some(vec![served(41, 1200, 0), served(0, 0, 3)]),
+                longest_drain_ms: Some(1_500),
+            }),
         }
+    }
+
+    fn served(revision: u64, served: u64, lost: u64) -> ServedRequests {
+        ServedRequests { service: "web".into(), revision, served, lost, retried: 1 }
+    }
+
+    #[test]
+    fn a_receipt_that_is_not_known_says_why() {
+        let text = |receipt: Receipt| {
+            let mut text = String::new();
+            requests(&mut text, &receipt, Paint::PLAIN);
+            text
+        };
+        assert!(text(Receipt { from_ms: Some(1), ..Receipt::default() }).contains("once it has ended"));
+        assert!(text(Receipt { until_ms: Some(1), ..Receipt::default() }).contains("could not be read"));
+        assert!(text(Receipt { requests: Some(Vec::new()), ..Receipt::default() }).contains("none came"));
     }
 
     #[test]
@@ -169,6 +220,10 @@ Rollout 57 of shop/prod: rollback #41 → #42 of web
   outcome   went back
   because   too slow
   paused    by carol after 500ms for 3.0s
+Requests meanwhile
+  web #41           1200 served  0 lost  1 retried
+  web, no instance  0 served     3 lost  1 retried
+  longest drain 1.5s
 Steps
   ✓ create web/0  after 0ms   took 20ms
   ✗ wait          after 20ms  took 10s
