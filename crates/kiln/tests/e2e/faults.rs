@@ -50,6 +50,8 @@ fn a_command_that_waits_starts_again_what_it_waits_for() {
     machine.write_tiny("v1", 2, "");
     machine.kiln(&["up"]).ok();
     machine.write_tiny("v2", 2, "");
+    // Else a rollout may be over before the command has first asked how far it is.
+    machine.edit_stack("VERSION = \"v2\"", "VERSION = \"v2\", START_MS = \"2000\"");
     let before = machine.pid("host");
     let kill = || {
         let victims = [machine.pid("host"), machine.pid("controller")];
