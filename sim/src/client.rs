@@ -33,7 +33,8 @@ impl Client {
     pub fn next(&mut self, state: &State) -> Command {
         let command = match (&self.last, self.rng.below(100)) {
             (Some(last), 0..8) => last.clone(),
-            (_, 8..20) => self.rollback(state),
+            (_, 8..12) => Command::Promote { env: self.env(), step: None },
+            (_, 12..20) => self.rollback(state),
             (_, 20..28) => self.rollback_service(state),
             (_, 28..40) => self.scale(),
             (_, 40..46) => Command::Abort { env: self.env() },
@@ -76,14 +77,14 @@ impl Client {
     fn rollback(&mut self, state: &State) -> Command {
         let env = self.env();
         let to = self.revision(state, &env).filter(|_| self.rng.chance(600));
-        Command::Rollback { env, to, service: None }
+        Command::Rollback { env, to, service: None, careful: false }
     }
 
     fn rollback_service(&mut self, state: &State) -> Command {
         let env = self.env();
         let to = self.revision(state, &env);
         let service = stacks::service(self.rng.word(&["web", "api", "mail"]));
-        Command::Rollback { env, to, service: Some(service) }
+        Command::Rollback { env, to, service: Some(service), careful: false }
     }
 
     fn revision(&mut self, state: &State, env: &EnvKey) -> Option<RevisionNumber> {

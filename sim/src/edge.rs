@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::Observation;
-use kiln_model::route::{Listener, RouteTable};
+use kiln_model::route::{Group, Listener, PoolKey, RouteTable, Sampling};
+use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::{Fence, InstanceId, Term};
 
 use crate::plant::Plant;
@@ -17,6 +18,8 @@ pub enum EdgeEvent {
     Serve(Arc<RouteTable>),
     /// What was in flight to an instance has ended.
     Idle(InstanceId, Fence),
+    /// It is asked what it counted of a pool.
+    Count(PoolKey, Sampling),
 }
 
 /// What a call leads to.
@@ -119,6 +122,13 @@ impl Edge {
         let slow = self.wild && self.rng.chance(50);
         let after = if slow { self.rng.between(500, 9_000) } else { self.rng.between(1, 30) };
         let mut outcome = Outcome { later: vec![(after, EdgeEvent::Serve(Arc::clone(table)))], said: vec![] };
+        for (key, pool) in &table.pools {
+            let Some(sampling) = pool.sampling else { continue };
+            for most in [3_000, 60_000] {
+                let when = after + self.rng.between(1, most);
+                outcome.later.push((when, EdgeEvent::Count(key.clone(), sampling)));
+            }
+        }
         if self.plant == Some(Plant::RetireBeforeAck) {
             outcome.said.push(Observation::TableAcknowledged { fence: table.fence });
         }
@@ -172,6 +182,27 @@ impl Edge {
             }
             EdgeEvent::Idle(id, _) if self.routes_to(id) => Vec::new(),
             EdgeEvent::Idle(id, fence) => vec![Observation::BackendIdle { id, fence }],
+            EdgeEvent::Count(key, sampling) => {
+                let pool = self.served.as_ref().and_then(|table| table.pools.get(&key));
+                if pool.is_none_or(|pool| pool.sampling != Some(sampling)) {
+                    return Vec::new();
+                }
+                let samples = Arc::new(self.count());
+                vec![Observation::Sampled { env: key.env, service: key.service, sampling, samples }]
+            }
         }
+    }
+
+    /// No traffic, little of it, or much; the canary is as good as the baseline or much worse.
+    fn count(&mut self) -> WindowSamples {
+        let requests = *self.rng.pick(&[0, 30, 20_000]);
+        let failing = *self.rng.pick(&[0, 0, 2, 10]);
+        let group = |failures: u64| GroupSamples {
+            ok: requests - failures,
+            server_error: failures,
+            ..GroupSamples::default()
+        };
+        let canary = group(requests * failing / 20);
+        [(Group::Stable, group(0)), (Group::Baseline, group(0)), (Group::Canary, canary)].into()
     }
 }

@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 
 use kiln_core::State;
-use kiln_core::state::{Environment, Health};
-use kiln_model::route::PoolKey;
+use kiln_core::state::{Environment, Health, Instance};
+use kiln_model::rollout::BASELINE_FIRST;
+use kiln_model::route::{Group, PoolKey};
 use kiln_model::service::{ServiceKind, Strategy};
 use kiln_model::{EnvKey, Fence, InstanceId, RevisionNumber, ServiceName};
 
@@ -30,7 +31,7 @@ pub struct Floor {
 impl Floor {
     /// Remembers what is routed before an entry that shifts traffic of an environment.
     pub fn before(&mut self, state: &State, env: &EnvKey) {
-        self.routed = healthy(state, env);
+        self.routed = healthy(state, env, is_stable);
         self.allowed.clear();
         for service in self.routed.keys() {
             self.allowed.insert(service.clone(), allowed(state, env, service));
@@ -42,7 +43,7 @@ impl Floor {
     /// # Errors
     /// A service has fewer healthy instances than it had, and fewer than its strategy allows.
     pub fn after(&mut self, state: &State, env: &EnvKey) -> Result<(), Violation> {
-        let routed = healthy(state, env);
+        let routed = healthy(state, env, |_, _| true);
         for (service, before) in &self.routed {
             let allowed = allowed(state, env, service).min(self.allowed[service]);
             let now = routed.get(service).copied().unwrap_or(0);
@@ -81,10 +82,12 @@ impl Floor {
         let is_ready = |id: InstanceId| {
             host.guests().get(&id).is_some_and(|guest| guest.healthy == Some(true) && guest.exited.is_none())
         };
-        let mut ready = BTreeMap::new();
+        let (mut ready, mut stable) = (BTreeMap::new(), BTreeMap::new());
         for (key, pool) in &table.pools {
-            let backends = pool.backends.iter().filter(|backend| is_ready(backend.instance)).count() as u32;
-            ready.insert(key.clone(), backends);
+            let backends = || pool.backends.iter().filter(|backend| is_ready(backend.instance));
+            ready.insert(key.clone(), backends().count() as u32);
+            let rested_on = backends().filter(|backend| backend.group == Group::Stable);
+            stable.insert(key.clone(), rested_on.count() as u32);
         }
         for (key, before) in &self.ready {
             // Without a rule that leads to it there is no pool: the routes were taken away on purpose.
@@ -98,16 +101,33 @@ impl Floor {
                 ));
             }
         }
-        self.ready = ready;
+        self.ready = stable;
         self.lowest.clear();
         Ok(())
     }
 }
 
-/// How many instances of each service are routed and healthy, by what the log knows.
-fn healthy(state: &State, env: &EnvKey) -> BTreeMap<ServiceName, u32> {
+/// Whether a service rests on an instance: whether it does the work of its slot. A canary and its baseline come on top of
+/// that, and may go again.
+fn is_stable(env: &Environment, instance: &Instance) -> bool {
+    let Some((service, ordinal)) = instance.slot() else { return false };
+    if env.rollout.is_none() {
+        return true;
+    }
+    let duty = env.slot(service, ordinal).and_then(|slot| slot.duty);
+    let wanted = env.service(duty, service).map(|service| service.spec_digest);
+    Some(instance.spec_digest) == wanted && ordinal < BASELINE_FIRST
+}
+
+/// How many of these instances of each service are routed and healthy, by what the log knows.
+fn healthy(
+    state: &State,
+    env: &EnvKey,
+    counts_it: impl Fn(&Environment, &Instance) -> bool,
+) -> BTreeMap<ServiceName, u32> {
     let mut counts = BTreeMap::new();
-    for instance in state.environment(env).into_iter().flat_map(|env| state.instances_of(env)) {
+    let Some(env) = state.environment(env) else { return counts };
+    for instance in state.instances_of(env).filter(|instance| counts_it(env, instance)) {
         let is_healthy = instance.health == Health::Healthy && instance.exit.is_none();
         if let Some((service, _)) = instance.slot().filter(|_| instance.is_routed() && is_healthy) {
             *counts.entry(service.clone()).or_default() += 1;
@@ -133,7 +153,7 @@ fn allowed_at(env: &Environment, revision: Option<RevisionNumber>, name: &Servic
     };
     let replicas = env.replicas(revision, name);
     match service.strategy {
-        Strategy::BlueGreen => replicas,
+        Strategy::BlueGreen | Strategy::Canary(_) => replicas,
         Strategy::Rolling { max_unavailable, .. } => replicas.saturating_sub(max_unavailable),
         Strategy::StopThenStart => 0,
     }

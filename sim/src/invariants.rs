@@ -187,7 +187,8 @@ fn check_env_at_rest(env: &Environment, state: &State) -> Result<(), Violation> 
 pub fn check_rollbacks(state: &State) -> Result<(), Violation> {
     for env in state.environments() {
         for number in &env.completed {
-            let command = Command::Rollback { env: env.key.clone(), to: Some(*number), service: None };
+            let command =
+                Command::Rollback { env: env.key.clone(), to: Some(*number), service: None, careful: false };
             let input = Input {
                 now: state.now(),
                 seed: 1,

@@ -143,7 +143,7 @@ fn roll_back(world: &mut World) -> Result<(), Violation> {
     world.turn(world.now() + 1_000, |_| false)?;
     settle(world)?;
     let Some((env, to)) = oldest(world.witness.state()) else { return Ok(()) };
-    world.ask(Command::Rollback { env: env.clone(), to: Some(to), service: None });
+    world.ask(Command::Rollback { env: env.clone(), to: Some(to), service: None, careful: false });
     let (asked_at, asked) = (world.now(), world.stats.acknowledged + world.stats.refused);
     world.turn(asked_at + REST_WITHIN, |world| world.stats.acknowledged + world.stats.refused > asked)?;
     settle(world)?;

@@ -42,6 +42,7 @@ impl Link {
             | Observation::InstanceDestroyed { .. }
             | Observation::TableAcknowledged { .. }
             | Observation::RequestsCounted { .. }
+            | Observation::Sampled { .. }
             | Observation::BackendIdle { .. } => true,
             Observation::ControllerStarted
             | Observation::ClockJumped { .. }

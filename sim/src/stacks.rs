@@ -7,9 +7,12 @@ use std::sync::Arc;
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
-use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::service::{
+    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
+    ServiceKind, Stage, Strategy,
+};
 use kiln_model::{
-    Digest, EnvKey, EnvName, InstanceSpec, Millis, PortName, RouteName, ServiceName, StackName,
+    Digest, EnvKey, EnvName, InstanceSpec, Millis, PortName, RouteName, ServiceName, StackName, Weight,
 };
 
 use crate::rng::Rng;
@@ -219,7 +222,7 @@ impl Desired {
             spec: Arc::new(spec),
             spec_digest,
             replicas: self.replicas,
-            strategy: self.strategy,
+            strategy: self.strategy.clone(),
             after: BTreeSet::new(),
             bounds: self.bounds,
         }
@@ -227,15 +230,43 @@ impl Desired {
 }
 
 fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
-    match (kind, rng.below(3)) {
+    match (kind, rng.below(4)) {
         (ServiceKind::Worker, 0 | 1) | (ServiceKind::Job, _) => Strategy::StopThenStart,
         (_, 0) => Strategy::BlueGreen,
+        (ServiceKind::Service, 1) => Strategy::Canary(Arc::new(canary(rng))),
         _ => {
             let max_unavailable = rng.below(3) as u32;
             let least_surge = u64::from(max_unavailable == 0);
             Strategy::Rolling { max_surge: rng.between(least_surge, 3) as u32, max_unavailable }
         }
     }
+}
+
+/// One or two stages, with whatever may be waited for after each.
+fn canary(rng: &mut Rng) -> Canary {
+    let metric = Metric { kind: MetricKind::ErrorRate, worse_by: Margin::Absolute(20_000) };
+    let inconclusive = match rng.below(3) {
+        0 => Inconclusive::Stop,
+        1 => Inconclusive::Continue,
+        _ => Inconclusive::Ask,
+    };
+    let analysis = Analysis { metrics: vec![metric], alpha: 50_000, inconclusive, dry_run: rng.chance(100) };
+    let analysis = Some(analysis).filter(|_| rng.chance(600));
+    let weights = [rng.between(1, 300), rng.between(301, 999)];
+    let stages = weights.into_iter().take(rng.between(1, 2) as usize).map(|weight| {
+        let within = Millis::from_secs(rng.between(1, 40));
+        let gate = match rng.below(4) {
+            0 => None,
+            1 => Some(Gate::Approve { by: Vec::new(), within }),
+            2 if analysis.is_some() => Some(Gate::Analyse(within)),
+            _ => Some(Gate::Hold(within)),
+        };
+        Stage {
+            weight: Weight::new(weight as u16).expect("below a thousand"),
+            gates: gate.into_iter().collect(),
+        }
+    });
+    Canary { stages: stages.collect(), analysis: analysis.clone() }
 }
 
 /// A spec whose instances behave in one way, named as in their environment, and that nobody declares.

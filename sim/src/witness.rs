@@ -79,6 +79,7 @@ impl Witness {
             | Command::Abort { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
+            | Command::Promote { .. }
             | Command::Down { .. }
             | Command::Check { .. } => true,
         };

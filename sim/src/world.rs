@@ -277,6 +277,7 @@ impl World {
                 self.trace.line(self.now(), || match &event {
                     EdgeEvent::Serve(table) => format!("edge: serve {}", brief_table(table)),
                     EdgeEvent::Idle(id, _) => format!("edge: idle {id}"),
+                    EdgeEvent::Count(pool, _) => format!("edge: count {pool}"),
                 });
                 let said = self.edge.happen(event);
                 self.say(Peer::Edge, said);

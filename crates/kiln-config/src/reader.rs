@@ -104,6 +104,11 @@ impl<'r> Reader<'r> {
         attribute(self.body, name).is_some()
     }
 
+    /// The names of the attributes, and where each stands.
+    pub(crate) fn attributes(self) -> impl Iterator<Item = (&'r str, Span)> {
+        self.body.attributes.iter().map(|attribute| (&*attribute.name, attribute.name_span))
+    }
+
     /// Where an attribute is, or the block.
     pub(crate) fn span(self, name: &str) -> Span {
         attribute(self.body, name).map_or(self.header, |a| a.expr.span)

@@ -38,7 +38,10 @@ fn the_example_of_the_design_loads() {
     assert_eq!(test.probe, Some(Probe::Http { port: 8080, path: "/healthz".into(), status: Some(200) }));
     assert_eq!(test.within, Millis::from_secs(5));
     let web = &stack.services[&"web".parse().unwrap()];
-    assert_eq!((web.kind, web.replicas, web.strategy), (ServiceKind::Service, 6, Strategy::BlueGreen));
+    assert_eq!(
+        (web.kind, web.replicas, web.strategy.clone()),
+        (ServiceKind::Service, 6, Strategy::BlueGreen)
+    );
     assert_eq!(web.env["GREETING"], "Hello");
     assert_eq!(web.env["ORDERS"], "http://orders.shop.kiln");
     assert_eq!(web.secrets["/run/secrets/db"].as_str(), "db_password");

@@ -46,6 +46,9 @@ pub(crate) const DESTROY_WITHIN: Millis = Millis::from_secs(30);
 /// Ten times the instances that one machine can run; what is forgotten is told again with the next complete list.
 pub(crate) const OBSERVED_MAX: usize = 100_000;
 
+/// Services whose canaries are compared at a time; of one that is forgotten the edge tells again.
+pub(crate) const SAMPLED_MAX: usize = 1000;
+
 /// Reasons are text from outside, kept in the log for ever.
 pub(crate) const REASON_CHARS_MAX: usize = 400;
 

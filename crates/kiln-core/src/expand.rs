@@ -4,6 +4,7 @@
 //! differ only in the list. The list is made of what exists: a slot whose instance has the wanted spec is not in it.
 
 mod back;
+mod canary;
 mod forward;
 mod moves;
 
@@ -18,7 +19,7 @@ use crate::bounds::{DESTROY_WITHIN, LISTENERS_WITHIN, SHIFT_WITHIN};
 use crate::state::{Environment, Rollout, State};
 
 pub(crate) use back::expand_back;
-pub(crate) use forward::expand_forward;
+pub(crate) use forward::{Manners, expand_forward};
 
 /// Joins ordinals to runs.
 fn runs(service: &ServiceName, ordinals: impl IntoIterator<Item = u32>) -> Vec<Slots> {
@@ -115,7 +116,9 @@ pub(crate) fn deadline_of(
         // Creating is only an intent, but where old and new must not meet it waits for the old to be gone.
         Step::Create { .. } => patience(env, rollout),
         Step::WaitHealthy { within, .. } | Step::Drain { within, .. } => *within,
-        Step::Shift { .. } => SHIFT_WITHIN,
+        Step::Shift { .. } | Step::Split { .. } => SHIFT_WITHIN,
+        Step::Hold { span } => *span,
+        Step::Analyse { within, .. } | Step::Approve { within, .. } => *within,
         Step::KeepWarm { .. } => return None,
         Step::Retire { slots } => {
             let grace = slots.iter().map(|range| longest_grace(state, env, range)).max();

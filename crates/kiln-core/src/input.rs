@@ -7,7 +7,8 @@ use kiln_model::digest::Digest;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{RequiredCheck, RevisionSpec};
 use kiln_model::rollout::{ReplicaOwner, RequestCount};
-use kiln_model::route::Listener;
+use kiln_model::route::{Listener, Sampling};
+use kiln_model::sample::WindowSamples;
 use kiln_model::{
     Actor, EnvKey, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
     Timestamp,
@@ -68,6 +69,8 @@ pub enum Command {
         to: Option<RevisionNumber>,
         /// Take only this service back: composes a new revision.
         service: Option<ServiceName>,
+        /// Whether services that declare it begin with a canary; otherwise everything moves at once.
+        careful: bool,
     },
     /// Change the number of replicas.
     Scale {
@@ -95,6 +98,13 @@ pub enum Command {
     Resume {
         /// The environment.
         env: EnvKey,
+    },
+    /// Let the step that a rollout waits for be complete, if it waits for time, an analysis or an approval.
+    Promote {
+        /// The environment.
+        env: EnvKey,
+        /// The step's index; one that is complete already is none of anybody's business. None means the current one.
+        step: Option<u32>,
     },
     /// Take everything of an environment down: traffic first, then instances; then forget it.
     Down {
@@ -192,6 +202,17 @@ pub enum Observation {
         /// The table's fence.
         fence: Fence,
     },
+    /// What the edge counted until now of the requests of a service that are split.
+    Sampled {
+        /// The environment.
+        env: EnvKey,
+        /// The service.
+        service: ServiceName,
+        /// The window that is counted.
+        sampling: Sampling,
+        /// The counts since its beginning.
+        samples: Arc<WindowSamples>,
+    },
     /// The edge has no request in flight to it and no pooled connection left, and does not route to it.
     BackendIdle {
         /// Which.
@@ -263,6 +284,13 @@ pub enum Refusal {
     NoRollout(EnvKey),
     /// The rollout goes back already: a way back is not held up.
     GoesBack(EnvKey),
+    /// The rollout waits for nothing that somebody could decide.
+    NothingToPromote(EnvKey),
+    /// Only others may approve.
+    NotAnApprover {
+        /// Who.
+        by: Vec<String>,
+    },
     /// The stack belongs to another origin.
     OtherOrigin {
         /// The stack.

@@ -7,6 +7,7 @@
 //! they are durable [`apply()`] them to the state that acts and carry out what is [`outstanding()`].
 
 pub mod action;
+mod analysis;
 mod apply;
 mod bounds;
 mod deadline;
@@ -16,6 +17,7 @@ pub mod input;
 mod observed;
 mod outstanding;
 mod serving;
+mod split;
 pub mod state;
 mod table;
 mod waiting;

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kiln_model::{InstanceId, Position};
+use kiln_model::route::Sampling;
+use kiln_model::sample::WindowSamples;
+use kiln_model::{EnvKey, InstanceId, Position, RolloutId, ServiceName};
 
-use crate::bounds::OBSERVED_MAX;
+use crate::bounds::{OBSERVED_MAX, SAMPLED_MAX};
 use crate::input::{Input, InputKind, Observation};
 
 /// What was seen and is not in the log.
@@ -15,6 +17,8 @@ pub struct Observed {
     idle: BTreeMap<InstanceId, Position>,
     /// What the probes said last, by instance: a verdict may overtake the news of the start.
     health: BTreeMap<InstanceId, Seen>,
+    /// What the edge counted last of the canaries, by service: only of the window that it counts now.
+    samples: BTreeMap<(EnvKey, ServiceName), (Sampling, Arc<WindowSamples>)>,
 }
 
 /// What the probes of an instance said last.
@@ -30,6 +34,18 @@ impl Observed {
     /// Whether the edge said that nothing was in flight to `id` since the table of version `since`.
     pub(crate) fn is_idle(&self, id: InstanceId, since: Position) -> bool {
         self.idle.get(&id).is_some_and(|asked| *asked >= since)
+    }
+
+    /// What the edge counted last in a window.
+    pub(crate) fn samples(
+        &self,
+        env: &EnvKey,
+        service: &ServiceName,
+        rollout: RolloutId,
+        window: u32,
+    ) -> Option<&WindowSamples> {
+        let (sampling, samples) = self.samples.get(&(env.clone(), service.clone()))?;
+        (*sampling == Sampling { rollout, window }).then_some(&**samples)
     }
 
     /// What the probes of `id` said last.
@@ -70,6 +86,13 @@ pub fn observe(observed: &mut Observed, input: &Input) {
                 if !known {
                     observed.health.insert(seen.id, Seen { healthy, detail: "".into() });
                 }
+            }
+        }
+        Observation::Sampled { env, service, sampling, samples } => {
+            let counted = (*sampling, samples.clone());
+            observed.samples.insert((env.clone(), service.clone()), counted);
+            if observed.samples.len() > SAMPLED_MAX {
+                observed.samples.pop_first();
             }
         }
         Observation::ControllerStarted

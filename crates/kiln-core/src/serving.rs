@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use kiln_model::digest::Digest;
+use kiln_model::rollout::BASELINE_FIRST;
 use kiln_model::route::Listener;
 use kiln_model::service::{Service, ServiceKind, Strategy};
 use kiln_model::{RevisionNumber, ServiceName, Weight};
@@ -49,7 +50,14 @@ pub(crate) fn want<'a>(
     ordinal: u32,
 ) -> Option<Want<'a>> {
     let service = env.service(revision, name)?;
-    (ordinal < env.replicas(revision, name)).then_some(Want { revision: revision?, service })
+    let is_wanted = if ordinal >= BASELINE_FIRST {
+        // A baseline is of the revision that a rollout comes from, and ends when it turns round.
+        let rollout = env.rollout.as_ref().filter(|rollout| !rollout.is_going_back());
+        rollout.is_some_and(|rollout| rollout.from == revision && rollout.to != revision)
+    } else {
+        ordinal < env.replicas(revision, name)
+    };
+    is_wanted.then_some(Want { revision: revision?, service })
 }
 
 /// Returns what a slot is to hold.
@@ -84,7 +92,7 @@ pub(crate) fn is_routed(service: &Service) -> bool {
 /// How many of a service's replicas must stay healthy and routed while it moves.
 pub(crate) fn required(service: &Service, replicas: u32) -> u32 {
     match service.strategy {
-        Strategy::BlueGreen => replicas,
+        Strategy::BlueGreen | Strategy::Canary(_) => replicas,
         // None may be missing and none may be more: one more is the smaller evil, see `expand`.
         Strategy::Rolling { max_unavailable, .. } => replicas.saturating_sub(max_unavailable),
         Strategy::StopThenStart => 0,

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule};
+use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
 use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
 
-use crate::serving::is_routed;
+use crate::serving::{is_routed, roles};
+use crate::split;
 use crate::state::{Environment, Instance, ListenerPhase, State};
 
 /// Returns what the edge is to serve.
@@ -37,7 +38,7 @@ fn add_environment(table: &mut RouteTable, state: &State, env: &Environment) {
             continue;
         };
         let pool = PoolKey { env: env.key.clone(), service: route.to.service.clone(), port: *number };
-        add_pool(table, &pool, &route.to.port, backends.get(&route.to.service));
+        add_pool(table, env, &pool, &route.to.port, backends.get(&route.to.service));
         let listener = Listener::Public(route.listen);
         table.rules.push(Rule { listener, host: route.host.clone(), path: route.path.clone(), pool });
     }
@@ -69,13 +70,19 @@ fn add_internal(
     }
     for (name, (port, number)) in ports {
         let pool = PoolKey { env: env.key.clone(), service: name.clone(), port: number };
-        add_pool(table, &pool, port, backends.get(name));
+        add_pool(table, env, &pool, port, backends.get(name));
         let host = Some(internal_host(name, env));
         table.rules.push(Rule { listener, host, path: "/".to_owned(), pool });
     }
 }
 
-fn add_pool(table: &mut RouteTable, key: &PoolKey, port: &PortName, instances: Option<&Vec<&Instance>>) {
+fn add_pool(
+    table: &mut RouteTable,
+    env: &Environment,
+    key: &PoolKey,
+    port: &PortName,
+    instances: Option<&Vec<&Instance>>,
+) {
     if table.pools.contains_key(key) {
         return;
     }
@@ -87,11 +94,26 @@ fn add_pool(table: &mut RouteTable, key: &PoolKey, port: &PortName, instances: O
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
             address: SocketAddr::new(instance.address?, *number),
             weight: instance.weight,
-            group: Group::Stable,
+            group: group(env, instance),
         })
     };
     let backends = instances.into_iter().flatten().filter_map(backend).collect();
-    table.pools.insert(key.clone(), Arc::new(Pool { backends, ..Pool::default() }));
+    let sampling = env.rollout.as_ref().and_then(|rollout| {
+        let split = rollout.splits.get(&key.service)?;
+        Some(Sampling { rollout: rollout.id, window: split.window })
+    });
+    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling, ..Pool::default() }));
+}
+
+/// What an instance stands for; outside of a canary all are alike.
+fn group(env: &Environment, instance: &Instance) -> Group {
+    let of_slot = || {
+        let (service, ordinal) = instance.slot()?;
+        env.rollout.as_ref()?.splits.get(service)?;
+        let slot = env.slot(service, ordinal)?;
+        split::group(&roles(env, service, ordinal, slot), ordinal, instance)
+    };
+    of_slot().unwrap_or_default()
 }
 
 /// The port that a service's name stands for: `http`, or else the lowest.

@@ -11,7 +11,7 @@ use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, Ro
 use crate::instance::{ExitStatus, InstanceSpec};
 use crate::name::{ServiceName, StackName};
 use crate::release::Revision;
-use crate::rollout::{Cause, Outcome, ReplicaOwner, RequestCount, Step};
+use crate::rollout::{Cause, Evidence, Outcome, ReplicaOwner, RequestCount, Step, Verdict};
 use crate::route::Listener;
 use crate::units::{Millis, Timestamp, Weight};
 
@@ -132,6 +132,22 @@ pub enum RolloutEvent {
     Paused,
     /// It goes on: deadlines that were running are later by as long as it was paused.
     Resumed,
+    /// Somebody let a step that waits for time, an analysis or an approval be complete: the entry's actor.
+    Promoted {
+        /// Its index.
+        index: u32,
+    },
+    /// An analysis came to an end.
+    Analysed {
+        /// The service.
+        service: ServiceName,
+        /// The split whose requests were compared.
+        window: u32,
+        /// What it found.
+        verdict: Verdict,
+        /// What that rests on, for each metric.
+        evidence: Vec<Evidence>,
+    },
     /// A step failed or somebody aborted: the way back began. `from` is the target now.
     GoingBack {
         /// Why, for people.
@@ -237,7 +253,8 @@ pub enum InstanceEvent {
 }
 
 /// About what the edge serves. The table's version is the position of the last event that changed what it says: a shift,
-/// other routes, a socket that is released, or one of [`Listener::Internal`] that opens or fails.
+/// other routes, the beginning or end of a split, a socket that is released, or one of [`Listener::Internal`] that opens or
+/// fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrafficEvent {
     /// Intent: these instances of the environment get these weights; zero takes one out.

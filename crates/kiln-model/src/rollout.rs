@@ -1,10 +1,15 @@
-//! The one step language: blue-green, rolling and, later, canary are lists of these.
+//! The one step language: blue-green, rolling and canary are lists of these.
 
 use std::fmt;
 
 use crate::id::RevisionNumber;
 use crate::name::ServiceName;
+use crate::service::{Margin, MetricKind};
 use crate::units::{Millis, Weight};
+
+/// The first ordinal of a service's baseline slots: while a canary is compared, they hold fresh instances of the revision
+/// that served before. No service has that many replicas.
+pub const BASELINE_FIRST: u32 = 1 << 16;
 
 /// Consecutive slots of one service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,13 +27,22 @@ impl Slots {
     pub const fn contains(&self, ordinal: u32) -> bool {
         ordinal >= self.first && ordinal - self.first < self.count
     }
+
+    /// Whether they are for a baseline.
+    pub const fn is_baseline(&self) -> bool {
+        self.first >= BASELINE_FIRST
+    }
 }
 
 impl fmt::Display for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, first) = match self.first.checked_sub(BASELINE_FIRST) {
+            Some(first) => ("/baseline", first),
+            None => ("", self.first),
+        };
         match self.count {
-            1 => write!(f, "{}/{}", self.service, self.first),
-            _ => write!(f, "{}/{}..{}", self.service, self.first, self.first + self.count),
+            1 => write!(f, "{}{kind}/{first}", self.service),
+            _ => write!(f, "{}{kind}/{first}..{}", self.service, first + self.count),
         }
     }
 }
@@ -66,6 +80,37 @@ pub enum Step {
         /// Whether the target's routes are served from here on, in the same table.
         serve_routes: bool,
     },
+    /// The requests of a service are split: this share for its new instances, as much for its baseline if it has one, the
+    /// rest for the old ones. Complete once the edge acknowledged it; holds until a [`Step::Shift`] of the service.
+    Split {
+        /// The service.
+        service: ServiceName,
+        /// The share of the new instances together; less than all.
+        weight: Weight,
+        /// Counts the splits of the service in this rollout, from 0: what is compared is what came since it began.
+        window: u32,
+    },
+    /// Time passes.
+    Hold {
+        /// How much.
+        span: Millis,
+    },
+    /// The new instances of a service compare well with its baseline, by the analysis that its strategy declares.
+    Analyse {
+        /// The service.
+        service: ServiceName,
+        /// The split whose requests are compared.
+        window: u32,
+        /// How long it may take before it counts as inconclusive.
+        within: Millis,
+    },
+    /// Somebody approved.
+    Approve {
+        /// Who may; nobody named means anybody.
+        by: Vec<String>,
+        /// How long before the rollout goes back.
+        within: Millis,
+    },
     /// The old instances of these slots, out of the routes, have no request in flight, or the deadline passed.
     Drain {
         /// Where.
@@ -86,6 +131,45 @@ pub enum Step {
         /// Where.
         slots: Vec<Slots>,
     },
+}
+
+/// What an analysis found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The canary is not worse than the baseline by the margin or more.
+    Pass,
+    /// It is worse by more than the margin.
+    Fail,
+    /// There were too few requests to tell.
+    Inconclusive,
+}
+
+/// What a verdict about one metric rests on. Rates are in millionths, latencies in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// What was compared.
+    pub metric: MetricKind,
+    /// How much worse was accepted.
+    pub worse_by: Margin,
+    /// What was found.
+    pub verdict: Verdict,
+    /// The baseline's estimate with its interval.
+    pub baseline: Estimate,
+    /// The canary's.
+    pub canary: Estimate,
+}
+
+/// An estimate and an interval that holds at every moment at once with the analysis' confidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// How many requests it is made of.
+    pub samples: u64,
+    /// The value that is most likely.
+    pub value: u64,
+    /// The interval's lower end.
+    pub low: u64,
+    /// Its upper end.
+    pub high: u64,
 }
 
 /// Why an environment moves.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::instance::InstanceSpec;
 use crate::name::{PortName, ServiceName};
-use crate::units::Millis;
+use crate::units::{Millis, Weight};
 
 /// What kind of workload a service is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,7 @@ pub struct Service {
 }
 
 /// How a service moves from one revision to another; each expands to the one step list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Strategy {
     /// All new instances beside the old ones, then one switch.
     BlueGreen,
@@ -54,6 +54,96 @@ pub enum Strategy {
     },
     /// The old ones are gone before the new ones start: for what must not run twice.
     StopThenStart,
+    /// A small share of the requests first, then more.
+    Canary(Arc<Canary>),
+}
+
+/// How a canary goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Canary {
+    /// Its stages, each with a greater share than the one before and less than all; after the last one everything moves.
+    pub stages: Vec<Stage>,
+    /// What the new instances are compared by with a baseline; none compares nothing.
+    pub analysis: Option<Analysis>,
+}
+
+/// One stage of a canary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// The share of the requests that go to new instances.
+    pub weight: Weight,
+    /// What must hold, in this order, before the next stage.
+    pub gates: Vec<Gate>,
+}
+
+/// What must hold before a canary goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gate {
+    /// This much time passed.
+    Hold(Millis),
+    /// The analysis passed, within this time.
+    Analyse(Millis),
+    /// Somebody approved.
+    Approve {
+        /// Who may; nobody named means anybody.
+        by: Vec<String>,
+        /// How long before the rollout goes back.
+        within: Millis,
+    },
+}
+
+/// What a canary is compared by with a baseline: fresh instances of the revision that served before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Analysis {
+    /// What is compared; not empty.
+    pub metrics: Vec<Metric>,
+    /// The chance, in millionths, that any of all looks at a canary that is no worse says that it is.
+    pub alpha: u32,
+    /// What happens when time is up and the requests were too few to tell.
+    pub inconclusive: Inconclusive,
+    /// Whether verdicts are only written down.
+    pub dry_run: bool,
+}
+
+/// One thing that is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metric {
+    /// Of what.
+    pub kind: MetricKind,
+    /// How much worse than the baseline is still accepted.
+    pub worse_by: Margin,
+}
+
+/// Of what a metric is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MetricKind {
+    /// The share of requests that ended in a server error or without an answer.
+    ErrorRate,
+    /// A quantile of the time until the answer begins.
+    Latency {
+        /// Which, in millionths: 990,000 is the 99th percentile.
+        quantile: u32,
+    },
+}
+
+/// How much worse is still accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Margin {
+    /// By this much: in millionths for a rate, in microseconds for a latency.
+    Absolute(u64),
+    /// By this share of the baseline's, in millionths.
+    Relative(u64),
+}
+
+/// What an inconclusive analysis means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inconclusive {
+    /// The rollout goes back.
+    Stop,
+    /// The rollout goes on.
+    Continue,
+    /// The rollout waits for an approval for as long again.
+    Ask,
 }
 
 /// The bounds of a rollout of one service.

@@ -5,6 +5,7 @@ mod image_provision;
 mod image_scan;
 mod image_test;
 mod registry;
+mod rollout;
 mod route;
 mod service;
 

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::instance::{HealthCheck, Limits, Probe, Security, StopPolicy, VolumeMount};
-use kiln_model::service::{RolloutBounds, ServiceKind, Strategy};
+use kiln_model::service::ServiceKind;
 use kiln_model::stack::ServiceDefinition;
 use kiln_model::{ByteSize, ImageName, Millis, PortName, SecretName, ServiceName};
 
 use super::image::{Images, request_path, user};
 use super::route::default_port;
-use super::{Instance, instances};
+use super::{Instance, instances, rollout};
 use crate::diagnostic::Problem;
 use crate::order;
 use crate::reader::{Context, Reader, absolute_path, positive_size};
@@ -18,7 +18,7 @@ use crate::suggest::did_you_mean;
 use crate::value::{Kind, Value};
 
 /// More instances of one service than this are a slip of a finger.
-const REPLICAS_MAX: u32 = 10_000;
+pub(super) const REPLICAS_MAX: u32 = 10_000;
 
 /// Capabilities of Linux (capabilities(7), kernel 6.18), without the prefix.
 const CAPABILITIES: [&str; 41] = [
@@ -208,8 +208,7 @@ fn definition(reader: Reader<'_>, kind: ServiceKind) -> (Option<ServiceDefinitio
     let image: Option<ImageName> = image.and_then(|(reference, _)| reference.name.parse().ok());
     let ports = ports(reader);
     let health = health(reader, &ports);
-    let default = if kind == ServiceKind::Service { Strategy::BlueGreen } else { Strategy::StopThenStart };
-    let (strategy, bounds) = rollout(reader, default);
+    let (strategy, bounds) = rollout::rollout(reader, kind, !ports.is_empty());
     let stop = reader.block("stop");
     let replicas = if kind == ServiceKind::Job { Some(1) } else { reader.int("replicas", 0..=REPLICAS_MAX) };
     let volumes = volumes(reader);
@@ -504,58 +503,4 @@ fn refuse_overlap(
             reader.report(problem.also(reader.span(first), "here too"));
         }
     }
-}
-
-fn rollout(reader: Reader<'_>, default: Strategy) -> (Strategy, RolloutBounds) {
-    let mut bounds = RolloutBounds::default();
-    let Some(rollout) = reader.block("rollout") else { return (default, bounds) };
-    let Some((label, span)) = reader.blocks("rollout").next().and_then(|b| b.labels.first()) else {
-        return (default, bounds);
-    };
-    let surge = rollout.int("max_surge", 0..=REPLICAS_MAX);
-    let unavailable = rollout.int("max_unavailable", 0..=REPLICAS_MAX);
-    let strategy = match &**label {
-        "blue_green" => Strategy::BlueGreen,
-        "stop_then_start" => Strategy::StopThenStart,
-        "rolling" => {
-            let (max_surge, max_unavailable) = (surge.unwrap_or(1), unavailable.unwrap_or(0));
-            if max_surge == 0 && max_unavailable == 0 {
-                let message = "with neither `max_surge` nor `max_unavailable` a rollout can't take a step";
-                rollout.report(Problem::new("wrong-value", rollout.span("max_surge"), message));
-            }
-            Strategy::Rolling { max_surge, max_unavailable }
-        }
-        "canary" => {
-            let message = "rollout \"canary\" is not supported by this version";
-            let help = "use \"blue_green\", \"rolling\" or \"stop_then_start\"";
-            rollout.report(Problem::new("not-supported", *span, message).help(help));
-            return (default, bounds);
-        }
-        other => {
-            let known = ["blue_green", "rolling", "stop_then_start"];
-            let normal = other.to_ascii_lowercase().replace('-', "_");
-            let message = format!("there is no strategy \"{other}\"");
-            let help = did_you_mean(&normal, known.into_iter())
-                .unwrap_or_else(|| format!("there are \"{}\"", known.join("\", \"")));
-            rollout.report(Problem::new("wrong-value", *span, message).help(help));
-            return (default, bounds);
-        }
-    };
-    for name in ["max_surge", "max_unavailable"] {
-        if rollout.has(name) && !matches!(strategy, Strategy::Rolling { .. }) {
-            let message = format!("`{name}` is for \"rolling\" alone");
-            rollout.report(Problem::new("wrong-value", rollout.span(name), message));
-        }
-    }
-    for name in ["steps", "analysis"] {
-        if rollout.has(name) || rollout.block(name).is_some() {
-            let span = rollout.block(name).map_or(rollout.span(name), |b| b.header);
-            let message = format!("`{name}` is for \"canary\", which is not supported by this version");
-            rollout.report(Problem::new("not-supported", span, message));
-        }
-    }
-    bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
-    bounds.drain_deadline = rollout.millis("drain_deadline").unwrap_or(bounds.drain_deadline);
-    bounds.warm_for = rollout.millis("warm_for").unwrap_or(bounds.warm_for);
-    (strategy, bounds)
 }

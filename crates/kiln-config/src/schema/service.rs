@@ -187,7 +187,7 @@ static STOP: BlockSchema = BlockSchema {
 static ROLLOUT: BlockSchema = BlockSchema {
     name: "rollout",
     labels: &["strategy"],
-    summary: "How it moves from one revision to another. `blue_green`: all new instances beside the old ones, then one switch. `rolling`: a few at a time. `stop_then_start`: the old ones are gone before new ones start. A service without the block is `blue_green`, a worker `stop_then_start`.",
+    summary: "How it moves from one revision to another. `blue_green`: all new instances beside the old ones, then one switch. `rolling`: a few at a time. `canary`: a small share of the requests first, then more. `stop_then_start`: the old ones are gone before new ones start. A service without the block is `blue_green`, a worker `stop_then_start`.",
     attributes: &[
         attribute(
             "max_surge",
@@ -219,19 +219,73 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "\"2m\"",
             "How long new instances may take to become healthy before the rollout goes back.",
         ),
-        attribute("steps", "list of shares", "none", "For `canary`, which this version does not support."),
+        attribute(
+            "steps",
+            "list of shares",
+            "[\"5%\", \"25%\"]",
+            "For `canary`: the shares of the requests that the new instances get, one after the other; then all.",
+        ),
+        attribute(
+            "hold",
+            "duration",
+            "\"1m\", or none with an `analysis`",
+            "For `canary`: how long each share is held at least.",
+        ),
     ],
-    blocks: &[NestedBlock { schema: &ANALYSIS, many: false }],
+    blocks: &[NestedBlock { schema: &STEP, many: true }, NestedBlock { schema: &ANALYSIS, many: false }],
     any_attribute: None,
     example: "rollout \"rolling\" {\n  max_surge = 2\n  warm_for  = \"30m\"\n}",
+};
+
+static STEP: BlockSchema = BlockSchema {
+    name: "step",
+    labels: &[],
+    summary: "For `canary`: one step, in the order in which they stand, in place of `steps` and `hold`. Exactly one of `shift`, `hold`, `analyse` and `approve` is set.",
+    attributes: &[
+        attribute("shift", "share", "none", "Sends this share of the requests to the new instances."),
+        attribute("hold", "duration", "none", "Waits."),
+        attribute("analyse", "duration", "none", "Waits for the analysis to pass, for this long at most."),
+        attribute(
+            "approve",
+            "list of strings",
+            "none",
+            "Waits for `kiln rollout promote` by one of these; an empty list means by anybody.",
+        ),
+        attribute("within", "duration", "\"1d\"", "For `approve`: how long before the rollout goes back."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "step {\n  approve = [\"olga\"]\n  within  = \"2h\"\n}",
 };
 
 static ANALYSIS: BlockSchema = BlockSchema {
     name: "analysis",
     labels: &[],
-    summary: "For `canary`, which this version does not support.",
-    attributes: &[],
+    summary: "For `canary`: what the new instances are compared by with a baseline, which is fresh instances of the revision that served before with as large a share. See [statistics](statistics.md).",
+    attributes: &[
+        attribute(
+            "within",
+            "duration",
+            "\"10m\"",
+            "How long it may take at each share before it counts as inconclusive.",
+        ),
+        attribute(
+            "alpha",
+            "number",
+            "0.05",
+            "The chance that a canary that is no worse is stopped by any of all looks at it.",
+        ),
+        attribute(
+            "inconclusive",
+            "\"stop\", \"continue\" or \"ask\"",
+            "\"stop\"",
+            "What happens where the requests were too few to tell: go back, go on, or wait as long again for an approval.",
+        ),
+        attribute("dry_run", "bool", "false", "Whether verdicts are only written down."),
+    ],
     blocks: &[],
-    any_attribute: Some("What is compared."),
+    any_attribute: Some(
+        "What is compared: `error_rate`, or a quantile of the latency such as `latency_p99`; `worse_by` says how much worse is accepted: a rate (`0.01`), a share of the baseline's (`\"20%\"`) or a duration (`\"50ms\"`).",
+    ),
     example: "analysis {\n  error_rate = { worse_by = 0.01 }\n}",
 };

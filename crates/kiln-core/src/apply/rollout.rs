@@ -1,13 +1,16 @@
 //! The life of a rollout, and what its steps mean for the slots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::event::RolloutEvent;
-use kiln_model::rollout::{Cause, Outcome, Slots, Step};
+use kiln_model::rollout::{Cause, Outcome, Slots, Step, Verdict};
 use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
 use super::{ApplyError, environment_of};
-use crate::state::{Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, State, StepPhase};
+use crate::state::{
+    Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, Split, State, StepPhase,
+};
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
     if matches!(event, RolloutEvent::Counted { .. }) {
@@ -15,6 +18,24 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
         return Ok(());
     }
     let env = environment_of(state, entry)?;
+    let before = splits(env);
+    advance(env, entry, event)?;
+    if before != splits(env) {
+        // The table says what is counted apart: it is another one, even where no weight changes.
+        if let Some(rollout) = &mut env.rollout {
+            Arc::make_mut(rollout).table = entry.position;
+        }
+        state.table.version = entry.position;
+    }
+    Ok(())
+}
+
+fn splits(env: &Environment) -> BTreeMap<ServiceName, Split> {
+    env.rollout.as_ref().map(|rollout| rollout.splits.clone()).unwrap_or_default()
+}
+
+/// The machine of a rollout.
+fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
     match (env.rollout.clone(), event) {
         (None, RolloutEvent::Started { from, to, cause, steps }) => {
             start(env, entry, (*from, *to), cause, steps)
@@ -26,14 +47,24 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
                 && rollout.current_step().is_some() =>
         {
             let step = rollout.current_step().expect("checked in the guard");
-            let target = rollout.target();
-            if let Step::Shift { slots, weight, .. } = step {
-                shift(env, slots, target, *weight);
-            }
+            mean(env, &rollout, step);
             let rollout = running(env);
             rollout.step = StepPhase::Started { deadline: *deadline };
             rollout.moved_at = entry.at;
+            (rollout.promoted, rollout.undecided) = (false, false);
             rollout.table = Position(0);
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Promoted { index })
+            if *index == rollout.next && rollout.step != StepPhase::Waiting && rollout.is_promotable() =>
+        {
+            running(env).promoted = true;
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Analysed { service, window, verdict, .. })
+            if rollout.splits.get(service).is_some_and(|split| split.window == *window) =>
+        {
+            analysed(env, entry, *verdict);
             Ok(())
         }
         (Some(rollout), RolloutEvent::StepCompleted { index })
@@ -69,6 +100,50 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
             };
             Err(ApplyError::illegal(&env.key, format!("{at}: illegal event {event:?}")))
         }
+    }
+}
+
+/// What a step that begins means for the slots.
+fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
+    match step {
+        Step::Shift { slots, weight, .. } => {
+            shift(env, slots, rollout.target(), *weight);
+            running(env).splits.retain(|name, _| slots.iter().all(|range| range.service != *name));
+        }
+        Step::Split { service, weight, window } => {
+            let split = Split { weight: *weight, window: *window };
+            running(env).splits.insert(service.clone(), split);
+        }
+        Step::Create { slots } => {
+            // Nothing else says that a baseline is wanted.
+            for range in slots.iter().filter(|range| range.is_baseline()) {
+                for ordinal in range.first..range.first.saturating_add(range.count) {
+                    slot_mut(env, &range.service, ordinal).duty = rollout.from;
+                }
+            }
+        }
+        Step::OpenListeners
+        | Step::Run { .. }
+        | Step::WaitHealthy { .. }
+        | Step::Hold { .. }
+        | Step::Analyse { .. }
+        | Step::Approve { .. }
+        | Step::Drain { .. }
+        | Step::KeepWarm { .. }
+        | Step::Retire { .. } => {}
+    }
+}
+
+/// An analysis that came to nothing waits as long again, for somebody to decide.
+fn analysed(env: &mut Environment, entry: &Entry, verdict: Verdict) {
+    let rollout = running(env);
+    let waits = match rollout.current_step() {
+        Some(Step::Analyse { within, .. }) => Some(*within),
+        _ => None,
+    };
+    if let (Verdict::Inconclusive, Some(within)) = (verdict, waits) {
+        rollout.undecided = true;
+        rollout.step = StepPhase::Started { deadline: Some(entry.at.plus(within)) };
     }
 }
 
@@ -110,6 +185,9 @@ fn start(
         last_exit: None,
         hopeless: None,
         paused: None,
+        splits: BTreeMap::new(),
+        promoted: false,
+        undecided: false,
     }));
     Ok(())
 }
@@ -183,6 +261,8 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     rollout.hopeless = None;
     // Whoever paused it did not want it to go on; now it does not, and what failed must not stay half-way.
     rollout.paused = None;
+    rollout.splits = BTreeMap::new();
+    (rollout.promoted, rollout.undecided) = (false, false);
 }
 
 /// The time of the pause is no time that passed.

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use kiln_model::event::{CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent};
 use kiln_model::release::{RequiredCheck, Revision, RevisionSpec};
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner};
+use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::{CheckId, Digest, EnvKey, Event, InstanceSpec, RevisionNumber, RolloutId, ServiceName};
 
 use super::work::{Deed, View, Work, brief};
 use super::{Reply, check, compose, rollout};
 use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
-use crate::expand::expand_forward;
+use crate::expand::{Manners, expand_forward};
 use crate::input::{Command, Refusal};
-use crate::state::{Environment, State};
+use crate::state::{Environment, State, StepPhase};
 
 /// The environment that the command changed, and the answer.
 type Answer = Result<(Option<EnvKey>, Reply), Refusal>;
@@ -25,11 +25,14 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
             let wanted = Wanted { release: *release, binding: *binding, spec };
             up(work, env, *base, &wanted, checks)?
         }
-        Command::Rollback { env, to, service } => roll_back(work, env, *to, service.as_ref())?,
+        Command::Rollback { env, to, service, careful } => {
+            roll_back(work, env, *to, service.as_ref(), *careful)?
+        }
         Command::Scale { env, service, replicas, owner } => scale(work, env, service, *replicas, *owner)?,
         Command::Abort { env } => abort(work, env)?,
         Command::Pause { env } => pause(work, env)?,
         Command::Resume { env } => resume(work, env)?,
+        Command::Promote { env, step } => promote(work, env, *step)?,
         Command::Down { env } => down(work, env)?,
         Command::Check { env, image, test, spec, spec_digest, within } => {
             let deadline = work.now().plus(*within);
@@ -47,6 +50,7 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
     | Command::Abort { env }
     | Command::Pause { env }
     | Command::Resume { env }
+    | Command::Promote { env, .. }
     | Command::Down { env }
     | Command::Check { env, .. }
     | Command::Inspected { env, .. }) = command;
@@ -116,7 +120,7 @@ fn up(
         work.ask(Some(key), Event::Environment(EnvironmentEvent::Created { index }));
     }
     let number = seal(work, key, wanted.release, wanted.binding, wanted.spec.clone(), None)?;
-    start(work, key, Some(number), Cause::Up)
+    start(work, key, Some(number), Cause::Up, true)
 }
 
 fn is_same(revision: &Revision, wanted: &Wanted<'_>) -> bool {
@@ -158,6 +162,7 @@ fn start(
     key: &EnvKey,
     to: Option<RevisionNumber>,
     cause: Cause,
+    tries_out: bool,
 ) -> Result<Reply, Refusal> {
     if find(work.state(), key)?.rollout.is_some() {
         let reason = "another rollout took over".to_owned();
@@ -166,7 +171,8 @@ fn start(
     }
     let env = find(work.state(), key)?;
     // A job has an effect that going back does not undo: it runs for what is new only.
-    let steps = expand_forward(work.state(), env, to, cause == Cause::Up);
+    let manners = Manners { runs_jobs: cause == Cause::Up, tries_out };
+    let steps = expand_forward(work.state(), env, to, manners);
     let event = RolloutEvent::Started { from: env.current, to, cause, steps };
     let rollout = RolloutId(work.next_position().0);
     work.ask(Some(key), Event::Rollout(event));
@@ -178,6 +184,7 @@ fn roll_back(
     key: &EnvKey,
     to: Option<RevisionNumber>,
     service: Option<&ServiceName>,
+    careful: bool,
 ) -> Result<Reply, Refusal> {
     let env = find(work.state(), key)?;
     let to = match to.or_else(|| env.previous()) {
@@ -191,7 +198,7 @@ fn roll_back(
             return Ok(there_already(env, to));
         }
         compose::routes_are_free(work.state(), key, &env.revisions[&to].spec)?;
-        return start(work, key, Some(to), cause);
+        return start(work, key, Some(to), cause, careful);
     };
     let composed = compose::compose(env, to, service)?;
     let Some(composed) = composed else {
@@ -200,7 +207,7 @@ fn roll_back(
     };
     compose::routes_are_free(work.state(), key, &composed.spec)?;
     let number = seal(work, key, composed.release, composed.binding, composed.spec, Some(composed.composed))?;
-    start(work, key, Some(number), cause)
+    start(work, key, Some(number), cause, careful)
 }
 
 fn scale(
@@ -266,13 +273,36 @@ fn resume(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     Ok(reply)
 }
 
+/// Lets the current step be complete, if it is one that waits for time, an analysis or an approval.
+fn promote(work: &mut Work<'_>, key: &EnvKey, step: Option<u32>) -> Result<Reply, Refusal> {
+    let env = find(work.state(), key)?;
+    let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
+    let (rollout, index) = (running.id, running.next);
+    let reply = Reply::Promoted { rollout, step: step.unwrap_or(index) };
+    if step.is_some_and(|step| step < index) || running.promoted {
+        return Ok(reply);
+    }
+    let waits = running.is_promotable() && running.step != StepPhase::Waiting;
+    if !waits || step.is_some_and(|step| step != index) {
+        return Err(Refusal::NothingToPromote(key.clone()));
+    }
+    if let Some(Step::Approve { by, .. }) = running.current_step()
+        && !by.is_empty()
+        && !by.iter().any(|name| *name == work.actor().to_string())
+    {
+        return Err(Refusal::NotAnApprover { by: by.clone() });
+    }
+    work.ask(Some(key), Event::Rollout(RolloutEvent::Promoted { index }));
+    Ok(reply)
+}
+
 fn down(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let env = find(work.state(), key)?;
     let runs = env.rollout.as_ref().filter(|rollout| rollout.target().is_none() && !rollout.is_going_back());
     if let Some(rollout) = runs {
         return Ok(Reply::AlreadyRunning { rollout: rollout.id, revision: None });
     }
-    start(work, key, None, Cause::Down)
+    start(work, key, None, Cause::Down, false)
 }
 
 /// The same answer to the same question is not written down twice.

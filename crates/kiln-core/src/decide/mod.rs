@@ -7,6 +7,7 @@
 mod check;
 mod command;
 mod compose;
+mod gate;
 mod listeners;
 mod maintain;
 mod observe;
@@ -95,6 +96,13 @@ pub enum Reply {
         rollout: RolloutId,
         /// Its target.
         revision: Option<RevisionNumber>,
+    },
+    /// A step that waited for time, an analysis or an approval is complete.
+    Promoted {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The step's index.
+        step: u32,
     },
     /// The number of replicas is this.
     Scaled {

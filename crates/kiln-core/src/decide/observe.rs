@@ -47,6 +47,8 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             }
             Scope::Global
         }
+        // What was counted is looked at where the canary's rollout is.
+        Observation::Sampled { env, .. } => Scope::Environment(env.clone()),
         Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
         Observation::ListenerOpened { listener, fence } => {
             if awaits_opening(work, *listener, *fence) {

@@ -6,6 +6,7 @@ use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Outcome, Step};
 use kiln_model::{Event, Timestamp};
 
+use super::gate::{self, Gate};
 use super::step;
 use super::work::{Deed, View, brief};
 use crate::bounds::ROLLOUT_EXITS_MAX;
@@ -17,6 +18,9 @@ pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
     let Some(rollout) = &view.env.rollout else { return Vec::new() };
     if let Some(reason) = hopeless(view, rollout) {
         return fail(view, rollout, &reason);
+    }
+    if let Some((verdict, reason)) = gate::failed(view, rollout) {
+        return [vec![verdict], fail(view, rollout, &reason)].concat();
     }
     let Some(step) = rollout.current_step() else { return vec![finished(rollout)] };
     match rollout.step {
@@ -46,18 +50,30 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
     if step::is_complete(view, rollout, step) {
         return completed();
     }
-    if rollout.paused.is_some() || deadline.is_none_or(|deadline| view.now < deadline) {
+    let is_late = rollout.paused.is_none() && deadline.is_some_and(|deadline| deadline <= view.now);
+    if let Step::Analyse { service, window, .. } = step {
+        return match gate::analyse(view, rollout, (service, *window), is_late) {
+            Gate::Wait(deeds) => deeds,
+            Gate::Open(deeds) => [deeds, completed()].concat(),
+            Gate::Shut(deeds, reason) => [deeds, fail(view, rollout, &reason)].concat(),
+        };
+    }
+    if !is_late {
         return step::insist(view, rollout, step);
     }
     match step {
         // What is in flight is cut when its instance goes, and what is not destroyed yet will be: neither is a reason to
         // undo a switch that is complete.
         Step::Drain { .. } | Step::Retire { .. } | Step::KeepWarm { .. } => completed(),
+        Step::Hold { .. } => completed(),
         Step::OpenListeners
         | Step::Run { .. }
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
-        | Step::Shift { .. } => fail(view, rollout, &step::too_late(view, rollout, step)),
+        | Step::Shift { .. }
+        | Step::Split { .. }
+        | Step::Analyse { .. }
+        | Step::Approve { .. } => fail(view, rollout, &step::too_late(view, rollout, step)),
     }
 }
 

@@ -20,12 +20,18 @@ struct Place<'a> {
     ordinal: u32,
     slot: &'a Slot,
     target: Option<Want<'a>>,
+    /// What it is filled with: what the target wants, or a baseline.
+    filler: Option<Want<'a>>,
 }
 
 impl<'a> Place<'a> {
     fn instances(&self, view: View<'a>) -> impl Iterator<Item = &'a Instance> + use<'a> {
         let ids = self.slot.instances.iter();
         ids.filter_map(move |id| view.state.instance(*id)).filter(|instance| !instance.phase.is_leaving())
+    }
+
+    fn fills(&self, instance: &Instance) -> bool {
+        self.filler.is_some_and(|filler| filler.fits(instance))
     }
 
     fn is_new(&self, instance: &Instance) -> bool {
@@ -39,11 +45,11 @@ fn places<'a>(view: View<'a>, rollout: &'a Rollout, slots: &'a [Slots]) -> impl 
         let name = &range.service;
         let service = view.env.services.get(name).into_iter();
         let known = service.flat_map(|service| service.slots.iter());
-        known.filter(|(ordinal, _)| range.contains(**ordinal)).map(move |(ordinal, slot)| Place {
-            name,
-            ordinal: *ordinal,
-            slot,
-            target: want(view.env, rollout.target(), name, *ordinal),
+        known.filter(|(ordinal, _)| range.contains(**ordinal)).map(move |(ordinal, slot)| {
+            let target = want(view.env, rollout.target(), name, *ordinal);
+            let of_baseline = || want(view.env, rollout.from, name, *ordinal).filter(|_| range.is_baseline());
+            let filler = target.or_else(of_baseline);
+            Place { name, ordinal: *ordinal, slot, target, filler }
         })
     })
 }
@@ -83,6 +89,10 @@ pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed>
         Step::Run { .. }
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
+        | Step::Split { .. }
+        | Step::Hold { .. }
+        | Step::Analyse { .. }
+        | Step::Approve { .. }
         | Step::Drain { .. }
         | Step::Retire { .. } => Vec::new(),
     }
@@ -98,6 +108,10 @@ pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
         | Step::Shift { .. }
+        | Step::Split { .. }
+        | Step::Hold { .. }
+        | Step::Analyse { .. }
+        | Step::Approve { .. }
         | Step::Drain { .. }
         | Step::KeepWarm { .. } => Vec::new(),
     }
@@ -117,13 +131,14 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
         }
         Step::Create { slots } => {
             let is_there = |place: Place<'_>| {
-                let mut new = place.instances(view).filter(|instance| place.is_new(instance));
-                place.target.is_none() || new.any(|instance| instance.is_hopeful())
+                let mut there = place.instances(view).filter(|instance| place.fills(instance));
+                place.filler.is_none() || there.any(|instance| instance.is_hopeful())
             };
             places(view, rollout, slots).all(is_there)
         }
         Step::WaitHealthy { slots, .. } => places(view, rollout, slots).all(|place| is_healthy(view, &place)),
-        Step::Shift { .. } => view.state.is_acknowledged(rollout.table),
+        Step::Shift { .. } | Step::Split { .. } => view.state.is_acknowledged(rollout.table),
+        Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } => rollout.promoted,
         Step::Drain { slots, .. } => places(view, rollout, slots).all(|place| {
             let mut old = place.instances(view).filter(|instance| !place.is_new(instance));
             old.all(|instance| is_drained(view, instance))
@@ -138,8 +153,8 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
 }
 
 fn is_healthy(view: View<'_>, place: &Place<'_>) -> bool {
-    let mut new = place.instances(view).filter(|instance| place.is_new(instance));
-    place.target.is_none() || new.any(|instance| instance.is_routable())
+    let mut there = place.instances(view).filter(|instance| place.fills(instance));
+    place.filler.is_none() || there.any(|instance| instance.is_routable())
 }
 
 fn is_drained(view: View<'_>, instance: &Instance) -> bool {
@@ -299,13 +314,20 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
         Step::WaitHealthy { slots, within } => {
             let late = places(view, rollout, slots).find(|place| !is_healthy(view, place));
             let Some(place) = late else { return "the instances were not healthy in time".to_owned() };
-            let last = place.instances(view).filter(|instance| place.is_new(instance)).last();
+            let last = place.instances(view).filter(|instance| place.fills(instance)).last();
             let detail = last.and_then(|instance| detail(view, instance));
             let detail = detail.or_else(|| rollout.last_exit.as_ref().map(ToString::to_string));
             let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
             format!("{}/{} was not healthy within {within}{detail}", place.name, place.ordinal)
         }
-        Step::Shift { .. } => "the edge did not acknowledge the new table in time".to_owned(),
+        Step::Shift { .. } | Step::Split { .. } => {
+            "the edge did not acknowledge the new table in time".to_owned()
+        }
+        Step::Hold { .. } => "it was held for too long".to_owned(),
+        Step::Analyse { service, within, .. } => {
+            format!("the analysis of {service} came to no verdict within {within}")
+        }
+        Step::Approve { within, .. } => format!("nobody approved within {within}"),
         Step::Drain { .. } | Step::KeepWarm { .. } | Step::Retire { .. } => {
             "the old instances were not gone in time".to_owned()
         }

@@ -1,11 +1,13 @@
 //! Who gets the requests: healthy instances on duty, and the last one of a service rather than none.
 
 use kiln_model::event::TrafficEvent;
+use kiln_model::rollout::BASELINE_FIRST;
 use kiln_model::service::{Service, Strategy};
 use kiln_model::{Event, InstanceId, ServiceName, Weight};
 
 use super::work::{Deed, View};
 use crate::serving::{Roles, is_routed, roles};
+use crate::split;
 use crate::state::{Instance, Phase, ServiceState, Slot};
 
 /// Takes out what must not be routed and brings in what should be, in one table.
@@ -49,20 +51,28 @@ fn balance_service(
     weights: &mut Vec<(InstanceId, Weight)>,
 ) {
     let (mut healthy, mut weak, mut surplus) = (0, Vec::new(), Vec::new());
+    let shares = split::shares(view.state, view.env, name, service);
     for (ordinal, slot) in service.slots.iter() {
         let roles = roles(view.env, name, *ordinal, slot);
+        let share_of = |instance: &Instance| match &shares {
+            Some(shares) => split::group(&roles, *ordinal, instance).map_or(Weight::ZERO, |it| shares.of(it)),
+            // A baseline is for comparing: it takes part once the requests are split.
+            None if *ordinal >= BASELINE_FIRST => Weight::ZERO,
+            None => roles.share_of(instance),
+        };
         let instances: Vec<&Instance> =
             slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
         let has_successor =
-            instances.iter().any(|other| other.is_routable() && roles.share_of(other) > Weight::ZERO);
+            instances.iter().any(|other| other.is_routable() && share_of(other) > Weight::ZERO);
         for instance in instances.iter().copied() {
-            let planned = if is_surplus(&roles, instance) {
+            let share = share_of(instance);
+            let planned = if is_surplus(&roles, share, instance) {
                 surplus.push((instance, replicas_beside(view, name, slot)));
                 continue;
             } else if instances.iter().any(|other| stands_before(other, instance)) {
                 Weight::ZERO
             } else if instance.is_routable() {
-                routable(view, name, instance, &roles, has_successor)
+                routable(view, name, instance, share, roles.duty.is_some() && !has_successor)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 weak.push(instance);
                 continue;
@@ -95,8 +105,8 @@ fn balance_service(
 }
 
 /// Whether requests are sent to an instance of a slot that was wanted once.
-fn is_surplus(roles: &Roles<'_>, instance: &Instance) -> bool {
-    let has_work = roles.duty.is_some() || roles.share_of(instance) > Weight::ZERO;
+fn is_surplus(roles: &Roles<'_>, share: Weight, instance: &Instance) -> bool {
+    let has_work = roles.duty.is_some() || share > Weight::ZERO;
     !has_work && instance.is_routable() && instance.is_routed()
 }
 
@@ -120,16 +130,14 @@ fn routable(
     view: View<'_>,
     name: &ServiceName,
     instance: &Instance,
-    roles: &Roles<'_>,
-    has_successor: bool,
+    share: Weight,
+    may_stay: bool,
 ) -> Weight {
-    let share = roles.share_of(instance);
     if share > Weight::ZERO {
         let takes_traffic = service_of(view, name, instance).is_some_and(is_routed);
         return if takes_traffic { share } else { Weight::ZERO };
     }
     // Nobody's any more, as after a way back that failed: it serves until the one that should is there.
-    let may_stay = roles.duty.is_some() && !has_successor;
     if may_stay { instance.weight } else { Weight::ZERO }
 }
 

@@ -122,6 +122,11 @@ impl<'a> Work<'a> {
         self.observed
     }
 
+    /// Who is behind the input.
+    pub(super) fn actor(&self) -> &'a Actor {
+        &self.input.actor
+    }
+
     pub(super) fn now(&self) -> Timestamp {
         self.state.now.max(self.input.now)
     }

@@ -22,10 +22,10 @@ pub(crate) fn expand_forward(
     state: &State,
     env: &Environment,
     to: Option<RevisionNumber>,
-    runs_jobs: bool,
+    manners: Manners,
 ) -> Vec<Step> {
     let moves = moves(state, env, to);
-    let mut way = Forward { env, to, moves, steps: Vec::new(), old: Vec::new() };
+    let mut way = Forward { env, to, manners, moves, steps: Vec::new(), old: Vec::new() };
     let blank = RevisionSpec::default();
     let spec = env.spec(to).unwrap_or(&blank);
     let needs_sockets =
@@ -34,10 +34,11 @@ pub(crate) fn expand_forward(
         way.steps.push(Step::OpenListeners);
     }
     let order = in_dependency_order(spec);
-    way.bring_up_what_is_needed(spec, &order, runs_jobs);
+    way.bring_up_what_is_needed(spec, &order);
     way.switch(spec);
     for name in &order {
         way.roll(spec, name);
+        way.try_out(spec, name);
     }
     for name in &order {
         way.stop_then_start(spec, name);
@@ -46,27 +47,47 @@ pub(crate) fn expand_forward(
     way.steps
 }
 
-struct Forward<'a> {
-    env: &'a Environment,
-    to: Option<RevisionNumber>,
-    moves: BTreeMap<ServiceName, Moves>,
-    steps: Vec<Step>,
+/// What a rollout does besides moving.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Manners {
+    /// Whether jobs run.
+    pub(crate) runs_jobs: bool,
+    /// Whether services that declare it begin with a canary.
+    pub(crate) tries_out: bool,
+}
+
+pub(super) struct Forward<'a> {
+    pub(super) env: &'a Environment,
+    pub(super) to: Option<RevisionNumber>,
+    manners: Manners,
+    pub(super) moves: BTreeMap<ServiceName, Moves>,
+    pub(super) steps: Vec<Step>,
     /// Where old instances of the switch are left.
-    old: Vec<Slots>,
+    pub(super) old: Vec<Slots>,
 }
 
 /// How a service's entering slots are handled.
 #[derive(PartialEq)]
-enum Manner {
+pub(super) enum Manner {
     Switch,
+    TryOut,
     Roll { batch: usize, old_first: bool },
     StopThenStart,
 }
 
 impl Forward<'_> {
-    fn manner(&self, service: &Service) -> Manner {
-        let is_serving = self.moves.get(&service.name).is_some_and(|moves| moves.is_serving);
+    pub(super) fn manner(&self, service: &Service) -> Manner {
+        let moves = self.moves.get(&service.name);
+        let is_serving = moves.is_some_and(|moves| moves.is_serving);
         match service.strategy {
+            Strategy::Canary(_) => {
+                // What only gets more replicas, or was not routed before, has nothing to be compared with.
+                let replaces = moves.is_some_and(|moves| moves.enter.iter().any(|slot| slot.has_old));
+                let before = self.env.service(self.env.current, &service.name);
+                let is_routed = is_routed(service) && before.is_some_and(is_routed);
+                let tries_out = self.manners.tries_out && is_serving && replaces && is_routed;
+                if tries_out { Manner::TryOut } else { Manner::Switch }
+            }
             Strategy::StopThenStart => Manner::StopThenStart,
             // Where nothing serves yet there is nothing to go easy on.
             Strategy::Rolling { .. } if !is_serving => Manner::Switch,
@@ -83,7 +104,7 @@ impl Forward<'_> {
 
     /// Services that nothing serves yet and that others or jobs need can be served at once: nobody calls them today. Their
     /// callers may not come to be healthy without them.
-    fn bring_up_what_is_needed(&mut self, spec: &RevisionSpec, order: &[&ServiceName], runs_jobs: bool) {
+    fn bring_up_what_is_needed(&mut self, spec: &RevisionSpec, order: &[&ServiceName]) {
         let needed: BTreeSet<&ServiceName> =
             spec.services.values().flat_map(|service| &service.after).collect();
         let mut together: Vec<Slots> = Vec::new();
@@ -96,7 +117,7 @@ impl Forward<'_> {
             }
             if service.kind == ServiceKind::Job {
                 let done = self.env.services.get(*name).and_then(|state| state.job_done);
-                if runs_jobs && done != Some(service.spec_digest) {
+                if self.manners.runs_jobs && done != Some(service.spec_digest) {
                     self.steps.push(Step::Run { job: (*name).clone() });
                 }
                 continue;
@@ -119,9 +140,12 @@ impl Forward<'_> {
         let (mut create, mut shift) = (Vec::new(), Vec::new());
         for (name, moves) in &self.moves {
             let leaving = runs(name, moves.leave.iter().copied());
-            let is_switch =
-                spec.services.get(name).is_some_and(|service| self.manner(service) == Manner::Switch);
-            if is_switch {
+            let manner = spec.services.get(name).map(|service| self.manner(service));
+            if manner == Some(Manner::TryOut) {
+                // All of it stays until the canary is through.
+                continue;
+            }
+            if manner == Some(Manner::Switch) {
                 create.extend(moves.entering(name));
                 shift.extend(runs(
                     name,
@@ -136,7 +160,8 @@ impl Forward<'_> {
         }
         let rolls = |(name, moves): (&ServiceName, &Moves)| {
             let service = spec.services.get(name).filter(|_| !moves.enter.is_empty());
-            service.is_some_and(|service| matches!(self.manner(service), Manner::Roll { .. }))
+            service
+                .is_some_and(|service| matches!(self.manner(service), Manner::Roll { .. } | Manner::TryOut))
         };
         let serve_routes = self.env.routes != self.to && (!shift.is_empty() || !self.moves.iter().any(rolls));
         if !create.is_empty() {
@@ -170,9 +195,7 @@ impl Forward<'_> {
             order.chunks(batch).map(|slots| runs(name, slots.iter().map(|slot| slot.ordinal))).collect();
         let last = batches.len().saturating_sub(1);
         for (at, slots) in batches.into_iter().enumerate() {
-            let is_switched =
-                self.steps.iter().any(|step| matches!(step, Step::Shift { serve_routes: true, .. }));
-            let serve_routes = at == last && !is_switched && self.env.routes != self.to;
+            let serve_routes = at == last && self.brings_routes();
             let shift = Step::Shift { slots: slots.clone(), weight: Weight::FULL, serve_routes };
             let create = Step::Create { slots: slots.clone() };
             let wait = Step::WaitHealthy { slots: slots.clone(), within: service.bounds.progress_deadline };
@@ -183,6 +206,13 @@ impl Forward<'_> {
                 false => [create, wait, shift, drain, retire],
             });
         }
+    }
+
+    /// Whether the routes of the target are still to be served.
+    pub(super) fn brings_routes(&self) -> bool {
+        let is_switched =
+            self.steps.iter().any(|step| matches!(step, Step::Shift { serve_routes: true, .. }));
+        !is_switched && self.env.routes != self.to
     }
 
     fn stop_then_start(&mut self, spec: &RevisionSpec, name: &ServiceName) {
@@ -203,6 +233,9 @@ impl Forward<'_> {
         let within = drain(self.env, self.to, &old);
         self.steps.push(Step::Drain { slots: old.clone(), within });
         let is_kept = |range: &Slots| {
+            if range.is_baseline() {
+                return false;
+            }
             let service = self.env.service(self.to, &range.service);
             let before = self.env.service(self.env.current, &range.service);
             // What is not routed works for as long as it runs: kept warm, it would work twice.

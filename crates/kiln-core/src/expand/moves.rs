@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_model::rollout::Slots;
+use kiln_model::rollout::{BASELINE_FIRST, Slots};
 use kiln_model::service::{Service, ServiceKind};
 use kiln_model::{RevisionNumber, ServiceName};
 
@@ -86,7 +86,8 @@ fn moves_of(state: &State, env: &Environment, to: Option<RevisionNumber>, name: 
         let present: Vec<&Instance> = present(state, env, name, slot).collect();
         let duty = want(env, on_duty(env, slot), name, ordinal);
         moves.is_serving |= duty.is_some();
-        match want(env, to, name, ordinal) {
+        // No revision has a baseline of its own: it goes with the rollout that made it.
+        match want(env, to, name, ordinal).filter(|_| ordinal < BASELINE_FIRST) {
             Some(target) if duty.is_some_and(|duty| duty.digest() == target.digest()) => {
                 let is_stranger = |instance: &&Instance| {
                     !target.fits(instance) && !matches!(instance.phase, Phase::Warm { .. })

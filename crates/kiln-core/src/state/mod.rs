@@ -24,7 +24,7 @@ pub use environment::{Backoff, Environment, ReplicaOverride, ServiceState, Share
 pub use instance::{Health, Instance, Phase};
 pub use listener::{ListenerPhase, ListenerState};
 pub use parts::{Parts, PartsError};
-pub use rollout::{Direction, FinishedRollout, Pause, Rollout, StepPhase};
+pub use rollout::{Direction, FinishedRollout, Pause, Rollout, Split, StepPhase};
 pub use shared_map::SharedMap;
 pub(crate) use used::UsedIds;
 

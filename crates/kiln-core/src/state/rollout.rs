@@ -1,10 +1,11 @@
 //! The move of an environment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::event::Purpose;
 use kiln_model::rollout::{Cause, Outcome, Step};
-use kiln_model::{Actor, Position, RevisionNumber, RolloutId, Timestamp};
+use kiln_model::{Actor, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
 /// A rollout that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,12 @@ pub struct Rollout {
     pub hopeless: Option<Arc<str>>,
     /// Who wants no further step to begin, if somebody does.
     pub paused: Option<Pause>,
+    /// The services whose requests are split between old and new instances.
+    pub splits: BTreeMap<ServiceName, Split>,
+    /// Whether somebody let the current step be complete.
+    pub promoted: bool,
+    /// Whether the analysis that is the current step was inconclusive, and an approval is waited for.
+    pub undecided: bool,
 }
 
 /// A pause: no further step begins, and no wait for one is over.
@@ -50,6 +57,15 @@ pub struct Pause {
     pub by: Actor,
     /// The moment from which on time does not count; later than it was asked for if the clock jumped since.
     pub since: Timestamp,
+}
+
+/// How the requests of a service are split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// The share of the new instances together.
+    pub weight: Weight,
+    /// Which split of the service it is in its rollout.
+    pub window: u32,
 }
 
 /// Which way a rollout goes.
@@ -116,6 +132,11 @@ impl Rollout {
     /// Returns the step that is to be done next, or is being done.
     pub fn current_step(&self) -> Option<&Step> {
         self.steps.get(usize::try_from(self.next).ok()?)
+    }
+
+    /// Whether its step waits for something that somebody may decide instead.
+    pub fn is_promotable(&self) -> bool {
+        matches!(self.current_step(), Some(Step::Hold { .. } | Step::Analyse { .. } | Step::Approve { .. }))
     }
 
     /// Whether step `index` began or is complete.

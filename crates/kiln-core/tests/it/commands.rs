@@ -23,7 +23,7 @@ fn then(world: &mut World, words: &[&str]) {
 }
 
 fn rollback(to: Option<u64>) -> Command {
-    Command::Rollback { env: env("dev"), to: to.map(RevisionNumber), service: None }
+    Command::Rollback { env: env("dev"), to: to.map(RevisionNumber), service: None, careful: false }
 }
 
 #[test]

@@ -24,6 +24,7 @@ enum Deed {
     Abort,
     Pause,
     Resume,
+    Promote,
     Down,
     Kill(usize),
     Sick(usize),
@@ -43,7 +44,7 @@ enum Deed {
 const SERVICES: [&str; 3] = ["web", "orders", "mail"];
 
 /// Stacks that differ in every way that a rollout may have to bridge.
-const STACKS: [&[&str]; 9] = [
+const STACKS: [&[&str]; 13] = [
     &["web=v1*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*2+route:8080+uses:orders", "orders=v2*2+rolling:1-0", "mail=v1+worker"],
@@ -52,6 +53,10 @@ const STACKS: [&[&str]; 9] = [
     &["web=v1*4+route:8080+rolling:1-0", "migrate=once1+job", "mail=v1+worker"],
     &["web=crash+route:8080+uses:orders", "orders=v4+nohealth"],
     &["web=v5+route:8080+sts", "migrate=crash+job"],
+    &["web=v6*3+route:8080+canary:50h20-500p60", "orders=v1*2"],
+    &["web=v7*4+route:8080+uses:orders+canary:100h5-500h10-b", "orders=v5*3+canary:10-300h1-b"],
+    &["web=v8*2+route:8080+canary:50h30-b", "orders=v6+canary:500p40", "mail=v2+worker"],
+    &["web=crash*2+route:8080+canary:50h30-b", "orders=sick*2+canary:500h30"],
     &["orders=refuse*2+rolling:1-1", "web=slow1*2+route:8080+warm:3+drain:2"],
 ];
 
@@ -64,6 +69,7 @@ fn deed() -> impl Strategy<Value = Deed> {
         1 => Just(Deed::Abort),
         2 => Just(Deed::Pause),
         2 => Just(Deed::Resume),
+        2 => Just(Deed::Promote),
         1 => Just(Deed::Down),
         3 => any::<usize>().prop_map(Deed::Kill),
         3 => any::<usize>().prop_map(Deed::Sick),
@@ -92,11 +98,16 @@ fn carry_out(world: &mut World, deed: &Deed) {
     match deed {
         Deed::Up(stack, at) => drop(world.command(up(&[env("dev"), env("prod")][*at], STACKS[*stack]))),
         Deed::Rollback(to) => {
-            drop(world.command(Command::Rollback { env: dev, to: to.map(RevisionNumber), service: None }));
+            drop(world.command(Command::Rollback {
+                env: dev,
+                to: to.map(RevisionNumber),
+                service: None,
+                careful: false,
+            }));
         }
         Deed::RollbackOne(service) => {
             let service = Some(service_name(SERVICES[*service]));
-            drop(world.command(Command::Rollback { env: dev, to: None, service }));
+            drop(world.command(Command::Rollback { env: dev, to: None, service, careful: true }));
         }
         Deed::Scale(service, replicas) => {
             let (service, owner) = (service_name(SERVICES[*service]), ReplicaOwner::Hand);
@@ -105,6 +116,7 @@ fn carry_out(world: &mut World, deed: &Deed) {
         Deed::Abort => drop(world.command(Command::Abort { env: dev })),
         Deed::Pause => drop(world.command(Command::Pause { env: dev })),
         Deed::Resume => drop(world.command(Command::Resume { env: dev })),
+        Deed::Promote => drop(world.command(Command::Promote { env: dev, step: None })),
         Deed::Down => drop(world.command(Command::Down { env: dev })),
         Deed::Kill(at) => {
             if let Some(id) = pick(world, *at) {

@@ -106,6 +106,10 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::StepCompleted { index } => format!("step {index} complete"),
         RolloutEvent::Paused => "paused".into(),
         RolloutEvent::Resumed => "resumed".into(),
+        RolloutEvent::Promoted { index } => format!("step {index} promoted"),
+        RolloutEvent::Analysed { service, window, verdict, .. } => {
+            format!("analysed {service} window {window}: {verdict:?}")
+        }
         RolloutEvent::GoingBack { reason, steps } => format!("going back ({reason}): {}", list(steps)),
         RolloutEvent::Counted { rollout, is_end, .. } => {
             format!("{rollout} counted at its {}", if *is_end { "end" } else { "start" })
@@ -155,6 +159,14 @@ fn step(step: &Step) -> String {
                 if weight.per_mille() == 1000 { String::new() } else { format!(" {}", weight.per_mille()) };
             let space = if slots.is_empty() { "" } else { " " };
             format!("shift{space}{}{share}{routes}", all(slots))
+        }
+        Step::Split { service, weight, window } => {
+            format!("split {service} {} window {window}", weight.per_mille())
+        }
+        Step::Hold { span } => format!("hold {span}"),
+        Step::Analyse { service, window, within } => format!("analyse {service} window {window} {within}"),
+        Step::Approve { by, within } => {
+            format!("approve {}{within}", by.iter().fold(String::new(), |all, name| all + name + " "))
         }
         Step::Drain { slots, within } => format!("drain {} {within}", all(slots)),
         Step::KeepWarm { slots, keep_for } => format!("warm {} {keep_for}", all(slots)),

@@ -48,12 +48,13 @@ impl Scenario {
                     words.iter().find_map(|word| word.strip_prefix('#')?.parse().ok().map(RevisionNumber));
                 let service =
                     words[1..].iter().find(|word| !word.starts_with('#')).map(|name| service_name(name));
-                command(world, Command::Rollback { env: key, to, service });
+                command(world, Command::Rollback { env: key, to, service, careful: false });
             }
             "scale" => {
                 let (service, replicas) = (service_name(words[1]), words[2].parse().unwrap());
                 command(world, Command::Scale { env: key, service, replicas, owner: ReplicaOwner::Hand });
             }
+            "promote" => command(world, Command::Promote { env: key, step: None }),
             "abort" => command(world, Command::Abort { env: key }),
             "pause" => command(world, Command::Pause { env: key }),
             "resume" => command(world, Command::Resume { env: key }),

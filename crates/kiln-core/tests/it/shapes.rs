@@ -8,8 +8,11 @@ use kiln_core::Command;
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
-use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
-use kiln_model::{Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName};
+use kiln_model::service::{
+    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
+    ServiceKind, Stage, Strategy,
+};
+use kiln_model::{Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName, Weight};
 
 pub(crate) fn env(name: &str) -> EnvKey {
     let (stack, env) = name.split_once('/').unwrap_or(("shop", name));
@@ -97,6 +100,7 @@ fn add(revision: &mut RevisionSpec, word: &str) {
                 let (max_surge, max_unavailable) = (surge.parse().unwrap(), unavailable.parse().unwrap());
                 service.strategy = Strategy::Rolling { max_surge, max_unavailable };
             }
+            "canary" => service.strategy = Strategy::Canary(Arc::new(canary(value))),
             "nohealth" => spec.health = None,
             "port" => {
                 spec.ports.insert(PortName::new("http").unwrap(), value.parse().unwrap());
@@ -124,4 +128,33 @@ fn add(revision: &mut RevisionSpec, word: &str) {
     service.spec_digest = digest_of(&format!("{spec:?}"));
     service.spec = Arc::new(spec);
     revision.services.insert(service.name.clone(), service);
+}
+
+/// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline.
+fn canary(text: &str) -> Canary {
+    let mut canary = Canary { stages: Vec::new(), analysis: None };
+    for word in text.split('-') {
+        if word == "b" {
+            let metric = Metric { kind: MetricKind::ErrorRate, worse_by: Margin::Absolute(10_000) };
+            let (alpha, inconclusive) = (50_000, Inconclusive::Stop);
+            canary.analysis = Some(Analysis { metrics: vec![metric], alpha, inconclusive, dry_run: false });
+            continue;
+        }
+        let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
+        let (weight, gate) = word.split_at(at);
+        let gate = (!gate.is_empty()).then(|| {
+            let (kind, seconds) = gate.split_at(1);
+            let span = Millis::from_secs(seconds.parse().unwrap());
+            match kind {
+                "h" => Gate::Hold(span),
+                "p" => Gate::Approve { by: Vec::new(), within: span },
+                "o" => Gate::Approve { by: vec!["olga".into()], within: span },
+                "a" => Gate::Analyse(span),
+                other => panic!("unknown gate `{other}`"),
+            }
+        });
+        let weight = Weight::new(weight.parse().unwrap()).unwrap();
+        canary.stages.push(Stage { weight, gates: gate.into_iter().collect() });
+    }
+    canary
 }

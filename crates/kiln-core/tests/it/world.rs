@@ -12,6 +12,7 @@ use kiln_core::{
 };
 use kiln_model::event::{EnvironmentEvent, InstanceEvent, Purpose};
 use kiln_model::instance::ExitStatus;
+use kiln_model::rollout::BASELINE_FIRST;
 use kiln_model::route::{Listener, RouteTable};
 use kiln_model::service::Strategy;
 use kiln_model::{
@@ -417,14 +418,28 @@ fn check_availability(before: &State, after: &State, decision: &Decision) {
         for (name, service) in env.spec(rollout.target()).into_iter().flat_map(|spec| &spec.services) {
             let replicas = env.replicas(rollout.target(), name);
             let required = match service.strategy {
-                Strategy::BlueGreen => replicas,
+                Strategy::BlueGreen | Strategy::Canary(_) => replicas,
                 Strategy::Rolling { max_unavailable, .. } => replicas.saturating_sub(max_unavailable),
                 Strategy::StopThenStart => 0,
             };
-            let (was, is) = (serving(before, then, name), serving(after, env, name));
+            let (was, is) = (rested_on(before, then, name), serving(after, env, name));
             assert!(is >= was.min(required), "{}: {name} fell from {was} to {is} of {required}", env.key);
         }
     }
+}
+
+/// How many served, without those of a canary: they come on top of what served before, and may go again.
+fn rested_on(state: &State, env: &Environment, name: &ServiceName) -> u32 {
+    let Some(rollout) = env.rollout.as_ref().filter(|rollout| rollout.splits.contains_key(name)) else {
+        return serving(state, env, name);
+    };
+    let old = env.service(rollout.from, name).map(|service| service.spec_digest);
+    let is_stable = |instance: &&kiln_core::state::Instance| {
+        let (service, ordinal) = instance.slot().unwrap();
+        let is_old = Some(instance.spec_digest) == old && ordinal < BASELINE_FIRST;
+        service == name && is_old && instance.is_routed() && instance.is_routable()
+    };
+    u32::try_from(state.instances_of(env).filter(is_stable).count()).unwrap()
 }
 
 fn serving(state: &State, env: &Environment, name: &ServiceName) -> u32 {

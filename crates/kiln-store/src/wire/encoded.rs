@@ -5,11 +5,12 @@ use kiln_model::event::Purpose;
 use kiln_model::instance::ExitStatus;
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
-use kiln_model::service::Service;
+use kiln_model::service::{Canary, Service};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::SpecWire;
+use super::canary::CanaryWire;
 use super::event::{ExitWire, PurposeWire};
 use super::rollout::{CauseWire, OutcomeWire, OwnerWire, StepWire};
 use super::service::{NamedRouteWire, NamedServiceWire};
@@ -41,6 +42,7 @@ macro_rules! encoded {
 encoded! {
     InstanceSpec as SpecWire;
     Service as NamedServiceWire;
+    Canary as CanaryWire;
     Route as NamedRouteWire;
     Step as StepWire;
     Cause as CauseWire;

@@ -1,11 +1,12 @@
 //! Rollouts: their steps, causes and outcomes.
 
 use kiln_model::event::RolloutEvent;
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, RequestCount, Slots, Step};
+use kiln_model::rollout::{Cause, Evidence, Outcome, ReplicaOwner, RequestCount, Slots, Step};
 use kiln_model::{Millis, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::canary::{EvidenceWire, VerdictWire};
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -15,6 +16,8 @@ pub(crate) enum RolloutWire {
     StepCompleted { index: u32 },
     Paused,
     Resumed,
+    Promoted { index: u32 },
+    Analysed { service: Text<ServiceName>, window: u32, verdict: VerdictWire, evidence: Vec<EvidenceWire> },
     GoingBack { reason: String, steps: Vec<StepWire> },
     Counted { rollout: u64, is_end: bool, counts: Option<Vec<RequestCountWire>> },
     Finished { outcome: OutcomeWire, reason: String },
@@ -28,6 +31,10 @@ pub(crate) enum StepWire {
     Create { slots: Vec<SlotsWire> },
     WaitHealthy { slots: Vec<SlotsWire>, within_ms: u64 },
     Shift { slots: Vec<SlotsWire>, weight: u16, serve_routes: bool },
+    Split { service: Text<ServiceName>, weight: u16, window: u32 },
+    Hold { span_ms: u64 },
+    Analyse { service: Text<ServiceName>, window: u32, within_ms: u64 },
+    Approve { by: Vec<String>, within_ms: u64 },
     Drain { slots: Vec<SlotsWire>, within_ms: u64 },
     KeepWarm { slots: Vec<SlotsWire>, keep_for_ms: u64 },
     Retire { slots: Vec<SlotsWire> },
@@ -81,6 +88,13 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::StepCompleted { index } => Self::StepCompleted { index: *index },
             RolloutEvent::Paused => Self::Paused,
             RolloutEvent::Resumed => Self::Resumed,
+            RolloutEvent::Promoted { index } => Self::Promoted { index: *index },
+            RolloutEvent::Analysed { service, window, verdict, evidence } => Self::Analysed {
+                service: Text(service.clone()),
+                window: *window,
+                verdict: (*verdict).into(),
+                evidence: evidence.iter().map(EvidenceWire::from).collect(),
+            },
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
@@ -113,6 +127,13 @@ impl TryFrom<RolloutWire> for RolloutEvent {
             RolloutWire::StepCompleted { index } => Self::StepCompleted { index },
             RolloutWire::Paused => Self::Paused,
             RolloutWire::Resumed => Self::Resumed,
+            RolloutWire::Promoted { index } => Self::Promoted { index },
+            RolloutWire::Analysed { service, window, verdict, evidence } => Self::Analysed {
+                service: service.0,
+                window,
+                verdict: verdict.into(),
+                evidence: evidence.into_iter().map(Evidence::from).collect(),
+            },
             RolloutWire::GoingBack { reason, steps } => Self::GoingBack {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
@@ -197,6 +218,15 @@ impl From<&Step> for StepWire {
             Step::Shift { slots, weight, serve_routes } => {
                 Self::Shift { slots: wire(slots), weight: weight.per_mille(), serve_routes: *serve_routes }
             }
+            Step::Split { service, weight, window } => {
+                let (service, weight) = (Text(service.clone()), weight.per_mille());
+                Self::Split { service, weight, window: *window }
+            }
+            Step::Hold { span } => Self::Hold { span_ms: span.0 },
+            Step::Analyse { service, window, within } => {
+                Self::Analyse { service: Text(service.clone()), window: *window, within_ms: within.0 }
+            }
+            Step::Approve { by, within } => Self::Approve { by: by.clone(), within_ms: within.0 },
             Step::Drain { slots, within } => Self::Drain { slots: wire(slots), within_ms: within.0 },
             Step::KeepWarm { slots, keep_for } => {
                 Self::KeepWarm { slots: wire(slots), keep_for_ms: keep_for.0 }
@@ -221,6 +251,14 @@ impl TryFrom<StepWire> for Step {
             StepWire::Shift { slots, weight, serve_routes } => {
                 Self::Shift { slots: model(slots), weight: weight_of(weight)?, serve_routes }
             }
+            StepWire::Split { service, weight, window } => {
+                Self::Split { service: service.0, weight: weight_of(weight)?, window }
+            }
+            StepWire::Hold { span_ms } => Self::Hold { span: Millis(span_ms) },
+            StepWire::Analyse { service, window, within_ms } => {
+                Self::Analyse { service: service.0, window, within: Millis(within_ms) }
+            }
+            StepWire::Approve { by, within_ms } => Self::Approve { by, within: Millis(within_ms) },
             StepWire::Drain { slots, within_ms } => {
                 Self::Drain { slots: model(slots), within: Millis(within_ms) }
             }

@@ -10,9 +10,12 @@ use kiln_model::instance::{
     ExitStatus, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
 use kiln_model::release::{Composed, Revision, RevisionSpec};
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
+use kiln_model::rollout::{Cause, Estimate, Evidence, Outcome, ReplicaOwner, Slots, Step, Verdict};
 use kiln_model::route::{Listener, Route};
-use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::service::{
+    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
+    ServiceKind, Stage, Strategy,
+};
 use kiln_model::{
     Actor, ByteSize, CheckId, Digest, Entry, EnvKey, EnvName, Event, InstanceId, InstanceSpec, MilliCpu,
     Millis, PortName, Position, RevisionNumber, RouteName, SecretName, ServiceName, StackName, Term,
@@ -104,12 +107,45 @@ fn service_of(name: &str, kind: ServiceKind, strategy: Strategy, probe: Option<P
     }
 }
 
+fn canary() -> Canary {
+    let within = Millis(300_000);
+    let stage = |per_mille, gates| Stage { weight: Weight::new(per_mille).unwrap(), gates };
+    let metric = |kind, worse_by| Metric { kind, worse_by };
+    Canary {
+        stages: vec![
+            stage(50, vec![Gate::Hold(Millis(60_000)), Gate::Analyse(within)]),
+            stage(250, vec![Gate::Approve { by: vec!["olga".into()], within }]),
+        ],
+        analysis: Some(Analysis {
+            metrics: vec![
+                metric(MetricKind::ErrorRate, Margin::Absolute(10_000)),
+                metric(MetricKind::Latency { quantile: 990_000 }, Margin::Relative(200_000)),
+            ],
+            alpha: 50_000,
+            inconclusive: Inconclusive::Ask,
+            dry_run: false,
+        }),
+    }
+}
+
+fn evidence() -> Evidence {
+    let estimate = |value| Estimate { samples: 1000, value, low: value / 2, high: value * 2 };
+    Evidence {
+        metric: MetricKind::ErrorRate,
+        worse_by: Margin::Absolute(10_000),
+        verdict: Verdict::Fail,
+        baseline: estimate(1000),
+        canary: estimate(50_000),
+    }
+}
+
 pub(crate) fn revision() -> Revision {
     let probe = Probe::Command { argv: vec!["true".into()], expected: None };
     let services = [
         service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 })),
         service_of("queue", ServiceKind::Worker, Strategy::StopThenStart, Some(probe)),
         service_of("migrate", ServiceKind::Job, Strategy::Rolling { max_surge: 1, max_unavailable: 0 }, None),
+        service_of("front", ServiceKind::Service, Strategy::Canary(Arc::new(canary())), None),
     ];
     let route = Route {
         name: RouteName::new("public").unwrap(),
@@ -138,6 +174,10 @@ fn steps() -> Vec<Step> {
         Step::Create { slots: slots() },
         Step::WaitHealthy { slots: slots(), within: Millis(120_000) },
         Step::Shift { slots: slots(), weight: Weight::FULL, serve_routes: true },
+        Step::Split { service: service("web"), weight: Weight::new(50).unwrap(), window: 0 },
+        Step::Hold { span: Millis(60_000) },
+        Step::Analyse { service: service("web"), window: 0, within: Millis(300_000) },
+        Step::Approve { by: vec!["olga".into()], within: Millis(300_000) },
         Step::Drain { slots: slots(), within: Millis(30_000) },
         Step::KeepWarm { slots: slots(), keep_for: Millis(600_000) },
         Step::Retire { slots: slots() },
@@ -192,6 +232,13 @@ fn rollout_events() -> Vec<Event> {
         RolloutEvent::StepCompleted { index: 3 },
         RolloutEvent::Paused,
         RolloutEvent::Resumed,
+        RolloutEvent::Promoted { index: 4 },
+        RolloutEvent::Analysed {
+            service: service("web"),
+            window: 1,
+            verdict: Verdict::Inconclusive,
+            evidence: vec![evidence()],
+        },
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
         RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: false, counts: None },
         RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: true, counts: Some(vec![count]) },

@@ -10,6 +10,7 @@ use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy
 use kiln_model::{Digest, Millis, PortName, RevisionNumber, RouteName, ServiceName};
 use serde::{Deserialize, Serialize};
 
+use super::canary::CanaryWire;
 use super::{SpecWire, Text};
 
 #[derive(Serialize, Deserialize)]
@@ -58,6 +59,7 @@ enum StrategyWire {
     BlueGreen,
     Rolling { max_surge: u32, max_unavailable: u32 },
     StopThenStart,
+    Canary(CanaryWire),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,12 +157,13 @@ impl From<&Service> for ServiceWire {
             spec: (&*service.spec).into(),
             spec_digest: Text(service.spec_digest),
             replicas: service.replicas,
-            strategy: match service.strategy {
+            strategy: match &service.strategy {
                 Strategy::BlueGreen => StrategyWire::BlueGreen,
                 Strategy::Rolling { max_surge, max_unavailable } => {
-                    StrategyWire::Rolling { max_surge, max_unavailable }
+                    StrategyWire::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
                 }
                 Strategy::StopThenStart => StrategyWire::StopThenStart,
+                Strategy::Canary(canary) => StrategyWire::Canary((&**canary).into()),
             },
             after: service.after.iter().cloned().map(Text).collect(),
             progress_deadline_ms: service.bounds.progress_deadline.0,
@@ -188,6 +191,7 @@ impl ServiceWire {
                     Strategy::Rolling { max_surge, max_unavailable }
                 }
                 StrategyWire::StopThenStart => Strategy::StopThenStart,
+                StrategyWire::Canary(canary) => Strategy::Canary(Arc::new(canary.into())),
             },
             after: self.after.into_iter().map(|name| name.0).collect(),
             bounds: RolloutBounds {

@@ -227,8 +227,10 @@ impl Client {
         env: &EnvKey,
         to: Option<RevisionNumber>,
         service: Option<&str>,
+        careful: bool,
     ) -> Result<wire::Accepted, RequestError> {
-        let body = wire::Rollback { to: to.map(|number| number.0), service: service.map(Into::into) };
+        let to = to.map(|number| number.0);
+        let body = wire::Rollback { to, service: service.map(Into::into), careful };
         self.post(&path(env, "/rollback"), &body)
     }
 
@@ -238,6 +240,14 @@ impl Client {
     /// As [`Client::up`].
     pub fn scale(&self, env: &EnvKey, scale: &wire::Scale) -> Result<wire::Accepted, RequestError> {
         self.post(&path(env, "/scale"), scale)
+    }
+
+    /// Asks that the step with this index counts as complete.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn promote(&self, env: &EnvKey, step: Option<u32>) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/promote"), &wire::Promote { step })
     }
 
     /// Asks to stop the rollout and go back.

@@ -6,6 +6,7 @@ use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Step};
 use kiln_model::{Entry, Event};
 
+use super::verdicts;
 use super::view::{cause_word, outcome_word, step_text};
 use super::wire;
 
@@ -113,6 +114,14 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
             record.rollout.paused = Some(wire::Paused { by: entry.actor.to_string(), since_ms: at_ms });
         }
         RolloutEvent::Resumed => resume(record, at_ms),
+        RolloutEvent::Promoted { index } => {
+            if let Some(step) = step(record, *index) {
+                step.note = Some(format!("promoted by {}", entry.actor));
+            }
+        }
+        RolloutEvent::Analysed { service, window, verdict, evidence } => {
+            record.analyses.push(verdicts::analysis(entry.at, service, *window, *verdict, evidence));
+        }
         RolloutEvent::GoingBack { reason, steps } => {
             resume(record, at_ms);
             stop(record, at_ms);

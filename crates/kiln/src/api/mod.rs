@@ -10,6 +10,7 @@ pub mod peer;
 pub mod refusal;
 pub mod sealed;
 pub mod server;
+pub(crate) mod verdicts;
 pub mod view;
 pub mod wire;
 

@@ -4,9 +4,10 @@ use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner};
-use kiln_model::{CheckId, Entry, Event, InstanceId, RevisionNumber, Weight};
+use kiln_model::{CheckId, Entry, Event, InstanceId, RevisionNumber, Timestamp, Weight};
 use serde_json::json;
 
+use super::verdicts;
 use super::view::step_text;
 use super::wire;
 
@@ -133,6 +134,11 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
         }
         RolloutEvent::Paused => ("rollout.paused", "the rollout is paused: no further step begins".into()),
         RolloutEvent::Resumed => ("rollout.resumed", "the rollout goes on".into()),
+        RolloutEvent::Promoted { index } => ("rollout.promoted", format!("step {} was promoted", index + 1)),
+        RolloutEvent::Analysed { service, window, verdict, evidence } => {
+            let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence);
+            ("rollout.analysed", verdicts::sentence(&found))
+        }
         RolloutEvent::GoingBack { reason, steps } => {
             let first = steps.first().map(|step| format!("; first: {}", step_text(step))).unwrap_or_default();
             ("rollout.going_back", format!("the rollout goes back: {reason}{first}"))

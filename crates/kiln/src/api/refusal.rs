@@ -39,6 +39,13 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::GoesBack(env) => {
             ("goes_back", format!("the rollout of {env} goes back already, and that is not held up"))
         }
+        Refusal::NothingToPromote(env) => (
+            "nothing_to_promote",
+            format!("the rollout of {env} is not at a step that waits for time, an analysis or an approval"),
+        ),
+        Refusal::NotAnApprover { by } => {
+            ("not_an_approver", format!("this step waits for an approval by {}", by.join(" or ")))
+        }
         Refusal::OtherOrigin { stack, origin } => {
             ("other_origin", format!("the stack name {stack} belongs to {origin}"))
         }

@@ -12,6 +12,7 @@ use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{self, PortRef, RolloutBounds, ServiceKind};
 use kiln_model::{ByteSize, Digest, MilliCpu, Millis, ServiceName};
+use kiln_store::Encoded;
 use serde::{Deserialize, Serialize};
 
 /// What can't be what it says to be.
@@ -57,7 +58,7 @@ pub struct SealedService {
 }
 
 /// How a service moves from one revision to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Strategy {
     /// All new beside the old.
@@ -71,6 +72,11 @@ pub enum Strategy {
     },
     /// Never both.
     StopThenStart,
+    /// A small share of the requests first.
+    Canary {
+        /// How, as the log stores it.
+        canary: Encoded<service::Canary>,
+    },
 }
 
 /// A way in.
@@ -249,12 +255,15 @@ impl From<&service::Service> for SealedService {
             spec: spec.as_ref().into(),
             spec_digest: spec_digest.to_string(),
             replicas: *replicas,
-            strategy: match *strategy {
+            strategy: match strategy {
                 service::Strategy::BlueGreen => Strategy::BlueGreen,
                 service::Strategy::Rolling { max_surge, max_unavailable } => {
-                    Strategy::Rolling { max_surge, max_unavailable }
+                    Strategy::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
                 }
                 service::Strategy::StopThenStart => Strategy::StopThenStart,
+                service::Strategy::Canary(canary) => {
+                    Strategy::Canary { canary: Encoded(service::Canary::clone(canary)) }
+                }
             },
             after: after.iter().map(ToString::to_string).collect(),
             progress_deadline_ms: bounds.progress_deadline.0,
@@ -276,12 +285,15 @@ fn service_from(name: &str, wire: &SealedService) -> Result<service::Service, Ma
         spec: Arc::new((&wire.spec).try_into()?),
         spec_digest: parse("spec_digest", &wire.spec_digest)?,
         replicas: wire.replicas,
-        strategy: match wire.strategy {
+        strategy: match &wire.strategy {
             Strategy::BlueGreen => service::Strategy::BlueGreen,
             Strategy::Rolling { max_surge, max_unavailable } => {
-                service::Strategy::Rolling { max_surge, max_unavailable }
+                service::Strategy::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
             }
             Strategy::StopThenStart => service::Strategy::StopThenStart,
+            Strategy::Canary { canary: Encoded(canary) } => {
+                service::Strategy::Canary(Arc::new(canary.clone()))
+            }
         },
         after: wire.after.iter().map(|name| parse("after", name)).collect::<Result<_, _>>()?,
         bounds: RolloutBounds {

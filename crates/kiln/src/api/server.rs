@@ -109,6 +109,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/abort"), post(abort))
         .route(&path("/pause"), post(pause))
         .route(&path("/resume"), post(resume))
+        .route(&path("/promote"), post(promote))
         .route(&path("/down"), post(down))
         .route(&path("/check"), post(check))
         .route(&path("/inspected"), post(inspected))
@@ -362,13 +363,24 @@ async fn rollback(
     Extension(actor): Extension<Actor>,
     bytes: Bytes,
 ) -> Result<Json<wire::Accepted>, Refused> {
-    let wire::Rollback { to, service } = body(&bytes)?;
+    let wire::Rollback { to, service, careful } = body(&bytes)?;
     let command = Command::Rollback {
         env: key((&stack, &env))?,
         to: to.map(RevisionNumber),
         service: service.map(|name| sealed::parse("service", &name)).transpose()?,
+        careful,
     };
     ask(&api, command, actor).await
+}
+
+async fn promote(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let wire::Promote { step } = body(&bytes)?;
+    ask(&api, Command::Promote { env: key((&stack, &env))?, step }, actor).await
 }
 
 async fn scale(
@@ -580,6 +592,7 @@ fn accepted(reply: &Reply, position: Position) -> wire::Accepted {
         | Reply::GoingBack { rollout, revision }
         | Reply::Paused { rollout, revision }
         | Reply::Resumed { rollout, revision } => (Some(rollout.0), *revision),
+        Reply::Promoted { rollout, .. } => (Some(rollout.0), None),
         Reply::Unchanged { revision } => (None, Some(*revision)),
         Reply::Noted | Reply::Scaled { .. } | Reply::CheckStarted { .. } | Reply::CheckPassed { .. } => {
             (None, None)

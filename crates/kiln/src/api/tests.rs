@@ -161,7 +161,7 @@ fn refused(error: &RequestError) -> &wire::Problem {
 fn a_command_reaches_the_controller_with_the_one_who_asked() {
     let served = Served::new();
     let to = Some(kiln_model::RevisionNumber(41));
-    let accepted = served.client().rollback(&env(), to, None).unwrap();
+    let accepted = served.client().rollback(&env(), to, None, false).unwrap();
     assert_eq!((accepted.rollout, accepted.revision), (Some(7), Some(41)));
     let asked = served.fake.asked.lock().unwrap();
     let [(command, Actor::User(name))] = asked.as_slice() else { panic!("{asked:?}") };
@@ -340,6 +340,7 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                     started_ms: Some(2500),
                     ended_ms: Some(2700),
                     deadline_ms: None,
+                    note: Some("promoted by bob".into()),
                 }],
             }),
             pauses: vec![wire::PauseRecord { by: "bob".into(), since_ms: 1500, until_ms: 2000 }],
@@ -355,6 +356,19 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                 }]),
                 longest_drain_ms: Some(40),
             }),
+            analyses: vec![wire::Analysis {
+                at_ms: 2400,
+                service: "web".into(),
+                window: 1,
+                verdict: "fail".into(),
+                metrics: vec![wire::MetricEvidence {
+                    metric: "p99".into(),
+                    verdict: "fail".into(),
+                    worse_by: "20% more".into(),
+                    baseline: wire::Estimate { samples: 900, value: 20_000, low: 19_000, high: 22_000 },
+                    canary: wire::Estimate { samples: 910, value: 40_000, low: 35_000, high: 48_000 },
+                }],
+            }],
         },
     );
 }
@@ -375,6 +389,7 @@ fn every_shape_is_as_in_its_golden_file() {
             started_ms: Some(1000),
             ended_ms: None,
             deadline_ms: Some(2000),
+            note: None,
         }],
         trouble: "exited with code 3".into(),
         paused: Some(wire::Paused { by: "bob".into(), since_ms: 1500 }),

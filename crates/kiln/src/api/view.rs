@@ -197,7 +197,14 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             _ => ("waiting", None),
         };
         let started_ms = (state == "running").then_some(rollout.moved_at.0);
-        wire::Step { text: step_text(step), state: state.into(), started_ms, ended_ms: None, deadline_ms }
+        wire::Step {
+            text: step_text(step),
+            state: state.into(),
+            started_ms,
+            ended_ms: None,
+            deadline_ms,
+            note: None,
+        }
     };
     wire::Rollout {
         id: rollout.id.0,
@@ -326,7 +333,7 @@ fn service_view(env: &Environment, name: &ServiceName, instances: &[&Instance]) 
     wire::Service {
         name: name.to_string(),
         kind: service.map_or("gone", |service| kind_word(service.kind)).into(),
-        strategy: service.map_or("", |service| strategy_word(service.strategy)).into(),
+        strategy: service.map_or("", |service| strategy_word(&service.strategy)).into(),
         replicas: env.replicas(env.target(), name),
         replicas_owner: owner_word(env.replica_owner(name)).into(),
         healthy: instances.iter().filter(fits).filter(healthy).count().try_into().unwrap_or(u32::MAX),
@@ -422,6 +429,19 @@ pub fn step_text(step: &Step) -> String {
         Step::Shift { slots, weight, .. } => {
             format!("send {}% of the requests to {}", f64::from(weight.per_mille()) / 10.0, list(slots))
         }
+        Step::Split { service, weight, .. } => {
+            format!("send {}% of the requests to the new {service}", f64::from(weight.per_mille()) / 10.0)
+        }
+        Step::Hold { span } => format!("hold for {span}"),
+        Step::Analyse { service, within, .. } => {
+            format!("compare the new {service} with its baseline, for {within} at most")
+        }
+        Step::Approve { by, within } if by.is_empty() => {
+            format!("wait for an approval, for {within} at most")
+        }
+        Step::Approve { by, within } => {
+            format!("wait for an approval by {}, for {within} at most", by.join(" or "))
+        }
         Step::Drain { slots, .. } => format!("drain the old {}", list(slots)),
         Step::KeepWarm { slots, keep_for } => format!("keep the old {} warm for {keep_for}", list(slots)),
         Step::Retire { slots } => format!("remove the old {}", list(slots)),
@@ -453,11 +473,12 @@ const fn kind_word(kind: ServiceKind) -> &'static str {
     }
 }
 
-const fn strategy_word(strategy: Strategy) -> &'static str {
+const fn strategy_word(strategy: &Strategy) -> &'static str {
     match strategy {
         Strategy::BlueGreen => "blue_green",
         Strategy::Rolling { .. } => "rolling",
         Strategy::StopThenStart => "stop_then_start",
+        Strategy::Canary(_) => "canary",
     }
 }
 

@@ -241,6 +241,9 @@ pub struct Step {
     pub ended_ms: Option<u64>,
     /// When the wait for it is over, if it ends.
     pub deadline_ms: Option<u64>,
+    /// What is to be said about it, for people; only a history knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// How a rollout ended.
@@ -277,6 +280,9 @@ pub struct RolloutRecord {
     pub pauses: Vec<PauseRecord>,
     /// What it came to: none where nothing was counted, as for rollouts of Kilns before.
     pub receipt: Option<Receipt>,
+    /// What the analyses of its canaries found.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub analyses: Vec<Analysis>,
 }
 
 /// What a rollout came to.
@@ -319,6 +325,52 @@ pub struct PauseRecord {
     pub since_ms: u64,
     /// When the rollout went on, turned round or ended.
     pub until_ms: u64,
+}
+
+/// What the analysis of a canary found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Analysis {
+    /// When.
+    pub at_ms: u64,
+    /// The service.
+    pub service: String,
+    /// Which split of its requests, from 0.
+    pub window: u32,
+    /// `pass`, `fail` or `inconclusive`.
+    pub verdict: String,
+    /// What that rests on.
+    pub metrics: Vec<MetricEvidence>,
+}
+
+/// What the verdict about one metric rests on. Rates are in millionths, latencies in microseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MetricEvidence {
+    /// As in `error rate` or `p99`.
+    pub metric: String,
+    /// `pass`, `fail` or `inconclusive`.
+    pub verdict: String,
+    /// How much worse was accepted, for people.
+    pub worse_by: String,
+    /// The baseline's.
+    pub baseline: Estimate,
+    /// The canary's.
+    pub canary: Estimate,
+}
+
+/// An estimate, and an interval that holds at every moment at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Estimate {
+    /// How many requests it is made of.
+    pub samples: u64,
+    /// The most likely value.
+    pub value: u64,
+    /// The interval's lower end.
+    pub low: u64,
+    /// Its upper end.
+    pub high: u64,
 }
 
 /// The way back of a rollout.
@@ -446,6 +498,16 @@ pub struct Rollback {
     pub to: Option<u64>,
     /// Only this service.
     pub service: Option<String>,
+    /// Whether services that declare it begin with a canary.
+    #[serde(default)]
+    pub careful: bool,
+}
+
+/// Asks that a step which waits for time, an analysis or an approval counts as complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Promote {
+    /// Its index, from 0; none means the current one.
+    pub step: Option<u32>,
 }
 
 /// Asks for a number of replicas.

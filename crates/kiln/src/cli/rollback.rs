@@ -29,6 +29,9 @@ pub(super) struct Args {
     /// Take only this service back
     #[arg(long, value_name = "NAME")]
     service: Option<ServiceName>,
+    /// Begin with a canary where the revision declares one, instead of moving everything at once
+    #[arg(long)]
+    careful: bool,
     /// Return once it is recorded, without waiting for its end
     #[arg(long)]
     detach: bool,
@@ -56,13 +59,14 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     };
     require_whole(context, &client, &target, to, args.service.as_ref())?;
     let service = args.service.as_ref().map(ServiceName::as_str);
-    let accepted = client.rollback(&target, Some(to), service).map_err(|error| match error {
-        RequestError::Problem(problem) if problem.code == "unknown_revision" => {
-            let log = EventLog::open_read_only(context.state().path()).ok();
-            gone(&target, to, service, log.and_then(|log| released_at(&log, &target, to)))
-        }
-        error => error.into(),
-    })?;
+    let accepted =
+        client.rollback(&target, Some(to), service, args.careful).map_err(|error| match error {
+            RequestError::Problem(problem) if problem.code == "unknown_revision" => {
+                let log = EventLog::open_read_only(context.state().path()).ok();
+                gone(&target, to, service, log.and_then(|log| released_at(&log, &target, to)))
+            }
+            error => error.into(),
+        })?;
     let Some(rollout) = accepted.rollout else {
         let at = accepted.revision.unwrap_or(to.0);
         return done(context, &format!("{target} is at #{at} already"), at);

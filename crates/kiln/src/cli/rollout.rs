@@ -54,6 +54,15 @@ enum Verb {
     /// Let a paused rollout go on, with the time that it had left
     #[command(after_help = "Example:\n  kiln rollout resume --env prod")]
     Resume,
+    /// Let the step that waits for time, an analysis or an approval be complete
+    ///
+    /// This is how somebody approves. It is about one step: repeated, it does not reach the next one.
+    #[command(after_help = "Example:\n  kiln rollout promote --env prod")]
+    Promote {
+        /// The step, counted from 1 as `kiln rollout show` does; by default the one that runs
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        step: Option<u32>,
+    },
     /// Stop the rollout that runs and go back: the same as `kiln abort`
     #[command(after_help = "Example:\n  kiln rollout abort --env prod")]
     Abort(abort::Args),
@@ -66,6 +75,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         Verb::Watch => watch(context),
         Verb::Pause => steer(context, Client::pause, "is paused; `kiln rollout resume` lets it go on"),
         Verb::Resume => steer(context, Client::resume, "goes on; `kiln rollout watch` follows it"),
+        Verb::Promote { step } => promote(*step, context),
         Verb::Abort(args) => abort::run(args, context),
     }
 }
@@ -80,6 +90,33 @@ fn list(limit: usize, context: &mut Context<'_>) -> Outcome {
     }
     let text = shown::list(&rollouts, client.health().now_ms, context.screen.paint());
     context.screen.print(&text);
+    Ok(Exit::Done)
+}
+
+fn promote(step: Option<u32>, context: &mut Context<'_>) -> Outcome {
+    let client = context.client("rollout")?;
+    let target = context.target(&client)?;
+    let running = client.environment(&target)?.rollout.filter(|rollout| rollout.ended.is_none());
+    let running = running.ok_or_else(|| Failure::refused(format!("no rollout is running in {target}")))?;
+    let current = running.steps.iter().position(|step| step.state == "running");
+    // Named, so that a request that is sent twice promotes one step.
+    let index = match step {
+        Some(step) => step - 1,
+        None => current.and_then(|at| u32::try_from(at).ok()).ok_or_else(|| {
+            Failure::refused(format!("the rollout of {target} is between two steps"))
+                .hint("`kiln rollout show` tells what it waits for")
+        })?,
+    };
+    client.promote(&target, Some(index))?;
+    let text = usize::try_from(index).ok().and_then(|at| running.steps.get(at)).map(|step| step.text.clone());
+    if context.screen.json() {
+        let step = index + 1;
+        context
+            .screen
+            .answer(&json!({ "environment": target.to_string(), "rollout": running.id, "step": step }));
+    } else {
+        context.screen.line(&format!("promoted: {}", text.unwrap_or_default()));
+    }
     Ok(Exit::Done)
 }
 

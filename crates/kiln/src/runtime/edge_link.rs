@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kiln_core::{Action, ActionKind, Observation, route_table};
 use kiln_edge::client::{ClientError, EdgeClient, EdgeEvent, Published};
-use kiln_model::route::RouteTable;
+use kiln_model::route::{RouteTable, Sampling};
 use kiln_model::{Fence, InstanceId};
 
 use super::outbox::{Deliveries, Next, Outbox, outbox};
@@ -24,6 +24,10 @@ const ANSWERS_EVERY: Duration = Duration::from_millis(5);
 /// How often they are looked for otherwise, to notice that the edge is gone.
 const IDLE_EVERY: Duration = Duration::from_millis(50);
 
+/// How often the counts of canaries are asked for. A verdict that is this much later is none too late; an answer takes the edge
+/// microseconds.
+const SAMPLE_EVERY: Duration = Duration::from_millis(250);
+
 /// The sending side, held by the controller.
 #[derive(Debug)]
 pub(super) struct EdgeLink {
@@ -36,8 +40,14 @@ impl EdgeLink {
     pub(super) fn start(socket: PathBuf, handle: Handle) -> std::io::Result<Self> {
         let (worker, deliveries) = outbox();
         let ask_again = Arc::new(AtomicBool::new(false));
-        let thread =
-            Worker { socket, handle, deliveries, ask_again: ask_again.clone(), awaited: BTreeMap::new() };
+        let thread = Worker {
+            socket,
+            handle,
+            deliveries,
+            ask_again: ask_again.clone(),
+            awaited: BTreeMap::new(),
+            sampled_at: None,
+        };
         thread::Builder::new().name("edge".into()).spawn(move || thread.run())?;
         Ok(Self { worker, ask_again })
     }
@@ -60,6 +70,8 @@ struct Worker {
     ask_again: Arc<AtomicBool>,
     /// The fence of the last question about each instance.
     awaited: BTreeMap<InstanceId, Fence>,
+    /// When the counts of canaries were last asked for.
+    sampled_at: Option<Instant>,
 }
 
 /// Why a connection is given up.
@@ -109,6 +121,7 @@ impl Worker {
             worker.handle.reconnected(Peer::Edge)?;
             loop {
                 worker.listen(&events)?;
+                worker.sample(&edge)?;
                 worker.work(&edge, &events)?;
             }
         };
@@ -154,6 +167,30 @@ impl Worker {
                     edge.await_idle(id)?;
                 }
                 _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes on what the edge counted of the requests that are split.
+    fn sample(&mut self, edge: &EdgeClient) -> Result<(), Broken> {
+        if self.sampled_at.is_some_and(|last| last.elapsed() < SAMPLE_EVERY) {
+            return Ok(());
+        }
+        self.sampled_at = Some(Instant::now());
+        let state = self.handle.state();
+        for env in state.environments() {
+            let Some(rollout) = &env.rollout else { continue };
+            for (service, split) in &rollout.splits {
+                let sampling = Sampling { rollout: rollout.id, window: split.window };
+                let samples = match edge.samples(&env.key, service, sampling) {
+                    Ok(Some(samples)) => samples,
+                    // One that is older than the controller counts nothing: the analysis says that it saw too little.
+                    Ok(None) | Err(ClientError::Version(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                let (env, service, samples) = (env.key.clone(), service.clone(), Arc::new(samples));
+                self.handle.observe(Observation::Sampled { env, service, sampling, samples })?;
             }
         }
         Ok(())

@@ -5,6 +5,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
 mod audit;
+mod canary;
 mod disk;
 mod dockerfile;
 mod edge_kills;

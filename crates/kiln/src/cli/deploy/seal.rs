@@ -76,7 +76,7 @@ pub(crate) fn service(
         spec_digest: spec_digest(&spec),
         spec: Arc::clone(&spec),
         replicas: definition.replicas,
-        strategy: definition.strategy,
+        strategy: definition.strategy.clone(),
         after: definition.after.clone(),
         bounds: definition.bounds,
     })

@@ -204,6 +204,7 @@ mod tests {
             started_ms: running.then_some(11_000),
             ended_ms: None,
             deadline_ms: running.then_some(60_000),
+            note: None,
         }
     }
 

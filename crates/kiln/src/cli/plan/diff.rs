@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
-use kiln_model::service::{RolloutBounds, Service, ServiceKind, Strategy};
+use kiln_model::service::{RolloutBounds, Service, ServiceKind, Stage, Strategy};
 use kiln_model::{Digest, ImageName, InstanceSpec, RouteName, ServiceName};
 
 use super::changes::{Change, Changes, spec_changes};
@@ -187,7 +187,7 @@ fn compare(old: &Service, old_images: &BTreeMap<ImageName, Digest>, new: &Foreca
     }
     let mut adjusting = Changes::default();
     adjusting.value("kind", &kind_text(old.kind), &kind_text(new.service.kind));
-    adjusting.value("rollout", &strategy_text(old.strategy), &strategy_text(new.service.strategy));
+    adjusting.value("rollout", &strategy_text(&old.strategy), &strategy_text(&new.service.strategy));
     bounds_changes(&mut adjusting, old.bounds, new.service.bounds);
     let mut adjusting = adjusting.into_vec();
     let scaled = old.replicas != new.service.replicas;
@@ -274,12 +274,17 @@ pub(crate) const fn kind_text(kind: ServiceKind) -> &'static str {
 }
 
 /// A strategy by its word in the stack language.
-pub(crate) fn strategy_text(strategy: Strategy) -> String {
+pub(crate) fn strategy_text(strategy: &Strategy) -> String {
     match strategy {
         Strategy::BlueGreen => "blue_green".into(),
         Strategy::Rolling { max_surge, max_unavailable } => {
             format!("rolling (max_surge {max_surge}, max_unavailable {max_unavailable})")
         }
         Strategy::StopThenStart => "stop_then_start".into(),
+        Strategy::Canary(canary) => {
+            let share = |stage: &Stage| format!("{}%", f64::from(stage.weight.per_mille()) / 10.0);
+            let shares: Vec<String> = canary.stages.iter().map(share).collect();
+            format!("canary ({}, 100%)", shares.join(", "))
+        }
     }
 }

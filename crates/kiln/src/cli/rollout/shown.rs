@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use kiln_model::{EnvKey, Millis, Timestamp};
 
+use crate::api::verdicts::sentence;
 use crate::api::wire::{Receipt, Rollout, RolloutRecord, Step};
 use crate::cli::follow::frame::title;
 use crate::cli::screen::Paint;
@@ -55,6 +56,12 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
         requests(&mut text, receipt, paint);
     }
     section(&mut text, "Steps", &rollout.steps, rollout.started_ms, now_ms, paint);
+    if !record.analyses.is_empty() {
+        let _ = writeln!(text, "{}", paint.bold("Analyses"));
+        for found in &record.analyses {
+            let _ = writeln!(text, "  {}", sentence(found));
+        }
+    }
     if let Some(back) = &record.way_back {
         let title = format!("Way back, by {}", back.actor);
         section(&mut text, &title, &back.steps, rollout.started_ms, now_ms, paint);
@@ -105,6 +112,7 @@ fn section(text: &mut String, title: &str, steps: &[Step], start_ms: u64, now_ms
             format!("{mark} {}", step.text),
             began.unwrap_or_default(),
             lasted.filter(|_| step.state != "running").unwrap_or_default(),
+            step.note.clone().unwrap_or_default(),
         ]);
     }
     // Writing to a String can't fail.
@@ -148,7 +156,7 @@ mod tests {
     use crate::api::wire::{Ended, PauseRecord, ServedRequests, WayBack};
 
     fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
-        Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None }
+        Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None, note: None }
     }
 
     fn sample() -> RolloutRecord {
@@ -174,6 +182,7 @@ mod tests {
                 ..Rollout::default()
             },
             service: Some("web".into()),
+            analyses: Vec::new(),
             way_back: Some(WayBack {
                 at_ms: 1_772_460_319_020,
                 actor: "bob".into(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kiln_core::state::{
     Backoff, Direction, Environment, FinishedRollout, Pause, ReplicaOverride, Rollout, ServiceState, Share,
-    Slot, StepPhase,
+    Slot, Split, StepPhase,
 };
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
@@ -111,6 +111,12 @@ struct RolloutWire {
     hopeless: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused: Option<PauseWire>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    splits: BTreeMap<Text<ServiceName>, SplitWire>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    promoted: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    undecided: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,6 +124,13 @@ struct RolloutWire {
 struct PauseWire {
     by: ActorWire,
     since: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SplitWire {
+    weight: u16,
+    window: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -207,7 +220,7 @@ impl EnvironmentWire {
             completed: self.completed.into_iter().map(RevisionNumber).collect(),
             current: self.current.map(RevisionNumber),
             routes: self.routes.map(RevisionNumber),
-            rollout: self.rollout.map(|rollout| Arc::new(rollout.into())),
+            rollout: self.rollout.map(RolloutWire::into_model).transpose()?.map(Arc::new),
             last_rollout: self.last_rollout.map(|rollout| Arc::new(rollout.into())),
             services: self.services.into_iter().map(service).collect::<Result<_, DecodeError>>()?,
             ending: self.ending,
@@ -342,6 +355,9 @@ impl From<&Rollout> for RolloutWire {
             last_exit,
             hopeless,
             paused,
+            splits,
+            promoted,
+            undecided,
         } = rollout;
         Self {
             id: id.0,
@@ -368,13 +384,25 @@ impl From<&Rollout> for RolloutWire {
             last_exit: last_exit.as_ref().map(ToString::to_string),
             hopeless: hopeless.as_ref().map(ToString::to_string),
             paused: paused.as_ref().map(|Pause { by, since }| PauseWire { by: by.into(), since: since.0 }),
+            splits: splits
+                .iter()
+                .map(|(name, split)| {
+                    (Text(name.clone()), SplitWire { weight: split.weight.per_mille(), window: split.window })
+                })
+                .collect(),
+            promoted: *promoted,
+            undecided: *undecided,
         }
     }
 }
 
-impl From<RolloutWire> for Rollout {
-    fn from(wire: RolloutWire) -> Self {
-        Self {
+impl RolloutWire {
+    fn into_model(self) -> Result<Rollout, DecodeError> {
+        let wire = self;
+        let split = |(name, split): (Text<ServiceName>, SplitWire)| {
+            Ok((name.0, Split { weight: weight(split.weight)?, window: split.window }))
+        };
+        Ok(Rollout {
             id: RolloutId(wire.id),
             started_at: Timestamp(wire.started_at),
             actor: wire.actor.into(),
@@ -399,7 +427,10 @@ impl From<RolloutWire> for Rollout {
             last_exit: text(wire.last_exit),
             hopeless: text(wire.hopeless),
             paused: wire.paused.map(|it| Pause { by: it.by.into(), since: Timestamp(it.since) }),
-        }
+            splits: wire.splits.into_iter().map(split).collect::<Result<_, DecodeError>>()?,
+            promoted: wire.promoted,
+            undecided: wire.undecided,
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_core::state::{
     Backoff, Check, Direction, Environment, FinishedRollout, Health, Pause, Phase, ReplicaOverride, Rollout,
-    ServiceState, Share, Slot, StepPhase, Verdict,
+    ServiceState, Share, Slot, Split, StepPhase, Verdict,
 };
 use kiln_model::event::Purpose;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
@@ -116,6 +116,9 @@ fn environment() -> Environment {
         last_exit: Some("exit code 1".into()),
         hopeless: Some("no such command".into()),
         paused: Some(Pause { by: Actor::User("bob".into()), since: Timestamp(3_600) }),
+        splits: [(web(), Split { weight: Weight::new(50).unwrap(), window: 1 })].into(),
+        promoted: true,
+        undecided: true,
     };
     let last = FinishedRollout {
         id: RolloutId(20),

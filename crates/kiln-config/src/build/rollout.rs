@@ -1,0 +1,366 @@
+//! How a service moves from one revision to another.
+
+use std::sync::Arc;
+
+use kiln_model::service::{
+    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind, Stage,
+    Strategy,
+};
+use kiln_model::{Millis, Weight};
+
+use super::service::REPLICAS_MAX;
+use crate::diagnostic::Problem;
+use crate::reader::Reader;
+use crate::source::Span;
+use crate::suggest::did_you_mean;
+use crate::units::{parse_millis, parse_weight};
+use crate::value::{Kind, Value};
+
+const STRATEGIES: [&str; 4] = ["blue_green", "canary", "rolling", "stop_then_start"];
+
+/// The shares of a canary that names none: few see a bad one, and the second is enough to see what load does.
+const SHARES: [u16; 2] = [50, 250];
+
+/// How long a stage of a canary holds that nobody compares. Most programs that can't stand requests fail within it.
+const HOLD: Millis = Millis::from_secs(60);
+
+/// How long an analysis may take before it counts as inconclusive.
+const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
+
+/// How long an approval is waited for: somebody is there on the next day.
+const APPROVE_WITHIN: Millis = Millis::from_secs(24 * 3600);
+
+/// Nobody remembers what a canary that is older was for.
+const STEP_MAX: Millis = Millis::from_secs(14 * 24 * 3600);
+
+/// More stages can't be told apart.
+const STAGES_MAX: usize = 50;
+
+/// The chance that a canary that is no worse is stopped.
+const ALPHA: u32 = 50_000;
+
+pub(super) fn rollout(reader: Reader<'_>, kind: ServiceKind, has_ports: bool) -> (Strategy, RolloutBounds) {
+    let default = if kind == ServiceKind::Service { Strategy::BlueGreen } else { Strategy::StopThenStart };
+    let mut bounds = RolloutBounds::default();
+    let Some(rollout) = reader.block("rollout") else { return (default, bounds) };
+    let Some((label, span)) = reader.blocks("rollout").next().and_then(|b| b.labels.first()) else {
+        return (default, bounds);
+    };
+    let strategy = match &**label {
+        "blue_green" => Strategy::BlueGreen,
+        "stop_then_start" => Strategy::StopThenStart,
+        "rolling" => rolling(rollout),
+        "canary" if kind != ServiceKind::Service || !has_ports => {
+            let message = "a canary is a share of the requests, and nothing is sent to what has no port";
+            let help = "use \"rolling\", or declare a `port`";
+            rollout.report(Problem::new("wrong-value", *span, message).help(help));
+            default
+        }
+        "canary" => Strategy::Canary(Arc::new(canary(rollout))),
+        other => {
+            let normal = other.to_ascii_lowercase().replace('-', "_");
+            let message = format!("there is no strategy \"{other}\"");
+            let help = did_you_mean(&normal, STRATEGIES.into_iter())
+                .unwrap_or_else(|| format!("there are \"{}\"", STRATEGIES.join("\", \"")));
+            rollout.report(Problem::new("wrong-value", *span, message).help(help));
+            return (default, bounds);
+        }
+    };
+    misplaced(rollout, label);
+    bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
+    bounds.drain_deadline = rollout.millis("drain_deadline").unwrap_or(bounds.drain_deadline);
+    bounds.warm_for = rollout.millis("warm_for").unwrap_or(bounds.warm_for);
+    (strategy, bounds)
+}
+
+/// What belongs to another strategy.
+fn misplaced(rollout: Reader<'_>, label: &str) {
+    let owners = [
+        ("max_surge", "rolling"),
+        ("max_unavailable", "rolling"),
+        ("steps", "canary"),
+        ("hold", "canary"),
+        ("step", "canary"),
+        ("analysis", "canary"),
+    ];
+    for (name, owner) in owners.into_iter().filter(|(_, owner)| *owner != label) {
+        let span = rollout.block(name).map(|block| block.header);
+        let span = span.or_else(|| rollout.has(name).then(|| rollout.span(name)));
+        if let Some(span) = span {
+            let message = format!("`{name}` is for \"{owner}\" alone");
+            rollout.report(Problem::new("wrong-value", span, message));
+        }
+    }
+}
+
+fn rolling(rollout: Reader<'_>) -> Strategy {
+    let max_surge = rollout.int("max_surge", 0..=REPLICAS_MAX).unwrap_or(1);
+    let max_unavailable = rollout.int("max_unavailable", 0..=REPLICAS_MAX).unwrap_or(0);
+    if max_surge == 0 && max_unavailable == 0 {
+        let message = "with neither `max_surge` nor `max_unavailable` a rollout can't take a step";
+        rollout.report(Problem::new("wrong-value", rollout.span("max_surge"), message));
+    }
+    Strategy::Rolling { max_surge, max_unavailable }
+}
+
+fn canary(rollout: Reader<'_>) -> Canary {
+    let analysis = rollout.block("analysis").map(|block| (analysis(block), within(block)));
+    let stages = match rollout.block("step") {
+        None => short_form(rollout, analysis.as_ref().map(|(_, within)| *within)),
+        Some(_) => {
+            for name in ["steps", "hold"] {
+                if rollout.has(name) {
+                    let message =
+                        format!("`{name}` is the short form of `step` blocks, which stand here as well");
+                    rollout.report(Problem::new("wrong-value", rollout.span(name), message));
+                }
+            }
+            long_form(rollout, analysis.as_ref().map(|(_, within)| *within))
+        }
+    };
+    Canary { stages, analysis: analysis.map(|(analysis, _)| analysis) }
+}
+
+fn within(analysis: Reader<'_>) -> Millis {
+    bounded(analysis, "within").unwrap_or(ANALYSE_WITHIN)
+}
+
+/// A duration of at least a millisecond and at most [`STEP_MAX`].
+fn bounded(reader: Reader<'_>, name: &str) -> Option<Millis> {
+    reader.parsed(name, "\"10m\"", |text| match parse_millis(text)? {
+        Millis(0) => Err("it must be longer than nothing".to_owned()),
+        millis if millis > STEP_MAX => Err(format!("it must be at most {STEP_MAX}")),
+        millis => Ok(millis),
+    })
+}
+
+/// `steps = ["5%", "25%", "100%"]` with the same gates after each.
+fn short_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
+    let hold =
+        bounded(rollout, "hold").or_else(|| (analyse.is_none() && !rollout.has("hold")).then_some(HOLD));
+    let gates: Vec<Gate> = hold.map(Gate::Hold).into_iter().chain(analyse.map(Gate::Analyse)).collect();
+    let weights = if rollout.has("steps") {
+        let texts = rollout.strings("steps").unwrap_or_default();
+        let mut weights = Vec::new();
+        for text in texts {
+            match parse_weight(&text) {
+                Ok(weight) => weights.push(weight),
+                Err(reason) => wrong(rollout, rollout.span("steps"), &format!("`steps`: {reason}")),
+            }
+        }
+        weights
+    } else {
+        SHARES.into_iter().filter_map(Weight::new).collect()
+    };
+    let stages = weights.into_iter().map(|weight| Stage { weight, gates: gates.clone() });
+    ascending(rollout, rollout.span("steps"), stages.map(|stage| (stage, rollout.span("steps"))).collect())
+}
+
+/// `step { … }` blocks, one thing each.
+fn long_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
+    let mut stages: Vec<(Stage, Span)> = Vec::new();
+    for step in rollout.blocks("step").map(|block| rollout.within(block)) {
+        let kinds = ["shift", "hold", "analyse", "approve"];
+        let set: Vec<&str> = kinds.into_iter().filter(|name| step.has(name)).collect();
+        let [kind] = set[..] else {
+            let help = "as in `step { shift = \"5%\" }`, then `step { hold = \"10m\" }`";
+            let message = format!("a `step` has exactly one of `{}`", kinds.join("`, `"));
+            step.report(Problem::new("wrong-value", step.header, message).help(help));
+            continue;
+        };
+        if step.has("within") && kind != "approve" {
+            wrong(step, step.span("within"), "`within` is for a `step` that waits for an approval");
+        }
+        let gate = match kind {
+            "shift" => {
+                if let Some(weight) = step.parsed("shift", "\"5%\"", parse_weight) {
+                    stages.push((Stage { weight, gates: Vec::new() }, step.span("shift")));
+                }
+                continue;
+            }
+            "hold" => bounded(step, "hold").map(Gate::Hold),
+            "analyse" => {
+                if analyse.is_none() {
+                    let message = "there is no `analysis` block that says what is compared";
+                    wrong(step, step.span("analyse"), message);
+                }
+                bounded(step, "analyse").map(Gate::Analyse)
+            }
+            _ => step.strings("approve").map(|by| {
+                let within = bounded(step, "within").unwrap_or(APPROVE_WITHIN);
+                Gate::Approve { by, within }
+            }),
+        };
+        match stages.last_mut() {
+            Some((stage, _)) if stage.weight < Weight::FULL => stage.gates.extend(gate),
+            Some(_) => {
+                wrong(step, step.header, "nothing can follow \"100%\": there is nothing to go back to")
+            }
+            None => {
+                wrong(step, step.header, "the first `step` sends a share of the requests: `shift = \"5%\"`")
+            }
+        }
+    }
+    ascending(rollout, rollout.header, stages)
+}
+
+fn wrong(reader: Reader<'_>, span: Span, message: &str) {
+    reader.report(Problem::new("wrong-value", span, message));
+}
+
+/// Each share is greater than the one before; that of all is what follows anyway.
+fn ascending(rollout: Reader<'_>, whole: Span, stages: Vec<(Stage, Span)>) -> Vec<Stage> {
+    let mut found: Vec<Stage> = Vec::new();
+    let mut last = Weight::ZERO;
+    for (stage, span) in stages {
+        if stage.weight <= last {
+            let percent = |weight: Weight| f64::from(weight.per_mille()) / 10.0;
+            let message = match last {
+                Weight::ZERO => "a share must be more than nothing".to_owned(),
+                last => format!("{}% does not come after {}%", percent(stage.weight), percent(last)),
+            };
+            let help = "shares only grow: a rollout that should shrink goes back";
+            rollout.report(Problem::new("wrong-value", span, message).help(help));
+        }
+        last = stage.weight;
+        found.push(stage);
+    }
+    found.retain(|stage| stage.weight < Weight::FULL);
+    if found.is_empty() {
+        let help = "as in `steps = [\"5%\", \"25%\", \"100%\"]`; without one, use \"blue_green\"";
+        let message = "a canary has at least one share of less than all";
+        rollout.report(Problem::new("wrong-value", whole, message).help(help));
+    }
+    if found.len() > STAGES_MAX {
+        wrong(rollout, whole, &format!("a canary has at most {STAGES_MAX} shares"));
+    }
+    found
+}
+
+fn analysis(block: Reader<'_>) -> Analysis {
+    let (mut metrics, mut is_empty) = (Vec::new(), true);
+    for (name, span) in block.attributes() {
+        let kind = match name {
+            "within" | "alpha" | "inconclusive" | "dry_run" => continue,
+            "error_rate" => Some(MetricKind::ErrorRate),
+            other => other.strip_prefix("latency_p").and_then(quantile),
+        };
+        is_empty = false;
+        match kind {
+            Some(kind) => metrics.extend(metric(block, name, kind)),
+            None => {
+                let known = [
+                    "error_rate",
+                    "latency_p50",
+                    "latency_p95",
+                    "latency_p99",
+                    "within",
+                    "alpha",
+                    "inconclusive",
+                    "dry_run",
+                ];
+                let message = format!("there is no metric `{name}`");
+                let help = did_you_mean(name, known.into_iter()).unwrap_or_else(|| {
+                    "there are `error_rate` and latencies such as `latency_p99`".to_owned()
+                });
+                block.report(Problem::new("unknown-attribute", span, message).help(help));
+            }
+        }
+    }
+    if is_empty {
+        let help = "as in `error_rate = { worse_by = 0.01 }`";
+        block.report(Problem::new("missing-attribute", block.header, "nothing is compared").help(help));
+    }
+    let inconclusive = block.parsed("inconclusive", "\"stop\"", |text| match text {
+        "stop" => Ok(Inconclusive::Stop),
+        "continue" => Ok(Inconclusive::Continue),
+        "ask" => Ok(Inconclusive::Ask),
+        other => Err(format!("there is no \"{other}\"; there are \"stop\", \"continue\" and \"ask\"")),
+    });
+    Analysis {
+        metrics,
+        alpha: fraction(block, "alpha", 0.000_1..=0.5).unwrap_or(ALPHA),
+        inconclusive: inconclusive.unwrap_or(Inconclusive::Stop),
+        dry_run: block.bool("dry_run").unwrap_or(false),
+    }
+}
+
+/// The quantile that stands after `latency_p`: `99`, or `999` for the 99.9th.
+fn quantile(digits: &str) -> Option<MetricKind> {
+    // Three digits and more are a fine one beyond the 90th: `p100` would else be the 10th.
+    let is_fine = digits.len() == 2 || ((3..=4).contains(&digits.len()) && digits.starts_with('9'));
+    let is_number = is_fine && digits.bytes().all(|b| b.is_ascii_digit());
+    let mut millionths = is_number.then(|| digits.parse::<u32>().ok())?? * 10_000;
+    for _ in 2..digits.len() {
+        millionths /= 10;
+    }
+    (1..1_000_000).contains(&millionths).then_some(MetricKind::Latency { quantile: millionths })
+}
+
+/// A number of a range, in millionths.
+fn fraction(block: Reader<'_>, name: &str, range: std::ops::RangeInclusive<f64>) -> Option<u32> {
+    let (value, expr) = block.value(name)?;
+    let number = match &value.kind {
+        Kind::Number(number) => Some(number.to_f64()),
+        _ => None,
+    };
+    match number.filter(|number| range.contains(number)) {
+        Some(number) => Some((number * 1e6).round() as u32),
+        None => {
+            let (low, high) = range.into_inner();
+            let message = format!("`{name}` is a number from {low} to {high}");
+            wrong(block, expr.span, &message);
+            None
+        }
+    }
+}
+
+fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
+    let (mut worse_by, mut is_missing) = (None, true);
+    for (key, value, span) in block.entries(name, "an object such as `{ worse_by = 0.01 }`")? {
+        is_missing &= key != "worse_by";
+        match (key.as_str(), margin(kind, &value)) {
+            ("worse_by", Ok(margin)) => worse_by = Some(margin),
+            ("worse_by", Err(reason)) => wrong(block, span, &format!("`worse_by` of `{name}`: {reason}")),
+            (other, _) => {
+                wrong(block, span, &format!("`{name}` has `worse_by` and nothing else, found `{other}`"))
+            }
+        }
+    }
+    if is_missing {
+        wrong(block, block.span(name), &format!("`{name}` says how much worse is accepted: `worse_by`"));
+    }
+    worse_by.map(|worse_by| Metric { kind, worse_by })
+}
+
+/// How much worse is accepted: `0.01` (a rate), `"20%"` (of the baseline's) or `"50ms"` (a latency).
+fn margin(kind: MetricKind, value: &Value) -> Result<Margin, String> {
+    let example = match kind {
+        MetricKind::ErrorRate => "a rate such as 0.01, or a share of the baseline's such as \"50%\"",
+        MetricKind::Latency { .. } => {
+            "a share of the baseline's such as \"20%\", or a duration such as \"50ms\""
+        }
+    };
+    let fail = || format!("expected {example}, found {}", value.describe());
+    match (&value.kind, value.as_str(), kind) {
+        (Kind::Number(number), _, MetricKind::ErrorRate) => {
+            let rate = number.to_f64();
+            if (0.000_01..=0.5).contains(&rate) {
+                return Ok(Margin::Absolute((rate * 1e6).round() as u64));
+            }
+            Err(format!("{rate} is not between 0.00001 and 0.5"))
+        }
+        (_, Some(text), _) if text.ends_with('%') => {
+            let percent = text.trim_end_matches('%').parse::<f64>().map_err(|_| fail())?;
+            if (1.0..=10_000.0).contains(&percent) {
+                return Ok(Margin::Relative((percent * 10_000.0).round() as u64));
+            }
+            Err(format!("{text} is not between 1% and 10000%"))
+        }
+        (_, Some(text), MetricKind::Latency { .. }) => match parse_millis(text)? {
+            Millis(0) => Err("it must be longer than nothing".to_owned()),
+            millis => Ok(Margin::Absolute(millis.0.saturating_mul(1000))),
+        },
+        _ => Err(fail()),
+    }
+}

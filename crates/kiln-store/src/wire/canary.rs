@@ -1,0 +1,287 @@
+//! Canaries: how one goes, and what its analyses found.
+
+use kiln_model::rollout::{Estimate, Evidence, Verdict};
+use kiln_model::service::{Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, Stage};
+use kiln_model::{Millis, Weight};
+use serde::{Deserialize, Serialize};
+
+use super::rollout::weight_of;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CanaryWire {
+    stages: Vec<StageWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    analysis: Option<AnalysisWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StageWire {
+    weight: PerMille,
+    gates: Vec<GateWire>,
+}
+
+/// A weight, which has a range.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(try_from = "u16", into = "u16")]
+struct PerMille(Weight);
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum GateWire {
+    Hold { span_ms: u64 },
+    Analyse { within_ms: u64 },
+    Approve { by: Vec<String>, within_ms: u64 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnalysisWire {
+    metrics: Vec<MetricWire>,
+    alpha_ppm: u32,
+    inconclusive: InconclusiveWire,
+    dry_run: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum InconclusiveWire {
+    Stop,
+    Continue,
+    Ask,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MetricWire {
+    kind: MetricKindWire,
+    worse_by: MarginWire,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum MetricKindWire {
+    ErrorRate,
+    Latency { quantile_ppm: u32 },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum MarginWire {
+    Absolute(u64),
+    RelativePpm(u64),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum VerdictWire {
+    Pass,
+    Fail,
+    Inconclusive,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EvidenceWire {
+    metric: MetricKindWire,
+    worse_by: MarginWire,
+    verdict: VerdictWire,
+    baseline: EstimateWire,
+    canary: EstimateWire,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EstimateWire {
+    samples: u64,
+    value: u64,
+    low: u64,
+    high: u64,
+}
+
+impl From<&Canary> for CanaryWire {
+    fn from(canary: &Canary) -> Self {
+        let stage = |stage: &Stage| StageWire {
+            weight: PerMille(stage.weight),
+            gates: stage.gates.iter().map(GateWire::from).collect(),
+        };
+        Self {
+            stages: canary.stages.iter().map(stage).collect(),
+            analysis: canary.analysis.as_ref().map(AnalysisWire::from),
+        }
+    }
+}
+
+impl From<CanaryWire> for Canary {
+    fn from(wire: CanaryWire) -> Self {
+        let stage = |stage: StageWire| {
+            let gates = stage.gates.into_iter().map(Gate::from).collect();
+            Stage { weight: stage.weight.0, gates }
+        };
+        Self {
+            stages: wire.stages.into_iter().map(stage).collect(),
+            analysis: wire.analysis.map(Analysis::from),
+        }
+    }
+}
+
+impl TryFrom<u16> for PerMille {
+    type Error = String;
+
+    fn try_from(per_mille: u16) -> Result<Self, String> {
+        weight_of(per_mille).map(Self)
+    }
+}
+
+impl From<PerMille> for u16 {
+    fn from(weight: PerMille) -> Self {
+        weight.0.per_mille()
+    }
+}
+
+impl From<&Gate> for GateWire {
+    fn from(gate: &Gate) -> Self {
+        match gate {
+            Gate::Hold(span) => Self::Hold { span_ms: span.0 },
+            Gate::Analyse(within) => Self::Analyse { within_ms: within.0 },
+            Gate::Approve { by, within } => Self::Approve { by: by.clone(), within_ms: within.0 },
+        }
+    }
+}
+
+impl From<GateWire> for Gate {
+    fn from(wire: GateWire) -> Self {
+        match wire {
+            GateWire::Hold { span_ms } => Self::Hold(Millis(span_ms)),
+            GateWire::Analyse { within_ms } => Self::Analyse(Millis(within_ms)),
+            GateWire::Approve { by, within_ms } => Self::Approve { by, within: Millis(within_ms) },
+        }
+    }
+}
+
+impl From<&Analysis> for AnalysisWire {
+    fn from(analysis: &Analysis) -> Self {
+        let metric =
+            |metric: &Metric| MetricWire { kind: metric.kind.into(), worse_by: metric.worse_by.into() };
+        Self {
+            metrics: analysis.metrics.iter().map(metric).collect(),
+            alpha_ppm: analysis.alpha,
+            inconclusive: match analysis.inconclusive {
+                Inconclusive::Stop => InconclusiveWire::Stop,
+                Inconclusive::Continue => InconclusiveWire::Continue,
+                Inconclusive::Ask => InconclusiveWire::Ask,
+            },
+            dry_run: analysis.dry_run,
+        }
+    }
+}
+
+impl From<AnalysisWire> for Analysis {
+    fn from(wire: AnalysisWire) -> Self {
+        let metric =
+            |metric: MetricWire| Metric { kind: metric.kind.into(), worse_by: metric.worse_by.into() };
+        Self {
+            metrics: wire.metrics.into_iter().map(metric).collect(),
+            alpha: wire.alpha_ppm,
+            inconclusive: match wire.inconclusive {
+                InconclusiveWire::Stop => Inconclusive::Stop,
+                InconclusiveWire::Continue => Inconclusive::Continue,
+                InconclusiveWire::Ask => Inconclusive::Ask,
+            },
+            dry_run: wire.dry_run,
+        }
+    }
+}
+
+impl From<MetricKind> for MetricKindWire {
+    fn from(kind: MetricKind) -> Self {
+        match kind {
+            MetricKind::ErrorRate => Self::ErrorRate,
+            MetricKind::Latency { quantile } => Self::Latency { quantile_ppm: quantile },
+        }
+    }
+}
+
+impl From<MetricKindWire> for MetricKind {
+    fn from(wire: MetricKindWire) -> Self {
+        match wire {
+            MetricKindWire::ErrorRate => Self::ErrorRate,
+            MetricKindWire::Latency { quantile_ppm } => Self::Latency { quantile: quantile_ppm },
+        }
+    }
+}
+
+impl From<Margin> for MarginWire {
+    fn from(margin: Margin) -> Self {
+        match margin {
+            Margin::Absolute(by) => Self::Absolute(by),
+            Margin::Relative(by) => Self::RelativePpm(by),
+        }
+    }
+}
+
+impl From<MarginWire> for Margin {
+    fn from(wire: MarginWire) -> Self {
+        match wire {
+            MarginWire::Absolute(by) => Self::Absolute(by),
+            MarginWire::RelativePpm(by) => Self::Relative(by),
+        }
+    }
+}
+
+impl From<Verdict> for VerdictWire {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Pass => Self::Pass,
+            Verdict::Fail => Self::Fail,
+            Verdict::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+impl From<VerdictWire> for Verdict {
+    fn from(wire: VerdictWire) -> Self {
+        match wire {
+            VerdictWire::Pass => Self::Pass,
+            VerdictWire::Fail => Self::Fail,
+            VerdictWire::Inconclusive => Self::Inconclusive,
+        }
+    }
+}
+
+impl From<&Evidence> for EvidenceWire {
+    fn from(evidence: &Evidence) -> Self {
+        Self {
+            metric: evidence.metric.into(),
+            worse_by: evidence.worse_by.into(),
+            verdict: evidence.verdict.into(),
+            baseline: evidence.baseline.into(),
+            canary: evidence.canary.into(),
+        }
+    }
+}
+
+impl From<EvidenceWire> for Evidence {
+    fn from(wire: EvidenceWire) -> Self {
+        Self {
+            metric: wire.metric.into(),
+            worse_by: wire.worse_by.into(),
+            verdict: wire.verdict.into(),
+            baseline: wire.baseline.into(),
+            canary: wire.canary.into(),
+        }
+    }
+}
+
+impl From<Estimate> for EstimateWire {
+    fn from(Estimate { samples, value, low, high }: Estimate) -> Self {
+        Self { samples, value, low, high }
+    }
+}
+
+impl From<EstimateWire> for Estimate {
+    fn from(EstimateWire { samples, value, low, high }: EstimateWire) -> Self {
+        Self { samples, value, low, high }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the analyses of canaries found, on the wire and in words.
+
+use kiln_model::rollout::{self, Evidence, Verdict};
+use kiln_model::service::{Margin, MetricKind};
+use kiln_model::{ServiceName, Timestamp};
+
+use super::wire;
+
+/// What an analysis found, on the wire.
+pub(super) fn analysis(
+    at: Timestamp,
+    service: &ServiceName,
+    window: u32,
+    verdict: Verdict,
+    evidence: &[Evidence],
+) -> wire::Analysis {
+    let estimate = |it: rollout::Estimate| wire::Estimate {
+        samples: it.samples,
+        value: it.value,
+        low: it.low,
+        high: it.high,
+    };
+    let metric = |it: &Evidence| wire::MetricEvidence {
+        metric: metric_text(it.metric),
+        verdict: verdict_word(it.verdict).into(),
+        worse_by: margin_text(it.metric, it.worse_by),
+        baseline: estimate(it.baseline),
+        canary: estimate(it.canary),
+    };
+    wire::Analysis {
+        at_ms: at.0,
+        service: service.to_string(),
+        window,
+        verdict: verdict_word(verdict).into(),
+        metrics: evidence.iter().map(metric).collect(),
+    }
+}
+
+/// An analysis in one sentence.
+pub(crate) fn sentence(found: &wire::Analysis) -> String {
+    let how = match found.verdict.as_str() {
+        "pass" => "is not worse than its baseline",
+        "fail" => "is worse than its baseline",
+        _ => "can't be told from its baseline: the requests were too few",
+    };
+    let told = |metric: &&wire::MetricEvidence| metric.verdict == found.verdict;
+    let metrics: Vec<String> = found.metrics.iter().filter(told).map(metric_sentence).collect();
+    let space = if metrics.is_empty() { "" } else { ": " };
+    format!("the new {} {how}{space}{}", found.service, metrics.join("; "))
+}
+
+/// A metric with both estimates, as in `p99 31ms, baseline 20ms (accepted: 20% more)`.
+fn metric_sentence(metric: &wire::MetricEvidence) -> String {
+    let show = |value: u64| if metric.metric == ERROR_RATE { percent(value) } else { latency(value) };
+    let side = |it: &wire::Estimate| {
+        format!("{} ({} to {}, {} requests)", show(it.value), show(it.low), show(it.high), it.samples)
+    };
+    let (canary, baseline) = (side(&metric.canary), side(&metric.baseline));
+    format!("{} {canary}, baseline {baseline}, {} accepted", metric.metric, metric.worse_by)
+}
+
+const ERROR_RATE: &str = "error rate";
+
+fn metric_text(metric: MetricKind) -> String {
+    match metric {
+        MetricKind::ErrorRate => ERROR_RATE.into(),
+        MetricKind::Latency { quantile } => format!("p{}", f64::from(quantile) / 10_000.0),
+    }
+}
+
+fn margin_text(metric: MetricKind, margin: Margin) -> String {
+    match (metric, margin) {
+        (_, Margin::Relative(by)) => format!("{} more", percent(by)),
+        (MetricKind::ErrorRate, Margin::Absolute(by)) => format!("{} points more", percent(by)),
+        (MetricKind::Latency { .. }, Margin::Absolute(by)) => format!("{} more", latency(by)),
+    }
+}
+
+/// Millionths as a percentage, to three digits.
+fn percent(millionths: u64) -> String {
+    // Far below 2^52, where a float is exact.
+    let value = millionths as f64 / 10_000.0;
+    let digits = if value >= 10.0 { 1 } else { 2 };
+    let text = format!("{value:.digits$}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    format!("{text}%")
+}
+
+/// Microseconds as people say them.
+fn latency(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros}µs"),
+        1_000..10_000 => format!("{:.1}ms", micros as f64 / 1_000.0),
+        10_000..1_000_000 => format!("{}ms", micros / 1_000),
+        _ => format!("{:.1}s", micros as f64 / 1_000_000.0),
+    }
+}
+
+const fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Pass => "pass",
+        Verdict::Fail => "fail",
+        Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_one_sentence() {
+        let estimate = |value| rollout::Estimate { samples: 2000, value, low: value / 2, high: value + 1500 };
+        let evidence = [
+            Evidence {
+                metric: MetricKind::ErrorRate,
+                worse_by: Margin::Absolute(10_000),
+                verdict: Verdict::Fail,
+                baseline: estimate(1_000),
+                canary: estimate(52_000),
+            },
+            Evidence {
+                metric: MetricKind::Latency { quantile: 990_000 },
+                worse_by: Margin::Relative(200_000),
+                verdict: Verdict::Pass,
+                baseline: estimate(20_000),
+                canary: estimate(900),
+            },
+        ];
+        let web = ServiceName::new("web").unwrap();
+        let found = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence);
+        assert_eq!(
+            sentence(&found),
+            "the new web is worse than its baseline: error rate 5.2% (2.6% to 5.35%, 2000 requests), \
+             baseline 0.1% (0.05% to 0.25%, 2000 requests), 1% points more accepted"
+        );
+        assert_eq!(
+            metric_sentence(&found.metrics[1]),
+            "p99 900µs (450µs to 2.4ms, 2000 requests), baseline 20ms (10ms to 21ms, 2000 requests), \
+             20% more accepted"
+        );
+    }
+}
