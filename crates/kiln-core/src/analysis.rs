@@ -1,5 +1,7 @@
 //! Whether a canary compares well with its baseline, from what the edge counted.
 
+use std::sync::LazyLock;
+
 use kiln_model::latency::BUCKETS;
 use kiln_model::rollout::{Estimate, Evidence, Verdict};
 use kiln_model::route::Group;
@@ -7,42 +9,11 @@ use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::service::{Analysis, Margin, Metric, MetricKind};
 use kiln_stats::{ErrorRate, Latencies, Quantile, Requests, Risk};
 
-/// What an analysis says at one look.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Judgement {
-    /// What all metrics say together.
-    pub(crate) verdict: Verdict,
-    /// What that rests on, for each.
-    pub(crate) evidence: Vec<Evidence>,
-    /// About how many times as many requests as until now are needed in all; none if that can't be told.
-    pub(crate) times_needed: Option<f64>,
-}
-
-/// Looks at what was counted in one of `windows` windows, which share the chance of a false alarm, as the metrics do.
-pub(crate) fn judge(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Judgement {
-    let blank = GroupSamples::default();
-    let of = |group| samples.get(&group).unwrap_or(&blank);
-    let (baseline, canary) = (of(Group::Baseline), of(Group::Canary));
-    let chance = f64::from(analysis.alpha) / 1e6;
-    let risk = Risk { false_fail: chance / windows.max(1) as f64, false_pass: chance };
-    let risks = risk.shared(&vec![1.0; analysis.metrics.len()]);
-    let found: Vec<(Evidence, Option<f64>)> = analysis
-        .metrics
-        .iter()
-        .zip(risks)
-        .map(|(metric, risk)| look(metric, baseline, canary, risk))
-        .collect();
-    let verdicts = found.iter().map(|(evidence, _)| evidence.verdict);
-    let times_needed = found.iter().map(|(_, times)| *times).reduce(|one, other| Some(one?.max(other?)));
-    Judgement {
-        verdict: of_all(verdicts),
-        times_needed: times_needed.flatten(),
-        evidence: found.into_iter().map(|(evidence, _)| evidence).collect(),
-    }
-}
-
-/// One metric is enough to fail, and only all of them pass.
-fn of_all(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
+/// Says what the counts of one of `windows` windows come to. They share the chance of a false alarm, as the metrics do.
+pub(crate) fn verdict(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Verdict {
+    let verdicts =
+        looks(analysis, windows, samples).map(|(look, baseline, canary)| look.verdict(baseline, canary));
+    // One metric is enough to fail, and only all of them pass.
     verdicts.fold(Verdict::Pass, |together, verdict| match (together, verdict) {
         (Verdict::Fail, _) | (_, Verdict::Fail) => Verdict::Fail,
         (Verdict::Pass, Verdict::Pass) => Verdict::Pass,
@@ -50,38 +21,84 @@ fn of_all(verdicts: impl Iterator<Item = Verdict>) -> Verdict {
     })
 }
 
-fn look(
-    metric: &Metric,
-    baseline: &GroupSamples,
-    canary: &GroupSamples,
+/// Returns what a verdict rests on. Its intervals take a thousand times as long as the verdict.
+pub(crate) fn evidence(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Vec<Evidence> {
+    looks(analysis, windows, samples)
+        .map(|(look, baseline, canary)| look.evidence(baseline, canary))
+        .collect()
+}
+
+fn looks<'a>(
+    analysis: &'a Analysis,
+    windows: usize,
+    samples: &'a WindowSamples,
+) -> impl Iterator<Item = (Look<'a>, &'a GroupSamples, &'a GroupSamples)> {
+    static BLANK: LazyLock<GroupSamples> = LazyLock::new(GroupSamples::default);
+    let of = |group| samples.get(&group).unwrap_or(&BLANK);
+    let (baseline, canary) = (of(Group::Baseline), of(Group::Canary));
+    let chance = f64::from(analysis.alpha) / 1e6;
+    let risk = Risk { false_fail: chance / windows.max(1) as f64, false_pass: chance };
+    let risks = risk.shared(&vec![1.0; analysis.metrics.len()]);
+    let looks = analysis.metrics.iter().zip(risks).map(|(metric, risk)| Look { metric, risk });
+    looks.map(move |look| (look, baseline, canary))
+}
+
+/// A metric and the chances of error that it has.
+struct Look<'a> {
+    metric: &'a Metric,
     risk: Risk,
-) -> (Evidence, Option<f64>) {
-    let (found, unit) = match metric.kind {
-        MetricKind::ErrorRate => {
-            let requests = |it: &GroupSamples| Requests {
-                total: it.requests(),
-                failed: it.failures().min(it.requests()),
-            };
-            let test = ErrorRate::new(margin(metric.worse_by, 1e-6), 1.0);
-            (test.evidence(requests(baseline), requests(canary), risk), 1e6)
+}
+
+impl Look<'_> {
+    fn verdict(&self, baseline: &GroupSamples, canary: &GroupSamples) -> Verdict {
+        of_test(match self.metric.kind {
+            MetricKind::ErrorRate => {
+                self.error_rate().verdict(requests(baseline), requests(canary), self.risk)
+            }
+            MetricKind::Latency { quantile } => {
+                self.quantile(quantile).verdict(&latencies(baseline), &latencies(canary), self.risk)
+            }
+        })
+    }
+
+    fn evidence(&self, baseline: &GroupSamples, canary: &GroupSamples) -> Evidence {
+        let (found, unit) = match self.metric.kind {
+            MetricKind::ErrorRate => {
+                (self.error_rate().evidence(requests(baseline), requests(canary), self.risk), 1e6)
+            }
+            MetricKind::Latency { quantile } => {
+                let test = self.quantile(quantile);
+                (test.evidence(&latencies(baseline), &latencies(canary), self.risk), 1.0)
+            }
+        };
+        Evidence {
+            metric: self.metric.kind,
+            worse_by: self.metric.worse_by,
+            verdict: of_test(found.verdict),
+            baseline: estimate(found.baseline, found.baseline_size, unit),
+            canary: estimate(found.canary, found.canary_size, unit),
         }
-        MetricKind::Latency { quantile } => {
-            let test = Quantile::new(f64::from(quantile) / 1e6, margin(metric.worse_by, 1.0));
-            (test.evidence(&latencies(baseline), &latencies(canary), risk), 1.0)
-        }
-    };
-    let evidence = Evidence {
-        metric: metric.kind,
-        worse_by: metric.worse_by,
-        verdict: match found.verdict {
-            kiln_stats::Verdict::Pass => Verdict::Pass,
-            kiln_stats::Verdict::Fail => Verdict::Fail,
-            kiln_stats::Verdict::Inconclusive => Verdict::Inconclusive,
-        },
-        baseline: estimate(found.baseline, found.baseline_size, unit),
-        canary: estimate(found.canary, found.canary_size, unit),
-    };
-    (evidence, found.times_needed)
+    }
+
+    fn error_rate(&self) -> ErrorRate {
+        ErrorRate::new(margin(self.metric.worse_by, 1e-6), 1.0)
+    }
+
+    fn quantile(&self, millionths: u32) -> Quantile {
+        Quantile::new(f64::from(millionths) / 1e6, margin(self.metric.worse_by, 1.0))
+    }
+}
+
+fn of_test(verdict: kiln_stats::Verdict) -> Verdict {
+    match verdict {
+        kiln_stats::Verdict::Pass => Verdict::Pass,
+        kiln_stats::Verdict::Fail => Verdict::Fail,
+        kiln_stats::Verdict::Inconclusive => Verdict::Inconclusive,
+    }
+}
+
+fn requests(samples: &GroupSamples) -> Requests {
+    Requests { total: samples.requests(), failed: samples.failures().min(samples.requests()) }
 }
 
 /// A margin in the unit of the tests: absolute ones are whole numbers of `unit`.
@@ -141,33 +158,35 @@ mod tests {
         }
     }
 
-    fn judged(baseline: GroupSamples, canary: GroupSamples) -> Judgement {
-        judge(&analysis(), 2, &[(Group::Baseline, baseline), (Group::Canary, canary)].into())
+    fn judged(baseline: GroupSamples, canary: GroupSamples) -> (Verdict, Vec<Evidence>) {
+        let samples = [(Group::Baseline, baseline), (Group::Canary, canary)].into();
+        (verdict(&analysis(), 2, &samples), evidence(&analysis(), 2, &samples))
     }
 
     #[test]
     fn equal_groups_pass_once_there_is_enough_of_them() {
-        let few = judged(group(20, 0, 5000), group(20, 0, 5000));
-        assert_eq!(few.verdict, Verdict::Inconclusive);
-        let many = judged(group(20_000, 20, 5000), group(20_000, 21, 5000));
-        assert_eq!(many.verdict, Verdict::Pass, "{:?}", many.evidence);
+        let (few, _) = judged(group(20, 0, 5000), group(20, 0, 5000));
+        assert_eq!(few, Verdict::Inconclusive);
+        let (many, evidence) = judged(group(20_000, 20, 5000), group(20_000, 21, 5000));
+        assert_eq!(many, Verdict::Pass, "{evidence:?}");
+        assert!(evidence.iter().all(|found| found.verdict == Verdict::Pass));
     }
 
     #[test]
     fn errors_fail_a_canary_and_so_does_a_slow_tail() {
-        let errors = judged(group(2000, 2, 5000), group(2000, 100, 5000));
-        assert_eq!(errors.verdict, Verdict::Fail);
-        let found = &errors.evidence[0];
+        let (errors, evidence) = judged(group(2000, 2, 5000), group(2000, 100, 5000));
+        assert_eq!(errors, Verdict::Fail);
+        let found = &evidence[0];
         assert_eq!((found.verdict, found.canary.value, found.canary.samples), (Verdict::Fail, 50_000, 2000));
         assert!(found.canary.low > found.baseline.value);
-        let slow = judged(group(5000, 5, 5000), group(5000, 5, 9000));
-        assert_eq!((slow.verdict, slow.evidence[1].verdict), (Verdict::Fail, Verdict::Fail));
+        let (slow, evidence) = judged(group(5000, 5, 5000), group(5000, 5, 9000));
+        assert_eq!((slow, evidence[1].verdict), (Verdict::Fail, Verdict::Fail));
     }
 
     #[test]
     fn a_group_that_was_never_asked_says_nothing() {
         let samples = [(Group::Canary, group(5000, 1, 5000))].into();
-        assert_eq!(judge(&analysis(), 1, &samples).verdict, Verdict::Inconclusive);
-        assert_eq!(judge(&analysis(), 1, &WindowSamples::new()).verdict, Verdict::Inconclusive);
+        assert_eq!(verdict(&analysis(), 1, &samples), Verdict::Inconclusive);
+        assert_eq!(verdict(&analysis(), 1, &WindowSamples::new()), Verdict::Inconclusive);
     }
 }

@@ -2,11 +2,12 @@
 
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Evidence, Verdict};
-use kiln_model::service::{Analysis, Canary, Inconclusive, MetricKind, Strategy};
+use kiln_model::sample::WindowSamples;
+use kiln_model::service::{Analysis, Inconclusive, MetricKind, Strategy};
 use kiln_model::{Event, ServiceName};
 
 use super::work::{Deed, View};
-use crate::analysis::{Judgement, judge};
+use crate::analysis::{evidence, verdict};
 use crate::state::Rollout;
 
 /// What follows from looking at a step that waits.
@@ -26,11 +27,11 @@ pub(super) fn failed(view: View<'_>, rollout: &Rollout) -> Option<(Deed, String)
         return None;
     }
     rollout.splits.iter().find_map(|(name, split)| {
-        let judgement = judged(view, rollout, name, split.window)?;
-        let is_alarm = judgement.verdict == Verdict::Fail && !declared(view, rollout, name)?.dry_run;
-        is_alarm.then(|| {
-            let reason = reason(name, &judgement.evidence);
-            (analysed(name, split.window, judgement), reason)
+        let case = Case::find(view, rollout, name, split.window).filter(|case| !case.analysis.dry_run)?;
+        (case.verdict() == Verdict::Fail).then(|| {
+            let evidence = case.evidence();
+            let reason = reason(name, &evidence);
+            (case.concluded(Verdict::Fail, evidence), reason)
         })
     })
 }
@@ -42,57 +43,69 @@ pub(super) fn analyse(
     (name, window): (&ServiceName, u32),
     is_late: bool,
 ) -> Gate {
-    let Some(analysis) = declared(view, rollout, name) else { return Gate::Open(Vec::new()) };
-    let judgement = judged(view, rollout, name, window);
-    let judgement = judgement.unwrap_or_else(|| judge(analysis, 1, &Default::default()));
-    let is_over = match judgement.verdict {
+    let Some(case) = Case::find(view, rollout, name, window) else { return Gate::Open(Vec::new()) };
+    let verdict = case.verdict();
+    let is_over = match verdict {
         Verdict::Pass => true,
         // One that counts is told by `failed`.
-        Verdict::Fail => analysis.dry_run,
+        Verdict::Fail => case.analysis.dry_run,
         Verdict::Inconclusive => false,
     };
     if is_over {
-        return Gate::Open(vec![analysed(name, window, judgement)]);
+        return Gate::Open(vec![case.concluded(verdict, case.evidence())]);
     }
     if !is_late {
         return Gate::Wait(Vec::new());
     }
     if rollout.undecided {
-        return Gate::Shut(
-            Vec::new(),
-            format!("nobody decided about {name}, whose requests were too few to tell"),
-        );
+        let reason = format!("nobody decided about {name}, whose requests were too few to tell");
+        return Gate::Shut(Vec::new(), reason);
     }
-    let few = format!("the requests to the new {name} were too few to compare it with its baseline");
-    let deeds = vec![analysed(name, window, Judgement { verdict: Verdict::Inconclusive, ..judgement })];
-    match analysis.inconclusive {
-        _ if analysis.dry_run => Gate::Open(deeds),
+    let deeds = vec![case.concluded(Verdict::Inconclusive, case.evidence())];
+    match case.analysis.inconclusive {
+        _ if case.analysis.dry_run => Gate::Open(deeds),
         Inconclusive::Continue => Gate::Open(deeds),
         Inconclusive::Ask => Gate::Wait(deeds),
-        Inconclusive::Stop => Gate::Shut(deeds, few),
+        Inconclusive::Stop => {
+            let few = format!("the requests to the new {name} were too few to compare it with its baseline");
+            Gate::Shut(deeds, few)
+        }
     }
 }
 
-fn analysed(name: &ServiceName, window: u32, judgement: Judgement) -> Deed {
-    let Judgement { verdict, evidence, .. } = judgement;
-    Deed::Log(Event::Rollout(RolloutEvent::Analysed { service: name.clone(), window, verdict, evidence }))
+/// What there is to judge about one service.
+struct Case<'a> {
+    name: &'a ServiceName,
+    window: u32,
+    analysis: &'a Analysis,
+    /// How many windows share the chance of a false alarm.
+    windows: usize,
+    /// None before the edge was asked for the first time.
+    samples: Option<&'a WindowSamples>,
 }
 
-fn canary<'a>(view: View<'a>, rollout: &Rollout, name: &ServiceName) -> Option<&'a Canary> {
-    match &view.env.service(rollout.to, name)?.strategy {
-        Strategy::Canary(canary) => Some(canary),
-        Strategy::BlueGreen | Strategy::Rolling { .. } | Strategy::StopThenStart => None,
+impl<'a> Case<'a> {
+    /// None if the target declares no analysis.
+    fn find(view: View<'a>, rollout: &Rollout, name: &'a ServiceName, window: u32) -> Option<Self> {
+        let Strategy::Canary(canary) = &view.env.service(rollout.to, name)?.strategy else { return None };
+        let samples = view.observed.samples(&view.env.key, name, rollout.id, window);
+        let (analysis, windows) = (canary.analysis.as_ref()?, canary.stages.len());
+        Some(Self { name, window, analysis, windows, samples })
     }
-}
 
-fn declared<'a>(view: View<'a>, rollout: &Rollout, name: &ServiceName) -> Option<&'a Analysis> {
-    canary(view, rollout, name)?.analysis.as_ref()
-}
+    fn verdict(&self) -> Verdict {
+        let verdict = |samples| verdict(self.analysis, self.windows, samples);
+        self.samples.map_or(Verdict::Inconclusive, verdict)
+    }
 
-fn judged(view: View<'_>, rollout: &Rollout, name: &ServiceName, window: u32) -> Option<Judgement> {
-    let canary = canary(view, rollout, name)?;
-    let samples = view.observed.samples(&view.env.key, name, rollout.id, window)?;
-    Some(judge(canary.analysis.as_ref()?, canary.stages.len(), samples))
+    fn evidence(&self) -> Vec<Evidence> {
+        self.samples.map_or_else(Vec::new, |samples| evidence(self.analysis, self.windows, samples))
+    }
+
+    fn concluded(&self, verdict: Verdict, evidence: Vec<Evidence>) -> Deed {
+        let (service, window) = (self.name.clone(), self.window);
+        Deed::Log(Event::Rollout(RolloutEvent::Analysed { service, window, verdict, evidence }))
+    }
 }
 
 /// Why a canary failed, for people, as in `error rate 5.1% where the baseline has 0.1%`.

@@ -35,11 +35,10 @@ fn try_out(mode: &str, canary: &str) -> (Machine, Report, Value) {
     let load = Load::start(&machine.plan(RATE));
     machine.write_tiny("v2", 2, canary);
     machine.edit_stack("VERSION = \"v2\"", &format!("VERSION = \"v2\", MODE = \"{mode}\""));
-    machine.command(&["up", "--detach"]).status().unwrap();
-    let record = wait_for("the rollout ends by itself", || {
-        let found = last_rollout(&machine);
-        (found["rollout"]["to"] == 2 && !found["rollout"]["ended"].is_null()).then_some(found)
-    });
+    // It follows the rollout to its end, which comes by itself; how it ends is for the test to say.
+    machine.command(&["up"]).output().unwrap();
+    let record = last_rollout(&machine);
+    assert_eq!(record["rollout"]["to"], 2, "{record:#}");
     (machine, load.stop(), record)
 }
 
@@ -79,7 +78,7 @@ fn a_canary_with_five_percent_errors_goes_back_by_itself() {
 
 #[test]
 fn a_canary_with_a_slow_tail_goes_back_by_itself() {
-    let canary = compared_by("latency_p99 = { worse_by = \"500ms\" }");
+    let canary = compared_by("latency_p99 = { worse_by = \"300ms\" }");
     let (_machine, report, record) = try_out("slow", &canary);
     assert_went_back(&record, "p99");
     report.assert_none_lost();
