@@ -64,6 +64,8 @@ fn balance_service(
             slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
         let has_successor =
             instances.iter().any(|other| other.is_routable() && share_of(other) > Weight::ZERO);
+        // Who must be gone before its successor may start is not kept until that is there.
+        let may_stay = roles.duty.is_some_and(|duty| duty.service.strategy != Strategy::StopThenStart);
         for instance in instances.iter().copied() {
             let share = share_of(instance);
             let planned = if is_surplus(&roles, share, instance) {
@@ -72,7 +74,7 @@ fn balance_service(
             } else if instances.iter().any(|other| stands_before(other, instance)) {
                 Weight::ZERO
             } else if instance.is_routable() {
-                routable(view, name, instance, share, roles.duty.is_some() && !has_successor)
+                routable(view, name, instance, share, may_stay && !has_successor)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 weak.push(instance);
                 continue;

@@ -309,6 +309,25 @@ fn an_up_in_the_middle_of_an_up_that_was_scaled_down_keeps_the_one_that_serves()
     check(&[Wait(0), Restart, Up(5, 0), Wait(20), Kill(1_486_231_989_319_804_776), Scale(0, 1), Up(0, 0)]);
 }
 
+#[test]
+fn what_must_not_run_twice_does_not_wait_for_a_stranger_that_waits_for_it() {
+    use Deed::*;
+    check(&[
+        Up(1, 0),
+        Up(0, 0),
+        Wait(20),
+        Scale(0, 0),
+        Edge(true),
+        Up(9, 0),
+        Up(0, 0),
+        Promote,
+        Up(7, 0),
+        Up(0, 0),
+        Rollback(Some(5)),
+        Scale(0, 2),
+    ]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
