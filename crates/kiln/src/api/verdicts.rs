@@ -71,7 +71,9 @@ fn metric_text(metric: MetricKind) -> String {
 fn margin_text(metric: MetricKind, margin: Margin) -> String {
     match (metric, margin) {
         (_, Margin::Relative(by)) => format!("{} more", percent(by)),
-        (MetricKind::ErrorRate, Margin::Absolute(by)) => format!("{} points more", percent(by)),
+        (MetricKind::ErrorRate, Margin::Absolute(by)) => {
+            format!("{} percentage points more", percent(by).trim_end_matches('%'))
+        }
         (MetricKind::Latency { .. }, Margin::Absolute(by)) => format!("{} more", latency(by)),
     }
 }
@@ -132,7 +134,7 @@ mod tests {
         assert_eq!(
             sentence(&found),
             "the new web is worse than its baseline: error rate 5.2% (2.6% to 5.35%, 2000 requests), \
-             baseline 0.1% (0.05% to 0.25%, 2000 requests), 1% points more accepted"
+             baseline 0.1% (0.05% to 0.25%, 2000 requests), 1 percentage points more accepted"
         );
         assert_eq!(
             metric_sentence(&found.metrics[1]),
