@@ -11,6 +11,19 @@ use crate::units::{Millis, Weight};
 /// that served before. No service has that many replicas.
 pub const BASELINE_FIRST: u32 = 1 << 16;
 
+/// A slot's place in its service, for people: `3`, or `baseline/0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place(pub u32);
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.checked_sub(BASELINE_FIRST) {
+            Some(ordinal) => write!(f, "baseline/{ordinal}"),
+            None => self.0.fmt(f),
+        }
+    }
+}
+
 /// Consecutive slots of one service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Slots {
@@ -36,13 +49,10 @@ impl Slots {
 
 impl fmt::Display for Slots {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (kind, first) = match self.first.checked_sub(BASELINE_FIRST) {
-            Some(first) => ("/baseline", first),
-            None => ("", self.first),
-        };
+        let (service, first) = (&self.service, Place(self.first));
         match self.count {
-            1 => write!(f, "{}{kind}/{first}", self.service),
-            _ => write!(f, "{}{kind}/{first}..{}", self.service, first + self.count),
+            1 => write!(f, "{service}/{first}"),
+            count => write!(f, "{service}/{first}..{}", self.first % BASELINE_FIRST + count),
         }
     }
 }

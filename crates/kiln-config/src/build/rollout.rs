@@ -140,13 +140,20 @@ fn short_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
         bounded(rollout, "hold").or_else(|| (analyse.is_none() && !rollout.has("hold")).then_some(HOLD));
     let gates: Vec<Gate> = hold.map(Gate::Hold).into_iter().chain(analyse.map(Gate::Analyse)).collect();
     let weights = if rollout.has("steps") {
-        let texts = rollout.strings("steps").unwrap_or_default();
-        let mut weights = Vec::new();
+        let Some(texts) = rollout.strings("steps") else { return Vec::new() };
+        let (mut weights, mut is_readable) = (Vec::new(), true);
         for text in texts {
             match parse_weight(&text) {
                 Ok(weight) => weights.push(weight),
-                Err(reason) => wrong(rollout, rollout.span("steps"), &format!("`steps`: {reason}")),
+                Err(reason) => {
+                    is_readable = false;
+                    wrong(rollout, rollout.span("steps"), &format!("`steps`: {reason}"));
+                }
             }
+        }
+        // What can't be read was meant to be a share: that there are too few is not the mistake.
+        if weights.is_empty() && !is_readable {
+            return Vec::new();
         }
         weights
     } else {
@@ -317,7 +324,11 @@ fn fraction(block: Reader<'_>, name: &str, range: std::ops::RangeInclusive<f64>)
 
 fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
     let (mut worse_by, mut is_missing) = (None, true);
-    for (key, value, span) in block.entries(name, "an object such as `{ worse_by = 0.01 }`")? {
+    let example = match kind {
+        MetricKind::ErrorRate => "an object such as `{ worse_by = 0.01 }`",
+        MetricKind::Latency { .. } => "an object such as `{ worse_by = \"20%\" }`",
+    };
+    for (key, value, span) in block.entries(name, example)? {
         is_missing &= key != "worse_by";
         match (key.as_str(), margin(kind, &value)) {
             ("worse_by", Ok(margin)) => worse_by = Some(margin),

@@ -73,6 +73,21 @@ service "all" {
   }
 }
 
+service "numbers" {
+  image = image.web
+  rollout "canary" {
+    steps = [5]
+
+    analysis {
+      latency_p99 = "20%"
+    }
+  }
+
+  port "http" {
+    number = 8080
+  }
+}
+
 service "nothing" {
   image = image.web
   rollout "canary" {
@@ -264,47 +279,60 @@ service "rolls" {
 # 67 |       error_rate   = { worse_by = 3 }
 #    |                                   ^
 #
-# error[missing-attribute]: nothing is compared
-#   --> stack.hcl:80:5
+# error[wrong-value]: `steps`: "5" is no share like "5%", between "0%" and "100%"
+#   --> stack.hcl:79:13
 #    |
-# 80 |     analysis {}
+# 79 |     steps = [5]
+#    |             ^^^
+#
+# error[wrong-type]: `latency_p99` of service "numbers": expected an object such as `{ worse_by = "20%" }`, found a string
+#   --> stack.hcl:82:21
+#    |
+# 82 |       latency_p99 = "20%"
+#    |                     ^^^^^
+#    = help: write `latency_p99 = { … }`
+#
+# error[missing-attribute]: nothing is compared
+#   --> stack.hcl:95:5
+#    |
+# 95 |     analysis {}
 #    |     ^^^^^^^^
 #    = help: as in `error_rate = { worse_by = 0.01 }`
 #
 # error[wrong-value]: a canary is a share of the requests, and nothing is sent to what has no port
-#   --> stack.hcl:90:11
-#    |
-# 90 |   rollout "canary" {}
-#    |           ^^^^^^^^
-#    = help: use "rolling", or declare a `port`
+#    --> stack.hcl:105:11
+#     |
+# 105 |   rollout "canary" {}
+#     |           ^^^^^^^^
+#     = help: use "rolling", or declare a `port`
 #
 # error[wrong-value]: a canary is a share of the requests, and nothing is sent to what has no port
-#   --> stack.hcl:95:11
-#    |
-# 95 |   rollout "canary" {}
-#    |           ^^^^^^^^
-#    = help: use "rolling", or declare a `port`
+#    --> stack.hcl:110:11
+#     |
+# 110 |   rollout "canary" {}
+#     |           ^^^^^^^^
+#     = help: use "rolling", or declare a `port`
 #
 # error[wrong-value]: `steps` is for "canary" alone
-#    --> stack.hcl:101:13
+#    --> stack.hcl:116:13
 #     |
-# 101 |     steps = ["5%"]
+# 116 |     steps = ["5%"]
 #     |             ^^^^^^
 #
 # error[wrong-value]: `hold` is for "canary" alone
-#    --> stack.hcl:102:13
+#    --> stack.hcl:117:13
 #     |
-# 102 |     hold  = "1m"
+# 117 |     hold  = "1m"
 #     |             ^^^^
 #
 # error[wrong-value]: `step` is for "canary" alone
-#    --> stack.hcl:103:5
+#    --> stack.hcl:118:5
 #     |
-# 103 |     step {
+# 118 |     step {
 #     |     ^^^^
 #
 # error[wrong-value]: `analysis` is for "canary" alone
-#    --> stack.hcl:106:5
+#    --> stack.hcl:121:5
 #     |
-# 106 |     analysis {}
+# 121 |     analysis {}
 #     |     ^^^^^^^^

@@ -318,7 +318,8 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
             let detail = last.and_then(|instance| detail(view, instance));
             let detail = detail.or_else(|| rollout.last_exit.as_ref().map(ToString::to_string));
             let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
-            format!("{}/{} was not healthy within {within}{detail}", place.name, place.ordinal)
+            let ordinal = kiln_model::rollout::Place(place.ordinal);
+            format!("{}/{ordinal} was not healthy within {within}{detail}", place.name)
         }
         Step::Shift { .. } | Step::Split { .. } => {
             "the edge did not acknowledge the new table in time".to_owned()

@@ -3,7 +3,7 @@
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner};
+use kiln_model::rollout::{Cause, Outcome, Place, ReplicaOwner};
 use kiln_model::{CheckId, Entry, Event, InstanceId, RevisionNumber, Timestamp, Weight};
 use serde_json::json;
 
@@ -166,7 +166,7 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
 fn instance(id: InstanceId, event: &InstanceEvent) -> (&'static str, String) {
     match event {
         InstanceEvent::Requested { purpose: Purpose::Slot { slot, revision }, .. } => {
-            let text = format!("{id} is to fill {}/{} at {revision}", slot.service, slot.ordinal);
+            let text = format!("{id} is to fill {}/{} at {revision}", slot.service, Place(slot.ordinal));
             ("instance.requested", text)
         }
         InstanceEvent::Requested { purpose: Purpose::Check(check), .. } => {

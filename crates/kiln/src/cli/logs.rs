@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
+use kiln_model::rollout::Place;
 use kiln_model::{EnvKey, InstanceId, Timestamp};
 use kiln_provider::port::{LogCursor, LogLine, LogNext, Provider, ProviderError, Stream};
 use serde_json::json;
@@ -344,7 +345,8 @@ impl Output<'_> {
             return;
         }
         let paint = self.screen.paint();
-        let prefix = paint.hue(source.hue, &format!("{}/{} {}", source.service, source.ordinal, source.id));
+        let prefix =
+            paint.hue(source.hue, &format!("{}/{} {}", source.service, Place(source.ordinal), source.id));
         let time = paint.dim(&moment(Timestamp(line.at.0)));
         self.screen.line(&format!("{time} {prefix} {}", printable(&line.text)));
         if !self.hinted && advice::is_read_only(&line.text) {

@@ -1,6 +1,7 @@
 //! `kiln ps`
 
 use kiln_model::Timestamp;
+use kiln_model::rollout::Place;
 use serde_json::json;
 
 use super::context::Context;
@@ -53,7 +54,7 @@ fn text(instances: &[&wire::Instance], now_ms: u64, paint: Paint) -> String {
             None => instance.detail.clone(),
         };
         table.row([
-            format!("{}/{}", instance.service, instance.ordinal),
+            format!("{}/{}", instance.service, Place(instance.ordinal)),
             instance.id.clone(),
             format!("#{}", instance.revision),
             span(now.since(Timestamp(instance.since_ms))),
@@ -87,5 +88,12 @@ SLOT   INSTANCE    REV  AGE  STATE  SHARE  ADDRESS
 web/1  abcdefghij  #41  1m   warm   -      -        warm for 1m 5s more
 ";
         assert_eq!(text(&[&instance], 60_000, Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn a_baseline_is_called_one() {
+        let ordinal = kiln_model::rollout::BASELINE_FIRST + 2;
+        let instance = wire::Instance { service: "web".into(), ordinal, ..Default::default() };
+        assert!(text(&[&instance], 0, Paint::PLAIN).contains("web/baseline/2 "));
     }
 }
