@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
+use kiln_model::service::{Audience, Strategy};
 use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
 
 use crate::serving::{is_routed, roles};
@@ -102,7 +103,8 @@ fn add_pool(
         let split = rollout.splits.get(&key.service)?;
         Some(Sampling { rollout: rollout.id, window: split.window })
     });
-    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling, ..Pool::default() }));
+    let Audience { sticky, aim, mirror } = audience(env, &key.service);
+    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling, sticky, aim, mirror }));
 }
 
 /// What an instance stands for; outside of a canary all are alike.
@@ -114,6 +116,15 @@ fn group(env: &Environment, instance: &Instance) -> Group {
         split::group(&roles(env, service, ordinal, slot), ordinal, instance)
     };
     of_slot().unwrap_or_default()
+}
+
+/// Which requests the new instances of a service get while they are a canary.
+fn audience(env: &Environment, service: &ServiceName) -> Audience {
+    let rollout = env.rollout.as_ref().filter(|rollout| rollout.splits.contains_key(service));
+    match rollout.and_then(|rollout| env.service(rollout.to, service)).map(|service| &service.strategy) {
+        Some(Strategy::Canary(canary)) => canary.audience.clone(),
+        _ => Audience::default(),
+    }
 }
 
 /// The port that a service's name stands for: `http`, or else the lowest.

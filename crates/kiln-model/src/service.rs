@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::instance::InstanceSpec;
 use crate::name::{PortName, ServiceName};
+use crate::route::{Aim, Mirror, Sticky};
 use crate::units::{Millis, Weight};
 
 /// What kind of workload a service is.
@@ -65,6 +66,19 @@ pub struct Canary {
     pub stages: Vec<Stage>,
     /// What the new instances are compared by with a baseline; none compares nothing.
     pub analysis: Option<Analysis>,
+    /// Which requests it gets, beside its share of all.
+    pub audience: Audience,
+}
+
+/// Which requests a canary gets, beside its share of all.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Audience {
+    /// What stands for a user, who then stays with one version while the canary is compared.
+    pub sticky: Option<Sticky>,
+    /// Requests that go to a version whatever the shares are.
+    pub aim: Vec<Aim>,
+    /// Copies of safe requests, whose answers nobody gets.
+    pub mirror: Option<Mirror>,
 }
 
 /// One stage of a canary.

@@ -1,5 +1,6 @@
 //! Blocks to the model.
 
+mod audience;
 mod image;
 mod image_provision;
 mod image_scan;

@@ -8,6 +8,7 @@ use kiln_model::service::{
 };
 use kiln_model::{Millis, Weight};
 
+use super::audience::audience;
 use super::service::REPLICAS_MAX;
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
@@ -82,6 +83,9 @@ fn misplaced(rollout: Reader<'_>, label: &str) {
         ("hold", "canary"),
         ("step", "canary"),
         ("analysis", "canary"),
+        ("sticky", "canary"),
+        ("match", "canary"),
+        ("mirror", "canary"),
     ];
     for (name, owner) in owners.into_iter().filter(|(_, owner)| *owner != label) {
         let span = rollout.block(name).map(|block| block.header);
@@ -118,7 +122,7 @@ fn canary(rollout: Reader<'_>) -> Canary {
             long_form(rollout, analysis.as_ref().map(|(_, within)| *within))
         }
     };
-    Canary { stages, analysis: analysis.map(|(analysis, _)| analysis) }
+    Canary { stages, analysis: analysis.map(|(analysis, _)| analysis), audience: audience(rollout) }
 }
 
 fn within(analysis: Reader<'_>) -> Millis {

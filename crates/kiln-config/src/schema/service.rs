@@ -232,9 +232,75 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "For `canary`: how long each share is held at least.",
         ),
     ],
-    blocks: &[NestedBlock { schema: &STEP, many: true }, NestedBlock { schema: &ANALYSIS, many: false }],
+    blocks: &[
+        NestedBlock { schema: &STEP, many: true },
+        NestedBlock { schema: &ANALYSIS, many: false },
+        NestedBlock { schema: &STICKY, many: false },
+        NestedBlock { schema: &MATCH, many: true },
+        NestedBlock { schema: &MIRROR, many: false },
+    ],
     any_attribute: None,
     example: "rollout \"rolling\" {\n  max_surge = 2\n  warm_for  = \"30m\"\n}",
+};
+
+static STICKY: BlockSchema = BlockSchema {
+    name: "sticky",
+    labels: &[],
+    summary: "For `canary`: what stands for a user, who then stays with one version: while the canary's share grows, users only come to it. Exactly one of `cookie`, `header` and `address` is set. Without the block each request is drawn for itself, which tells an analysis more.",
+    attributes: &[
+        attribute(
+            "cookie",
+            "string",
+            "none",
+            "The name of a cookie that the edge sets where it is missing: a random id, `HttpOnly`.",
+        ),
+        attribute("max_age", "duration", "\"7d\"", "How long a browser is to keep the cookie."),
+        attribute(
+            "header",
+            "string",
+            "none",
+            "The name of a header, such as one with an account's number. Requests without it are drawn.",
+        ),
+        attribute(
+            "address",
+            "bool",
+            "false",
+            "Whether the address stands for a user that the connection comes from. Behind another proxy that is the proxy's.",
+        ),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "sticky {\n  cookie = \"kiln-web\"\n}",
+};
+
+static MATCH: BlockSchema = BlockSchema {
+    name: "match",
+    labels: &[],
+    summary: "For `canary`: requests with a header go to one version whatever the shares are, so that testers see it. The first block that matches holds. No analysis counts these requests. Anybody who knows the header can send it.",
+    attributes: &[
+        attribute("header", "string", "needed", "The header's name."),
+        attribute("equals", "string", "none", "The value that it must have."),
+        attribute(
+            "prefix",
+            "string",
+            "none",
+            "What its value must begin with. With neither, any value will do.",
+        ),
+        attribute("to", "\"canary\" or \"stable\"", "\"canary\"", "Where the requests go."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "match {\n  header = \"X-Version\"\n  equals = \"next\"\n}",
+};
+
+static MIRROR: BlockSchema = BlockSchema {
+    name: "mirror",
+    labels: &[],
+    summary: "For `canary`: copies of GET and HEAD requests without a body that an old instance answers are sent to a new one, too. Their answers are dropped. A copy has the header `kiln-mirror: 1`.",
+    attributes: &[attribute("share", "share", "\"100%\"", "How many of those requests are copied.")],
+    blocks: &[],
+    any_attribute: None,
+    example: "mirror {\n  share = \"10%\"\n}",
 };
 
 static STEP: BlockSchema = BlockSchema {

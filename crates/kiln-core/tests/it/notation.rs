@@ -188,7 +188,11 @@ pub(crate) fn status(state: &State, names: &Names) -> String {
         let pool = &kiln_core::route_table(state).pools[&rule.pool];
         let host = rule.host.map(|host| format!(" {host}")).unwrap_or_default();
         let backends: Vec<&str> = pool.backends.iter().map(|backend| names.of(backend.instance)).collect();
-        writeln!(text, "  {}{host} -> {}", rule.listener, backends.join(" ")).unwrap();
+        let sticky = if pool.sticky.is_some() { ", sticky" } else { "" };
+        let aimed = if pool.aim.is_empty() { "" } else { ", aimed" };
+        let mirrored = if pool.mirror.is_some() { ", mirrored" } else { "" };
+        let sorted = format!("{sticky}{aimed}{mirrored}");
+        writeln!(text, "  {}{host} -> {}{sorted}", rule.listener, backends.join(" ")).unwrap();
     }
     text
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use kiln_core::Command;
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe};
 use kiln_model::release::RevisionSpec;
-use kiln_model::route::Route;
+use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
 use kiln_model::service::{
-    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
-    ServiceKind, Stage, Strategy,
+    Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
+    Service, ServiceKind, Stage, Strategy,
 };
 use kiln_model::{Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName, Weight};
 
@@ -130,10 +130,15 @@ fn add(revision: &mut RevisionSpec, word: &str) {
     revision.services.insert(service.name.clone(), service);
 }
 
-/// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline.
+/// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline, `s`
+/// sorts the requests in every way that there is.
 fn canary(text: &str) -> Canary {
-    let mut canary = Canary { stages: Vec::new(), analysis: None };
+    let mut canary = Canary { stages: Vec::new(), analysis: None, audience: Audience::default() };
     for word in text.split('-') {
+        if word == "s" {
+            canary.audience = audience();
+            continue;
+        }
         if word == "b" {
             let metric = Metric { kind: MetricKind::ErrorRate, worse_by: Margin::Absolute(10_000) };
             let (alpha, inconclusive) = (50_000, Inconclusive::Stop);
@@ -157,4 +162,10 @@ fn canary(text: &str) -> Canary {
         canary.stages.push(Stage { weight, gates: gate.into_iter().collect() });
     }
     canary
+}
+
+fn audience() -> Audience {
+    let tester = Aim { header: "x-tester".into(), value: HeaderMatch::Present, group: Group::Canary };
+    let mirror = Mirror { share: Weight::new(100).unwrap() };
+    Audience { sticky: Some(Sticky::Address), aim: vec![tester], mirror: Some(mirror) }
 }

@@ -5,6 +5,7 @@ use kiln_model::service::{Analysis, Canary, Gate, Inconclusive, Margin, Metric, 
 use kiln_model::{Millis, Weight};
 use serde::{Deserialize, Serialize};
 
+use super::audience::AudienceWire;
 use super::rollout::weight_of;
 
 #[derive(Serialize, Deserialize)]
@@ -13,6 +14,8 @@ pub(crate) struct CanaryWire {
     stages: Vec<StageWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     analysis: Option<AnalysisWire>,
+    #[serde(default, skip_serializing_if = "AudienceWire::is_default")]
+    audience: AudienceWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -23,9 +26,9 @@ struct StageWire {
 }
 
 /// A weight, which has a range.
-#[derive(Clone, Copy, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "u16", into = "u16")]
-struct PerMille(Weight);
+pub(super) struct PerMille(pub(super) Weight);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -109,6 +112,7 @@ impl From<&Canary> for CanaryWire {
         Self {
             stages: canary.stages.iter().map(stage).collect(),
             analysis: canary.analysis.as_ref().map(AnalysisWire::from),
+            audience: (&canary.audience).into(),
         }
     }
 }
@@ -122,6 +126,7 @@ impl From<CanaryWire> for Canary {
         Self {
             stages: wire.stages.into_iter().map(stage).collect(),
             analysis: wire.analysis.map(Analysis::from),
+            audience: wire.audience.into(),
         }
     }
 }

@@ -13,8 +13,8 @@ use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Estimate, Evidence, Outcome, ReplicaOwner, Slots, Step, Verdict};
 use kiln_model::route::{Listener, Route};
 use kiln_model::service::{
-    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
-    ServiceKind, Stage, Strategy,
+    Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
+    Service, ServiceKind, Stage, Strategy,
 };
 use kiln_model::{
     Actor, ByteSize, CheckId, Digest, Entry, EnvKey, EnvName, Event, InstanceId, InstanceSpec, MilliCpu,
@@ -125,6 +125,7 @@ fn canary() -> Canary {
             inconclusive: Inconclusive::Ask,
             dry_run: false,
         }),
+        audience: Audience::default(),
     }
 }
 

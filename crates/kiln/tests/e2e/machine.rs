@@ -383,11 +383,16 @@ fn free_address() -> (SocketAddr, UdpSocket) {
 
 /// One GET with a connection of its own: the body of a 200, or what came instead.
 pub fn get(address: SocketAddr, host: &str, path: &str) -> Result<String, String> {
+    get_with(address, host, path, "")
+}
+
+/// As [`get`], with more lines of the head, each with its end.
+pub fn get_with(address: SocketAddr, host: &str, path: &str, head: &str) -> Result<String, String> {
     use std::io::{Read, Write};
     let fail = |error: std::io::Error| error.to_string();
     let mut stream = TcpStream::connect_timeout(&address, WITHIN).map_err(fail)?;
     stream.set_read_timeout(Some(WITHIN)).map_err(fail)?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").map_err(fail)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{head}Connection: close\r\n\r\n").map_err(fail)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(fail)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no whole head: `{answer}`"))?;
