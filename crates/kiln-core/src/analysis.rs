@@ -7,7 +7,7 @@ use kiln_model::rollout::{Estimate, Evidence, Verdict};
 use kiln_model::route::Group;
 use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::service::{Analysis, Margin, Metric, MetricKind};
-use kiln_stats::{ErrorRate, Latencies, Quantile, Requests, Risk};
+use kiln_stats::{ErrorRate, Latencies, Outlook, Quantile, Requests, Risk};
 
 /// Says what the counts of one of `windows` windows come to. They share the chance of a false alarm, as the metrics do.
 pub(crate) fn verdict(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Verdict {
@@ -28,7 +28,7 @@ pub(crate) fn evidence(analysis: &Analysis, windows: usize, samples: &WindowSamp
         .collect()
 }
 
-fn looks<'a>(
+pub(crate) fn looks<'a>(
     analysis: &'a Analysis,
     windows: usize,
     samples: &'a WindowSamples,
@@ -44,8 +44,8 @@ fn looks<'a>(
 }
 
 /// A metric and the chances of error that it has.
-struct Look<'a> {
-    metric: &'a Metric,
+pub(crate) struct Look<'a> {
+    pub(crate) metric: &'a Metric,
     risk: Risk,
 }
 
@@ -59,6 +59,18 @@ impl Look<'_> {
                 self.quantile(quantile).verdict(&latencies(baseline), &latencies(canary), self.risk)
             }
         })
+    }
+
+    /// Where it is going, if things stay as they were.
+    pub(crate) fn outlook(&self, baseline: &GroupSamples, canary: &GroupSamples) -> Option<Outlook> {
+        match self.metric.kind {
+            MetricKind::ErrorRate => {
+                self.error_rate().outlook(requests(baseline), requests(canary), self.risk)
+            }
+            MetricKind::Latency { quantile } => {
+                self.quantile(quantile).outlook(&latencies(baseline), &latencies(canary), self.risk)
+            }
+        }
     }
 
     fn evidence(&self, baseline: &GroupSamples, canary: &GroupSamples) -> Evidence {

@@ -154,6 +154,15 @@ pub struct Evidence {
     pub times_needed: Option<f64>,
 }
 
+/// Where a test that has not decided yet is going, if things stay as they were.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outlook {
+    /// About how many times as much as was seen until now must be seen in all: 1 when there is a decision.
+    pub times: f64,
+    /// The decision.
+    pub verdict: Verdict,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

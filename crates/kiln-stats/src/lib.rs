@@ -18,7 +18,7 @@ mod quantile;
 mod rate;
 mod solve;
 
-pub use evidence::{Claim, Estimate, Evidence, Risk, Verdict};
+pub use evidence::{Claim, Estimate, Evidence, Outlook, Risk, Verdict};
 pub use margin::Margin;
 pub use quantile::{Latencies, Quantile};
 pub use rate::{ErrorRate, EventRate, Events, Requests};

@@ -2,7 +2,7 @@
 
 use kiln_model::latency::{BUCKETS, bucket, highest_us, lowest_us};
 
-use crate::evidence::{Claim, Estimate, Evidence, Risk, Verdict};
+use crate::evidence::{Claim, Estimate, Evidence, Outlook, Risk, Verdict};
 use crate::margin::Margin;
 use crate::mixture::{Fixed, Known, Mixture};
 use crate::solve;
@@ -157,10 +157,14 @@ impl Quantile {
             ln_worse_needed: risk.ln_needed(Claim::Worse),
             ln_fine,
             ln_fine_needed: risk.ln_needed(Claim::Fine),
-            times_needed: solve::times(|times| {
-                self.verdict(&baseline.times(times), &canary.times(times), risk) != Verdict::Inconclusive
-            }),
+            times_needed: self.outlook(baseline, canary, risk).map(|outlook| outlook.times),
         }
+    }
+
+    /// Returns where this is going; none where no end can be told. Takes some ten times as long as a verdict.
+    #[must_use]
+    pub fn outlook(&self, baseline: &Latencies, canary: &Latencies, risk: Risk) -> Option<Outlook> {
+        solve::outlook(|times| self.verdict(&baseline.times(times), &canary.times(times), risk))
     }
 
     /// The confidence sequence of Howard and Ramdas (2022, theorem 1) for one quantile, rounded outwards to the edges of buckets.

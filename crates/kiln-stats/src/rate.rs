@@ -1,6 +1,6 @@
 //! Error rates and counts: two streams of events compared, with a margin.
 
-use crate::evidence::{Claim, Estimate, Evidence, Risk, Verdict};
+use crate::evidence::{Claim, Estimate, Evidence, Outlook, Risk, Verdict};
 use crate::margin::Margin;
 use crate::mixture::{Group, Law, Mixture};
 use crate::solve;
@@ -53,6 +53,12 @@ impl ErrorRate {
     #[must_use]
     pub fn evidence(&self, baseline: Requests, canary: Requests, risk: Risk) -> Evidence {
         self.0.evidence(&baseline.seen(), &canary.seen(), risk)
+    }
+
+    /// Returns where this is going; none where no end can be told. Takes some ten times as long as a verdict.
+    #[must_use]
+    pub fn outlook(&self, baseline: Requests, canary: Requests, risk: Risk) -> Option<Outlook> {
+        self.0.outlook(&baseline.seen(), &canary.seen(), risk)
     }
 }
 
@@ -238,17 +244,15 @@ impl Comparison {
             ln_worse_needed: risk.ln_needed(Claim::Worse),
             ln_fine,
             ln_fine_needed: risk.ln_needed(Claim::Fine),
-            times_needed: self.times_needed(baseline, canary, risk),
+            times_needed: self.outlook(baseline, canary, risk).map(|outlook| outlook.times),
         }
     }
 
-    fn times_needed(&self, baseline: &Seen, canary: &Seen, risk: Risk) -> Option<f64> {
+    fn outlook(&self, baseline: &Seen, canary: &Seen, risk: Risk) -> Option<Outlook> {
         if baseline.size == 0.0 || canary.size == 0.0 {
             return None;
         }
-        solve::times(|times| {
-            self.verdict(&baseline.times(times), &canary.times(times), risk) != Verdict::Inconclusive
-        })
+        solve::outlook(|times| self.verdict(&baseline.times(times), &canary.times(times), risk))
     }
 
     /// Bounds one group's rate, at both ends together with the chance of a false fail.

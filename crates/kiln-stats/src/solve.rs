@@ -1,5 +1,7 @@
 //! Bounds and forecasts: where a test that moves one way changes its mind.
 
+use crate::evidence::{Outlook, Verdict};
+
 /// A bound to a millionth of the last step is more exact than anyone reads it.
 const HALVINGS: usize = 20;
 /// Beyond this many times what was seen, "about how much more" is a guess about another day's traffic.
@@ -41,8 +43,14 @@ pub(crate) fn bound(start: f64, step: f64, limits: (f64, f64), refuted: impl Fn(
     }
 }
 
+/// Returns where a verdict that follows from so many times the present counts is going; none where no end can be told.
+pub(crate) fn outlook(verdict: impl Fn(f64) -> Verdict) -> Option<Outlook> {
+    let times = times(|times| verdict(times) != Verdict::Inconclusive)?;
+    Some(Outlook { times, verdict: verdict(times) })
+}
+
 /// Returns about how many times the present counts are needed until `decided`; one when it already is.
-pub(crate) fn times(decided: impl Fn(f64) -> bool) -> Option<f64> {
+fn times(decided: impl Fn(f64) -> bool) -> Option<f64> {
     if decided(1.0) {
         return Some(1.0);
     }

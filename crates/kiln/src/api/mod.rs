@@ -3,6 +3,7 @@
 //! Who connects is known by the kernel's word (peer credentials), never by what a request says. What is deliberately
 //! absent is any way to change something but by a command that the controller decides about.
 
+pub mod canaries;
 pub mod client;
 pub mod history;
 pub mod narrate;

@@ -14,11 +14,15 @@ use axum::{Extension, Json, Router};
 use kiln_core::{Command, Reply, State};
 use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
-use kiln_model::{Actor, Digest, Entry, EnvKey, InstanceSpec, Millis, Position, RevisionNumber, Timestamp};
+use kiln_model::route::Sampling;
+use kiln_model::{
+    Actor, Digest, Entry, EnvKey, InstanceSpec, Millis, Position, RevisionNumber, ServiceName, Timestamp,
+};
 use serde::de::DeserializeOwned;
 use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::canaries::{Traffic, canaries};
 use super::peer::Peer;
 use super::wire::{self, Problem, ProblemBody};
 use super::{narrate, refusal, sealed, view};
@@ -59,6 +63,8 @@ pub trait Backend: Send + Sync + 'static {
     fn rollouts(&self, env: &EnvKey, max: usize) -> Result<Vec<wire::RolloutRecord>, String>;
     /// One rollout of an environment with its steps; none if it never had one of this id.
     fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String>;
+    /// What the edge counted last of a split; none before it was asked, or where it is over.
+    fn traffic(&self, env: &EnvKey, service: &ServiceName, sampling: Sampling) -> Option<Traffic>;
     /// A stored release: only what is stored can be moved to.
     fn release(&self, digest: &Digest) -> Result<Release, String>;
     /// Whether a binding is stored.
@@ -285,7 +291,16 @@ async fn rollout(
 ) -> Result<Json<wire::RolloutRecord>, Refused> {
     let key = key((&stack, &env))?;
     let never = Refused::new("refused", "no_such_rollout", format!("{key} never had a rollout {id}"));
-    Ok(Json(read(&api, move |backend| backend.rollout(&key, id)).await?.ok_or(never)?))
+    let found = read(&api, move |backend| {
+        let mut found = backend.rollout(&key, id)?;
+        if let Some(record) = &mut found {
+            let state = backend.state();
+            record.rollout.canaries = canaries(&state, &key, id, backend);
+            view::correct_deadline(&state, &key, record);
+        }
+        Ok(found)
+    });
+    Ok(Json(found.await?.ok_or(never)?))
 }
 
 /// Reads the log on a thread that may wait.
@@ -496,9 +511,9 @@ async fn progress(
         let mut last: Option<wire::Progress> = None;
         loop {
             let state = backend.state();
-            let Some(shown) = view::progress(&state, &key, query.rollout, now(&state), last.as_ref()) else {
-                return;
-            };
+            let shown = view::progress(&state, &key, query.rollout, now(&state), last.as_ref());
+            let Some(mut shown) = shown else { return };
+            shown.rollout.canaries = canaries(&state, &key, query.rollout, &*backend);
             let over = shown.rollout.ended.is_some();
             if !lines.send(&shown) || over {
                 return;

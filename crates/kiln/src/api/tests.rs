@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use kiln_core::{Command, Refusal, Reply, State};
 use kiln_model::release::Release;
+use kiln_model::route::Sampling;
 use kiln_model::{
-    Actor, Digest, Entry, EnvKey, EnvName, Event, Position, RolloutId, StackName, Term, Timestamp,
+    Actor, Digest, Entry, EnvKey, EnvName, Event, Position, RolloutId, ServiceName, StackName, Term,
+    Timestamp,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::canaries::Traffic;
 use super::client::{Client, ConnectError, Next, RequestError};
 use super::server::{Backend, serve};
 use super::wire::{self, Sealed};
@@ -64,6 +67,10 @@ impl Backend for Fake {
             ..wire::RolloutRecord::default()
         };
         Ok((1..=2000).rev().take(max).map(record).collect())
+    }
+
+    fn traffic(&self, _: &EnvKey, _: &ServiceName, _: Sampling) -> Option<Traffic> {
+        None
     }
 
     fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String> {
@@ -373,6 +380,24 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
     );
 }
 
+fn canary() -> wire::Canary {
+    wire::Canary {
+        service: "web".into(),
+        window: 1,
+        canary: wire::Side { requests: 1200, failed: 3 },
+        baseline: wire::Side { requests: 1180, failed: 1 },
+        copies: Some(wire::Copies { answered: 490, differed: 3, lost: 10, skipped: 1 }),
+        outlook: Some(wire::Outlook {
+            undecided: vec!["p99".into()],
+            more_requests: Some(4800),
+            per_minute: Some(7200),
+            needed_ms: Some(40_000),
+            until_ms: Some(560_000),
+            then: "stop".into(),
+        }),
+    }
+}
+
 #[test]
 fn every_shape_is_as_in_its_golden_file() {
     let rollout = wire::Rollout {
@@ -392,6 +417,7 @@ fn every_shape_is_as_in_its_golden_file() {
             note: None,
         }],
         trouble: "exited with code 3".into(),
+        canaries: vec![canary()],
         paused: Some(wire::Paused { by: "bob".into(), since_ms: 1500 }),
         ended: Some(wire::Ended { at_ms: 3000, outcome: "went_back".into(), reason: "too slow".into() }),
     };

@@ -61,7 +61,7 @@ fn metric_sentence(metric: &wire::MetricEvidence) -> String {
 
 const ERROR_RATE: &str = "error rate";
 
-fn metric_text(metric: MetricKind) -> String {
+pub(super) fn metric_text(metric: MetricKind) -> String {
     match metric {
         MetricKind::ErrorRate => ERROR_RATE.into(),
         MetricKind::Latency { quantile } => format!("p{}", f64::from(quantile) / 10_000.0),

@@ -133,6 +133,23 @@ fn ended(
     last
 }
 
+/// Tells until when the step that runs may take: the log knows when it was to end first, before pauses and jumps of the clock.
+pub(super) fn correct_deadline(state: &State, key: &EnvKey, record: &mut wire::RolloutRecord) {
+    let running = state.environment(key).and_then(|env| env.rollout.as_ref());
+    let Some(rollout) = running.filter(|rollout| rollout.id.0 == record.rollout.id) else { return };
+    let steps = match &mut record.way_back {
+        Some(back) => &mut back.steps,
+        None => &mut record.rollout.steps,
+    };
+    let step = usize::try_from(rollout.next).ok().and_then(|next| steps.get_mut(next));
+    if let (Some(step), StepPhase::Started { deadline }) = (step, rollout.step)
+        && step.state == "running"
+    {
+        // It does not come nearer while the rollout is paused.
+        step.deadline_ms = deadline.filter(|_| rollout.paused.is_none()).map(|at| at.0);
+    }
+}
+
 /// Shows the retained revisions, the newest first.
 pub fn revisions(state: &State, env: &Environment) -> Vec<wire::Revision> {
     let warm: BTreeSet<RevisionNumber> = state
@@ -224,6 +241,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             .or(rollout.last_exit.as_ref())
             .map(ToString::to_string)
             .unwrap_or_default(),
+        canaries: Vec::new(),
         paused: rollout
             .paused
             .as_ref()
@@ -248,6 +266,7 @@ fn finished_view(finished: &FinishedRollout, mut steps: Vec<wire::Step>) -> wire
         going_back: None,
         steps,
         trouble: String::new(),
+        canaries: Vec::new(),
         paused: None,
         ended: Some(wire::Ended {
             at_ms: finished.finished_at.0,

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use super::canaries::{Canary, Copies, Outlook, Side};
 pub use super::sealed::{Sealed, SealedRoute, SealedService, Spec};
 
 /// The version of these shapes. It grows when a meaning changes or a field goes; a new field leaves it as it is.
@@ -209,6 +210,9 @@ pub struct Rollout {
     pub steps: Vec<Step>,
     /// What went wrong last, for people; empty if nothing did.
     pub trouble: String,
+    /// What is seen of its canaries, while it runs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub canaries: Vec<Canary>,
     /// Who paused it, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,

@@ -1,6 +1,7 @@
 //! Follows a rollout to its end: redrawn on a terminal, in lines in a pipe.
 
 pub(crate) mod advice;
+pub(crate) mod canaries;
 pub(crate) mod frame;
 
 use std::time::Duration;

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use kiln_core::{ActionKind, Command, Refusal, Reply, State};
 use kiln_model::instance::SecretRef;
 use kiln_model::release::{Release, RevisionSpec};
-use kiln_model::{Actor, Digest, Entry, EnvKey, Position};
+use kiln_model::route::Sampling;
+use kiln_model::{Actor, Digest, Entry, EnvKey, Position, ServiceName};
 use kiln_provider::host::Client;
 use kiln_store::lease::{LeaseError, LeaseHolder};
 use kiln_store::log::OpenLogError;
@@ -17,12 +18,14 @@ use kiln_store::{EventLog, Store, sealed};
 
 use super::anchors::{self, Anchors};
 use super::collector::{self, CollectorError, SharedCollector};
+use super::counted::Counted;
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
 use super::receipts;
+use crate::api::canaries::Traffic;
 use crate::api::{history, server, wire};
 use crate::controller::event_log::StoredLog;
 use crate::controller::step::chain;
@@ -44,15 +47,16 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     anchors::keep_telling(state, log.watch_head()).map_err(ProcessError::because("start a thread"))?;
     let (handle, inbox) = controller::channel();
     let host = Arc::new(Client::new(state.host_socket()));
+    let counted = Arc::new(Counted::default());
     let links = Links {
         host: HostLink::start(&host, &handle).map_err(ProcessError::because("start a thread"))?,
-        edge: EdgeLink::start(state.edge_socket(), handle.clone())
+        edge: EdgeLink::start(state.edge_socket(), handle.clone(), Arc::clone(&counted))
             .map_err(ProcessError::because("start a thread"))?,
     };
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
     receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;
-    let api = Api { handle: handle.clone(), store, state: state.clone(), collector };
+    let api = Api { handle: handle.clone(), store, state: state.clone(), collector, counted };
     thread::Builder::new()
         .name("api".into())
         .spawn(move || {
@@ -124,6 +128,7 @@ struct Api {
     store: Store,
     state: StateDir,
     collector: SharedCollector,
+    counted: Arc<Counted>,
 }
 
 impl Api {
@@ -243,6 +248,10 @@ impl server::Backend for Api {
             entries.map_while(|entry| entry.map_err(|error| failure = Some(error.to_string())).ok());
         let record = history::record(readable);
         failure.map_or(Ok(record), Err)
+    }
+
+    fn traffic(&self, env: &EnvKey, service: &ServiceName, sampling: Sampling) -> Option<Traffic> {
+        self.counted.of(env, service, sampling)
     }
 
     fn release(&self, digest: &Digest) -> Result<Release, String> {

@@ -13,6 +13,7 @@ use kiln_edge::client::{ClientError, EdgeClient, EdgeEvent, Published};
 use kiln_model::route::{RouteTable, Sampling};
 use kiln_model::{Fence, InstanceId};
 
+use super::counted::Counted;
 use super::outbox::{Deliveries, Next, Outbox, outbox};
 use crate::controller::{Ended, Handle, Peer};
 
@@ -37,7 +38,7 @@ pub(super) struct EdgeLink {
 
 impl EdgeLink {
     /// Starts the thread; it ends with the controller.
-    pub(super) fn start(socket: PathBuf, handle: Handle) -> std::io::Result<Self> {
+    pub(super) fn start(socket: PathBuf, handle: Handle, counted: Arc<Counted>) -> std::io::Result<Self> {
         let (worker, deliveries) = outbox();
         let ask_again = Arc::new(AtomicBool::new(false));
         let thread = Worker {
@@ -47,6 +48,7 @@ impl EdgeLink {
             ask_again: ask_again.clone(),
             awaited: BTreeMap::new(),
             sampled_at: None,
+            counted,
         };
         thread::Builder::new().name("edge".into()).spawn(move || thread.run())?;
         Ok(Self { worker, ask_again })
@@ -72,6 +74,8 @@ struct Worker {
     awaited: BTreeMap<InstanceId, Fence>,
     /// When the counts of canaries were last asked for.
     sampled_at: Option<Instant>,
+    /// Where people look at them.
+    counted: Arc<Counted>,
 }
 
 /// Why a connection is given up.
@@ -179,6 +183,10 @@ impl Worker {
         }
         self.sampled_at = Some(Instant::now());
         let state = self.handle.state();
+        self.counted.keep(|(env, service)| {
+            let rollout = state.environment(env).and_then(|env| env.rollout.as_ref());
+            rollout.is_some_and(|rollout| rollout.splits.contains_key(service))
+        });
         for env in state.environments() {
             let Some(rollout) = &env.rollout else { continue };
             for (service, split) in &rollout.splits {
@@ -190,6 +198,8 @@ impl Worker {
                     Err(error) => return Err(error.into()),
                 };
                 let (env, service, samples) = (env.key.clone(), service.clone(), Arc::new(samples));
+                let of = (env.clone(), service.clone());
+                self.counted.note(of, sampling, &samples, Instant::now());
                 self.handle.observe(Observation::Sampled { env, service, sampling, samples })?;
             }
         }

@@ -7,6 +7,7 @@
 mod anchors;
 mod collector;
 pub mod controller;
+mod counted;
 pub mod edge;
 mod edge_link;
 mod ensure;

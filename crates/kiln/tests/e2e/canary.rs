@@ -85,6 +85,29 @@ fn a_canary_with_a_slow_tail_goes_back_by_itself() {
 }
 
 #[test]
+fn an_analysis_without_requests_says_that_it_will_never_tell() {
+    let machine = Machine::new();
+    let canary = compared_by("error_rate = { worse_by = 0.05 }");
+    machine.write_tiny("v1", 2, &canary);
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("v2", 2, &canary);
+    machine.kiln(&["up", "--detach"]).ok();
+    wait_for("the traffic is known", || {
+        let outlook = last_rollout(&machine)["rollout"]["canaries"][0]["outlook"].clone();
+        (outlook["per_minute"] == 0 && outlook["until_ms"].is_u64()).then(|| {
+            assert_eq!(outlook["undecided"], serde_json::json!(["error rate"]), "{outlook}");
+            assert!(outlook["needed_ms"].is_null(), "{outlook}");
+        })
+    });
+    let shown = machine.kiln(&["rollout", "show"]).ok().out;
+    assert!(
+        shown.contains("tiny: error rate: no requests come: never at this traffic; inconclusive in"),
+        "{shown}"
+    );
+    machine.kiln(&["rollout", "abort"]).ok();
+}
+
+#[test]
 fn a_canary_that_leaks_until_the_kernel_ends_it_goes_back_by_itself() {
     let held = "rollout \"canary\" {
     steps = [\"30%\"]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kiln_model::{Millis, Timestamp};
 
+use super::canaries;
 use crate::api::wire::{Counts, Paused, Progress, Rollout, ServiceProgress, Step};
 use crate::cli::screen::Paint;
 use crate::cli::table::{Table, count, moment, span};
@@ -27,6 +28,7 @@ pub(crate) fn frame(progress: &Progress, ago: Millis, paint: Paint) -> Vec<Strin
         lines.push(paint.red(&format!("  going back: {reason}")));
     }
     lines.extend(steps(&rollout.steps, now_ms, paint));
+    lines.extend(canaries::lines(&rollout.canaries, now_ms).into_iter().map(|line| format!("  {line}")));
     lines.extend(services(progress, paint));
     if !rollout.trouble.is_empty() {
         lines.push(paint.yellow(&format!("  last trouble: {}", rollout.trouble)));
@@ -128,6 +130,7 @@ pub(crate) struct Lines {
     steps: usize,
     running: Option<usize>,
     trouble: BTreeMap<String, String>,
+    canaries: canaries::Told,
     ended: bool,
 }
 
@@ -172,6 +175,7 @@ impl Lines {
             tell(format!("{}/{total} {}", index + 1, rollout.steps[index].text));
             self.running = Some(index);
         }
+        self.canaries.update(&rollout.canaries, progress.now_ms).into_iter().for_each(&mut tell);
         for service in progress.services.iter().filter(|service| !service.trouble.is_empty()) {
             if self.trouble.insert(service.service.clone(), service.trouble.clone()).as_ref()
                 != Some(&service.trouble)

@@ -6,6 +6,7 @@ use kiln_model::{EnvKey, Millis, Timestamp};
 
 use crate::api::verdicts::sentence;
 use crate::api::wire::{Receipt, Rollout, RolloutRecord, Step};
+use crate::cli::follow::canaries;
 use crate::cli::follow::frame::title;
 use crate::cli::screen::Paint;
 use crate::cli::table::{Table, moment, span};
@@ -56,6 +57,12 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
         requests(&mut text, receipt, paint);
     }
     section(&mut text, "Steps", &rollout.steps, rollout.started_ms, now_ms, paint);
+    if !rollout.canaries.is_empty() {
+        let _ = writeln!(text, "{}", paint.bold("Canaries"));
+        for line in canaries::lines(&rollout.canaries, now_ms) {
+            let _ = writeln!(text, "  {line}");
+        }
+    }
     if !record.analyses.is_empty() {
         let _ = writeln!(text, "{}", paint.bold("Analyses"));
         for found in &record.analyses {
@@ -108,10 +115,13 @@ fn section(text: &mut String, title: &str, steps: &[Step], start_ms: u64, now_ms
         let began = step.started_ms.map(|at| format!("after {}", since(start_ms, at)));
         let lasted = step.started_ms.map(|at| since(at, step.ended_ms.unwrap_or(now_ms)));
         let lasted = lasted.map(|lasted| format!("took {lasted}"));
+        // What runs says how long it goes on at most, and what is over how long it took.
+        let left =
+            step.deadline_ms.map(|until| format!("{} left", span(Millis(until.saturating_sub(now_ms)))));
         table.row([
             format!("{mark} {}", step.text),
             began.unwrap_or_default(),
-            lasted.filter(|_| step.state != "running").unwrap_or_default(),
+            if step.state == "running" { left } else { lasted }.unwrap_or_default(),
             step.note.clone().unwrap_or_default(),
         ]);
     }

@@ -1,0 +1,178 @@
+//! What is seen of the canaries that run: the edge's counts until now, and how much more it takes to tell.
+
+use std::sync::Arc;
+
+use kiln_core::State;
+use kiln_core::state::{Environment, Rollout, StepPhase};
+use kiln_model::rollout::Step;
+use kiln_model::route::{Group, Sampling};
+use kiln_model::sample::{GroupSamples, WindowSamples};
+use kiln_model::service::{Analysis, Inconclusive, Strategy};
+use kiln_model::{EnvKey, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use super::server::Backend;
+use super::verdicts::metric_text;
+
+/// What the edge counted of a service whose requests are split.
+#[derive(Debug, Clone)]
+pub struct Traffic {
+    /// The counts since the split began.
+    pub samples: Arc<WindowSamples>,
+    /// How many requests a minute came to the groups that are compared, of late; none before that can be told.
+    pub per_minute: Option<u64>,
+}
+
+/// A canary that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Canary {
+    /// The service.
+    pub service: String,
+    /// Which split of its requests, from 0: the counts are since its beginning.
+    pub window: u32,
+    /// The new instances'.
+    pub canary: Side,
+    /// Those of the fresh old instances that they are compared with.
+    pub baseline: Side,
+    /// What became of the copies of requests, if there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copies: Option<Copies>,
+    /// Where its analysis is going, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outlook: Option<Outlook>,
+}
+
+/// What was counted of one group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Side {
+    /// The requests.
+    pub requests: u64,
+    /// Of these: answered with a server error, or not at all.
+    pub failed: u64,
+}
+
+/// What became of the copies of requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Copies {
+    /// An answer began.
+    pub answered: u64,
+    /// Of these: of another class of status than the original's.
+    pub differed: u64,
+    /// No answer began in time.
+    pub lost: u64,
+    /// Not sent: too many were under way.
+    pub skipped: u64,
+}
+
+/// Where an analysis is going, if things stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outlook {
+    /// The metrics that can't tell yet.
+    pub undecided: Vec<String>,
+    /// About how many more requests it takes; none where no end can be told.
+    pub more_requests: Option<u64>,
+    /// How many a minute come, of late.
+    pub per_minute: Option<u64>,
+    /// About how long that takes at this traffic; none where no end can be told.
+    pub needed_ms: Option<u64>,
+    /// When it counts as inconclusive, while the rollout waits for it.
+    pub until_ms: Option<u64>,
+    /// What happens then: `stop`, `continue` or `ask`.
+    pub then: String,
+}
+
+/// Returns what is seen of the canaries of a rollout; empty unless it is the one that runs, forwards.
+pub(super) fn canaries(state: &State, key: &EnvKey, id: u64, backend: &dyn Backend) -> Vec<Canary> {
+    let Some(env) = state.environment(key) else { return Vec::new() };
+    let Some(rollout) = env.rollout.as_ref().filter(|it| it.id.0 == id && !it.is_going_back()) else {
+        return Vec::new();
+    };
+    let seen = |(name, split): (&ServiceName, &kiln_core::state::Split)| {
+        let sampling = Sampling { rollout: rollout.id, window: split.window };
+        let traffic = backend.traffic(key, name, sampling)?;
+        Some(canary(env, rollout, name, split.window, &traffic))
+    };
+    rollout.splits.iter().filter_map(seen).collect()
+}
+
+fn canary(
+    env: &Environment,
+    rollout: &Rollout,
+    name: &ServiceName,
+    window: u32,
+    traffic: &Traffic,
+) -> Canary {
+    let of = |group| traffic.samples.get(&group).map(side).unwrap_or_default();
+    let copies = traffic.samples.get(&Group::Canary).map(|canary| canary.mirror);
+    let copies = copies.map(|it| Copies {
+        answered: it.answered,
+        differed: it.differed,
+        lost: it.lost,
+        skipped: it.skipped,
+    });
+    Canary {
+        service: name.to_string(),
+        window,
+        canary: of(Group::Canary),
+        baseline: of(Group::Baseline),
+        copies: copies.filter(|copies| *copies != Copies::default()),
+        outlook: outlook(env, rollout, name, window, traffic),
+    }
+}
+
+fn side(samples: &GroupSamples) -> Side {
+    Side { requests: samples.requests(), failed: samples.failures().min(samples.requests()) }
+}
+
+fn outlook(
+    env: &Environment,
+    rollout: &Rollout,
+    name: &ServiceName,
+    window: u32,
+    traffic: &Traffic,
+) -> Option<Outlook> {
+    let found = kiln_core::outlook(env, rollout, name, &traffic.samples)?;
+    let analysis = analysis(env, rollout, name)?;
+    let needed_ms = match (found.more, traffic.per_minute) {
+        (Some(0), _) => Some(0),
+        (Some(more), Some(rate @ 1..)) => Some(more.saturating_mul(60_000) / rate),
+        _ => None,
+    };
+    let until_ms = match (rollout.current_step(), rollout.step) {
+        (Some(Step::Analyse { service, window: of, .. }), StepPhase::Started { deadline })
+            if service == name && *of == window && rollout.paused.is_none() =>
+        {
+            deadline.map(|at| at.0)
+        }
+        _ => None,
+    };
+    Some(Outlook {
+        undecided: found.undecided.into_iter().map(metric_text).collect(),
+        more_requests: found.more,
+        per_minute: traffic.per_minute,
+        needed_ms,
+        until_ms,
+        then: then(analysis, rollout.undecided).into(),
+    })
+}
+
+fn analysis<'a>(env: &'a Environment, rollout: &Rollout, name: &ServiceName) -> Option<&'a Analysis> {
+    match &env.service(rollout.to, name)?.strategy {
+        Strategy::Canary(canary) => canary.analysis.as_ref(),
+        _ => None,
+    }
+}
+
+fn then(analysis: &Analysis, was_asked: bool) -> &'static str {
+    match analysis.inconclusive {
+        _ if analysis.dry_run => "continue",
+        // Who was asked and did not answer decided against it.
+        Inconclusive::Ask if !was_asked => "ask",
+        Inconclusive::Ask | Inconclusive::Stop => "stop",
+        Inconclusive::Continue => "continue",
+    }
+}
