@@ -4,6 +4,8 @@
 //! looked at before: what the file system says was written to since it was last read, and once a day all of it, which takes as
 //! long as hashing it.
 
+mod glance;
+
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::io::{self, ErrorKind, Read};
@@ -19,6 +21,8 @@ use crate::shelf::Looks;
 use crate::stamp::{Stamp, Stamps};
 use crate::store::Store;
 use crate::tree::{Kind, Tree, TreePath};
+
+pub use glance::Glance;
 
 /// Large enough that hashing is what takes the time.
 const READ_BYTES: usize = 128 << 10;
@@ -329,7 +333,7 @@ mod tests {
     use crate::tree::{Entry, Meta};
 
     /// A store with an image of two files of the same content and one of another.
-    fn baked() -> (tempfile::TempDir, Store, Digest) {
+    pub(super) fn baked() -> (tempfile::TempDir, Store, Digest) {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let mut tree = Tree::new();
@@ -346,7 +350,7 @@ mod tests {
     }
 
     /// What a look finds that begins when all files have settled, so that it is remembered what was read.
-    fn damage(store: &Store, image: &Digest) -> Result<Vec<Damage>, ReadError> {
+    pub(super) fn damage(store: &Store, image: &Digest) -> Result<Vec<Damage>, ReadError> {
         look(store, image, Duration::from_secs(10))
     }
 

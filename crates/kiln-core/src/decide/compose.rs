@@ -78,7 +78,7 @@ fn leads(spec: &RevisionSpec, route: &Route) -> bool {
 }
 
 /// Refuses routes that another environment answers for, or is about to.
-pub(super) fn routes_are_free(state: &State, key: &EnvKey, spec: &RevisionSpec) -> Result<(), Refusal> {
+pub(crate) fn routes_are_free(state: &State, key: &EnvKey, spec: &RevisionSpec) -> Result<(), Refusal> {
     for env in state.environments().filter(|env| env.key != *key) {
         let rollout = env.rollout.iter().flat_map(|rollout| [rollout.from, rollout.to]);
         for number in [env.current, env.routes].into_iter().chain(rollout) {

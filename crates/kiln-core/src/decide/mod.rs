@@ -27,6 +27,7 @@ use crate::deadline::next_deadline;
 use crate::input::{Input, InputKind, Refusal};
 use crate::observed::Observed;
 use crate::state::State;
+pub(crate) use compose::routes_are_free;
 use work::{Scope, Work};
 
 /// What follows from an input.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod commands;
+mod hazards;
 mod histories;
 mod illegal;
 mod notation;

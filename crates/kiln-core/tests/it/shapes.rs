@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kiln_core::Command;
-use kiln_model::instance::{HealthCheck, InstanceSpec, Probe};
+use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
 use kiln_model::service::{
@@ -107,6 +107,10 @@ fn add(revision: &mut RevisionSpec, word: &str) {
             }
             "warm" => service.bounds.warm_for = Millis::from_secs(value.parse().unwrap()),
             "drain" => service.bounds.drain_deadline = Millis::from_secs(value.parse().unwrap()),
+            "writes" | "reads" => {
+                let mount = VolumeMount { volume: value.parse().unwrap(), read_only: option == "reads" };
+                spec.volumes.insert(format!("/{value}"), mount);
+            }
             "after" => drop(service.after.insert(service_name(value))),
             "uses" => {
                 spec.uses.insert(service_name(value));

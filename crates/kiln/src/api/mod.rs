@@ -5,6 +5,7 @@
 
 pub mod canaries;
 pub mod client;
+pub(crate) mod hazards;
 pub mod history;
 pub mod narrate;
 pub mod peer;

@@ -12,6 +12,7 @@ use kiln_model::route::Route;
 use kiln_model::service::{Service, ServiceKind, Strategy};
 use kiln_model::{Digest, EnvKey, RevisionNumber, ServiceName, Timestamp};
 
+use super::hazards::hazard;
 use super::wire;
 
 /// Shows an environment.
@@ -164,7 +165,12 @@ pub fn revisions(state: &State, env: &Environment) -> Vec<wire::Revision> {
 pub fn revision(state: &State, env: &Environment, number: RevisionNumber) -> Option<wire::RevisionDetail> {
     let revision = env.revisions.get(&number)?;
     let view = revisions(state, env).into_iter().find(|view| view.number == number.0)?;
-    Some(wire::RevisionDetail { revision: view, sealed: revision.spec.as_ref().into() })
+    let found = kiln_core::hazards(state, &env.key, number).unwrap_or_default();
+    Some(wire::RevisionDetail {
+        revision: view,
+        sealed: revision.spec.as_ref().into(),
+        hazards: found.iter().map(hazard).collect(),
+    })
 }
 
 fn revision_view(env: &Environment, revision: &Revision, warm: &BTreeSet<RevisionNumber>) -> wire::Revision {

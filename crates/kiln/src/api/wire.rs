@@ -473,6 +473,21 @@ pub struct RevisionDetail {
     pub revision: Revision,
     /// What runs.
     pub sealed: Sealed,
+    /// What the log knows that makes going back to it unsafe.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hazards: Vec<Hazard>,
+}
+
+/// Why going back to a revision may not lead to what it was.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Hazard {
+    /// `volume_migrated`, `volume_shared`, `route_taken`, `image_gone`, `image_damaged` or `secret_gone`.
+    pub code: String,
+    /// What it is, for people.
+    pub text: String,
+    /// The service that is endangered; none if it is the whole revision.
+    pub service: Option<String>,
 }
 
 /// Asks to move an environment to what was sealed. The store holds the release and the binding.

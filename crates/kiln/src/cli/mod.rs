@@ -32,6 +32,7 @@ mod registry;
 mod release;
 mod rollback;
 mod rollout;
+mod safety;
 mod scale;
 mod screen;
 mod status;

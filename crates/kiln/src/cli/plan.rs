@@ -11,11 +11,13 @@ mod tests;
 use std::path::PathBuf;
 
 use kiln_model::EnvKey;
+use serde_json::json;
 
 use super::context::Context;
 use super::deploy::load::{self, Declared};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
+use super::safety::Safety;
 use crate::runtime::is_root;
 use file::SavedPlan;
 use forecast::Last;
@@ -44,16 +46,22 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let last = last(context, &key)?;
     let plan = forecast::plan(&declared, last.as_ref())?;
     let base = last.as_ref().and_then(|last| last.number);
+    let leaves = last.as_ref().and_then(|last| last.leaves.as_ref()).filter(|_| plan.has_changes());
+    let back = leaves.map(|leaves| Safety::after(&context.state(), leaves, &plan.target)).transpose()?;
     if let Some(path) = &args.out {
         SavedPlan::new(&key, base, &declared.listing, &vars).write(path)?;
     }
     let target = key.to_string();
     if context.screen.json() {
-        let answer = render::json(&plan, &target, base);
+        let mut answer = render::json(&plan, &target, base);
+        answer["rollback"] = json!(back.as_ref().map(Safety::json));
         context.screen.answer(&answer);
     } else {
         let text = render::text(&plan, &target, base, context.screen.paint());
         context.screen.print(&text);
+        if let Some(back) = &back {
+            context.screen.line(&format!("Back to #{} from there: rollback-safe: {}", back.to, back.text()));
+        }
         if let Some(path) = &args.out {
             context
                 .screen

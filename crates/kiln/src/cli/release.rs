@@ -14,6 +14,7 @@ use super::context::Context;
 use super::deploy::scans;
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
+use super::safety::Safety;
 use super::screen::Paint;
 use super::table::Table;
 use crate::api::wire;
@@ -35,7 +36,7 @@ enum Verb {
         #[arg(long)]
         retained: bool,
     },
-    /// Show the release behind a revision: images, holes, checks
+    /// Show the release behind a revision: images, holes, checks, and whether it can be gone back to
     #[command(after_help = "Example:\n  kiln release show 41")]
     Show {
         /// The revision, as 41 or #41; by default the current one
@@ -128,6 +129,8 @@ struct Shown {
     packed: BTreeSet<Digest>,
     /// By what its images were scanned.
     scanned: BTreeMap<Digest, String>,
+    /// Whether it can be gone back to.
+    safety: Safety,
 }
 
 impl Shown {
@@ -147,6 +150,7 @@ impl Shown {
             release,
             packed,
             scanned: BTreeMap::new(),
+            safety: Safety::of(&context.state(), detail)?,
             binding: store.releases.binding(&digest(&detail.revision.binding)?).map_err(lost)?,
         })
     }
@@ -183,6 +187,7 @@ impl Shown {
             "secrets": pairs(self.binding.secrets.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
             "checks": checks,
             "sealed": detail.sealed,
+            "rollback": self.safety.json(),
         })
     }
 
@@ -204,6 +209,7 @@ impl Shown {
                 ["release".into(), revision.release.clone()],
                 ["binding".into(), revision.binding.clone()],
                 ["source".into(), self.release.source.to_string()],
+                ["rollback-safe:".into(), self.safety.text()],
             ],
         );
         let images = self.release.images.iter().map(|(name, digest)| {

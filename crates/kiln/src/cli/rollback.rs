@@ -13,8 +13,10 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
+use super::safety::Safety;
 use super::table::{count, moment};
 use crate::api::client::{Client, RequestError};
+use crate::api::wire;
 
 /// Go back to a retained revision
 ///
@@ -57,7 +59,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
             })?
         }
     };
-    require_whole(context, &client, &target, to, args.service.as_ref())?;
+    let safety = look(context, &client, &target, to, args.service.as_ref())?;
+    if let Some(safety) = &safety {
+        context.screen.note(&format!("rollback-safe: {}", safety.text()));
+    }
     let service = args.service.as_ref().map(ServiceName::as_str);
     let accepted =
         client.rollback(&target, Some(to), service, args.careful).map_err(|error| match error {
@@ -76,7 +81,8 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     }
     let interrupt = Interrupt::listen(|| {});
     let followed = follow::rollout(&client, &target, rollout, context.screen, &interrupt)?;
-    follow::conclude(context, &client, &target, followed, &[("to", json!(to.0))])
+    let safety = safety.as_ref().map(Safety::json);
+    follow::conclude(context, &client, &target, followed, &[("to", json!(to.0)), ("rollback", json!(safety))])
 }
 
 /// When a revision was released; none if it never was.
@@ -100,21 +106,50 @@ fn gone(env: &EnvKey, to: RevisionNumber, service: Option<&str>, released_at: Op
         .hint("`kiln release list --retained` shows what can still be restored")
 }
 
-/// Refuses to start instances from files that are damaged. Where warm ones are there, nothing is started: that way is the
-/// quick one, and is not held up.
-fn require_whole(
+/// Returns what speaks against it, and refuses what can't work; none where there is no such revision.
+fn look(
     context: &Context<'_>,
     client: &Client,
     target: &EnvKey,
     to: RevisionNumber,
     service: Option<&ServiceName>,
-) -> Result<(), Failure> {
+) -> Result<Option<Safety>, Failure> {
     let detail = match client.revision(target, to) {
-        Ok(detail) if !detail.revision.warm => detail,
+        Ok(detail) => detail,
         // What is not there is refused by the controller, with better words.
-        Ok(_) | Err(RequestError::Problem(_)) => return Ok(()),
+        Err(RequestError::Problem(_)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    let safety = Safety::of_log(&context.state(), &detail, service)?;
+    // Where warm instances are there, nothing is started: that way is the quick one, and is not held up.
+    if !detail.revision.warm {
+        require_secrets(target, to, &safety)?;
+        require_whole(context, target, to, &detail, service)?;
+    }
+    Ok(Some(safety))
+}
+
+/// Refuses to start instances without their secrets.
+fn require_secrets(target: &EnvKey, to: RevisionNumber, safety: &Safety) -> Result<(), Failure> {
+    let missing: Vec<&str> = safety.missing_secrets().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::external(format!("{target} can't go back to {to}: a secret is gone"));
+    Err(missing
+        .into_iter()
+        .fold(failure, |failure, secret| failure.cause(secret))
+        .hint("`kiln up` in the folder as it was captures it again; what runs was not touched"))
+}
+
+/// Refuses to start instances from files that are damaged.
+fn require_whole(
+    context: &Context<'_>,
+    target: &EnvKey,
+    to: RevisionNumber,
+    detail: &wire::RevisionDetail,
+    service: Option<&ServiceName>,
+) -> Result<(), Failure> {
     let spec = RevisionSpec::try_from(&detail.sealed)
         .map_err(|error| Failure::bug("the controller's answer can't be used").caused_by(&error))?;
     let store = Store::open(context.state().path())

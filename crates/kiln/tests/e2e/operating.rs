@@ -195,3 +195,32 @@ fn the_receipt_of_a_rollout_agrees_with_the_load_generator_to_the_request() {
     let shown = machine.kiln(&["rollout", "show"]).ok().out;
     assert!(shown.contains("Requests meanwhile") && shown.contains("longest drain"), "{shown}");
 }
+
+#[test]
+fn what_makes_a_way_back_unsafe_is_said_before_it_is_gone() {
+    let machine = Machine::new();
+    let volume = "volumes = { \"/data\" = volume.data }";
+    let write = |version: &str| {
+        machine.write_tiny(version, 1, volume);
+        let stack = std::fs::read_to_string(machine.stack().join("stack.hcl")).expect("it was written");
+        machine.write("stack.hcl", stack + "\nvolume \"data\" {}\n");
+    };
+    let safe = |shown: &Value| shown["rollback"]["safe"].as_bool().expect("it is said");
+    write("v1");
+    assert_eq!(machine.json(&["plan"])["rollback"], Value::Null, "there is nothing to go back to");
+    machine.kiln(&["up"]).ok();
+    assert!(safe(&machine.json(&["release", "show"])));
+    machine.edit_stack("replicas = 1", "replicas = 2");
+    assert!(safe(&machine.json(&["plan"])), "the same program goes on with the volume");
+    write("v2");
+    let why = "no, because volume data, which tiny mounts, is written to by tiny";
+    let planned = machine.kiln(&["plan"]).ok().out;
+    assert!(planned.contains(&format!("Back to #1 from there: rollback-safe: {why} as well")), "{planned}");
+    machine.kiln(&["up"]).ok();
+    let shown = machine.kiln(&["release", "show", "1"]).ok().out;
+    assert!(shown.contains(&format!("{why} of #2 as well")), "{shown}");
+    assert!(safe(&machine.json(&["release", "show", "2"])));
+    let back = machine.kiln(&["rollback"]).ok();
+    assert!(back.err.contains(&format!("rollback-safe: {why} of #2 as well")), "{}", back.err);
+    machine.wait_page("v1");
+}

@@ -64,6 +64,8 @@ pub(crate) struct Plan {
     pub services: Vec<ServicePlan>,
     /// By route.
     pub routes: Vec<RoutePlan>,
+    /// What would be sealed. A service whose instances are replaced has another digest, also where its image is still to be baked.
+    pub target: RevisionSpec,
 }
 
 /// A service as it will be, as far as that is known before anything is baked.
@@ -116,11 +118,12 @@ impl Plan {
     ) -> Self {
         let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.keys()).collect();
         let one = |name: &ServiceName| plan_service(name, old.services.get(name), old_images, new.get(name));
-        let services = names.into_iter().filter_map(one).collect();
+        let services: Vec<ServicePlan> = names.into_iter().filter_map(one).collect();
+        let target = target(old, new, new_routes, &services);
         let names: BTreeSet<&RouteName> = old.routes.keys().chain(new_routes.keys()).collect();
         let one = |name: &RouteName| plan_route(name, old.routes.get(name), new_routes.get(name));
         let routes = names.into_iter().filter_map(one).collect();
-        Self { services, routes }
+        Self { services, routes, target }
     }
 
     /// Counts by verb.
@@ -144,6 +147,28 @@ impl Plan {
         let Totals { create, replace, change, remove, keep: _ } = self.totals();
         create + replace + change + remove > 0
     }
+}
+
+/// What would be sealed, as far as it is known.
+fn target(
+    old: &RevisionSpec,
+    new: &BTreeMap<ServiceName, Forecast>,
+    routes: &BTreeMap<RouteName, Route>,
+    plans: &[ServicePlan],
+) -> RevisionSpec {
+    let replaced = plans.iter().filter(|plan| matches!(plan.verb, Verb::Replace { .. }));
+    let replaced: BTreeSet<&ServiceName> = replaced.map(|plan| &plan.name).collect();
+    let service = |(name, forecast): (&ServiceName, &Forecast)| {
+        let mut service = forecast.service.clone();
+        let known = old.services.get(name).map(|old| old.spec_digest);
+        if replaced.contains(name) && known == Some(service.spec_digest) {
+            // What it will be follows from the bake; that it is another one is known.
+            let bytes = service.spec_digest.as_bytes().map(|byte: u8| !byte);
+            service.spec_digest = Digest::new(bytes);
+        }
+        (name.clone(), service)
+    };
+    RevisionSpec { services: new.iter().map(service).collect(), routes: routes.clone() }
 }
 
 fn plan_service(

@@ -13,6 +13,7 @@ use kiln_store::{Sealed, Store};
 
 use super::diff::{Bake, Forecast, Plan};
 use crate::api::client::{Client, RequestError};
+use crate::api::wire;
 use crate::cli::deploy::folder::{Content, Listing, changed};
 use crate::cli::deploy::load::{self, Declared};
 use crate::cli::deploy::snapshot::CapturedFiles;
@@ -29,6 +30,8 @@ pub(crate) struct Last {
     pub number: Option<u64>,
     /// What runs.
     pub spec: RevisionSpec,
+    /// The current revision as the controller tells of it: what a rollout would leave behind.
+    pub leaves: Option<wire::RevisionDetail>,
     release: Option<Release>,
     binding: Binding,
     listing: Listing,
@@ -53,6 +56,7 @@ impl Last {
         let nothing = Self {
             number: environment.current,
             spec: RevisionSpec::default(),
+            leaves: None,
             release: None,
             binding: Binding::default(),
             listing: Listing::new(),
@@ -76,7 +80,12 @@ impl Last {
             digest(&detail.revision.release).and_then(|digest| store.releases.release(&digest).ok());
         let binding =
             digest(&detail.revision.binding).and_then(|digest| store.releases.binding(&digest).ok());
-        let mut last = Self { spec, release, binding: binding.unwrap_or_default(), ..nothing };
+        let leaves = match environment.current {
+            Some(current) if current == number => Some(detail),
+            Some(current) => Some(client.revision(key, RevisionNumber(current))?),
+            None => None,
+        };
+        let mut last = Self { spec, leaves, release, binding: binding.unwrap_or_default(), ..nothing };
         last.read_source(&store, key);
         Ok(Some(last))
     }
