@@ -8,8 +8,8 @@ use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{
-    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds, Service,
-    ServiceKind, Stage, Strategy,
+    Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
+    Service, ServiceKind, Stage, Strategy,
 };
 use kiln_model::{
     Digest, EnvKey, EnvName, InstanceSpec, Millis, PortName, RouteName, ServiceName, StackName, Weight,
@@ -266,7 +266,7 @@ fn canary(rng: &mut Rng) -> Canary {
             gates: gate.into_iter().collect(),
         }
     });
-    Canary { stages: stages.collect(), analysis: analysis.clone() }
+    Canary { stages: stages.collect(), analysis: analysis.clone(), audience: Audience::default() }
 }
 
 /// A spec whose instances behave in one way, named as in their environment, and that nobody declares.
