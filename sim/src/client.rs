@@ -70,6 +70,7 @@ impl Client {
             binding,
             spec,
             checks: Vec::new(),
+            admission: kiln_core::Admission::default(),
             env,
         }
     }

@@ -160,7 +160,7 @@ fn resolve(declared: &Declarations<'_>, request: &Request<'_>, sink: &RefCell<Si
         resolver.set(*node, value);
     }
     variables::validate(&resolver, &eval, &mut sink.borrow_mut());
-    let holes = variables::holes(&resolver, &declarations, &mut sink.borrow_mut());
+    let holes = variables::holes(&resolver, &declarations, &raw, &mut sink.borrow_mut());
     let context = Context { resolver: &resolver, eval: &eval, graph: &graph, sink };
     Some(build::stack(&context, &request.env, holes))
 }

@@ -34,6 +34,8 @@ pub enum RawOrigin {
     Flag,
     /// The environment variable `KILN_VAR_NAME`: goes before the default alone.
     EnvironmentVariable,
+    /// A release that it was sealed in, as JSON: goes before the default alone, since a flag or `KILN_VAR_NAME` set it then.
+    Release,
 }
 
 /// What a `variable` block says.
@@ -200,7 +202,7 @@ pub(crate) fn value_of(
         from_text(variable, declaration, raw, eval)?
     } else if let Some(expr) = sources.environment.get(&*variable.name) {
         constant(expr, "the value of an environment", declaration, eval)?
-    } else if let Some(raw) = raw(RawOrigin::EnvironmentVariable) {
+    } else if let Some(raw) = raw(RawOrigin::EnvironmentVariable).or_else(|| raw(RawOrigin::Release)) {
         from_text(variable, declaration, raw, eval)?
     } else if let Some(default) = attribute(&variable.block.body, "default") {
         constant(&default.expr, "a default", declaration, eval)?
@@ -244,6 +246,7 @@ fn from_text(
     let from = match raw.origin {
         RawOrigin::Flag => format!("-var {name}"),
         RawOrigin::EnvironmentVariable => format!("KILN_VAR_{name}"),
+        RawOrigin::Release => format!("{name} as it was sealed"),
     };
     let bad = |reason: String| {
         let reason =
@@ -253,6 +256,7 @@ fn from_text(
         vec![problem]
     };
     let value = match declaration.ty {
+        _ if raw.origin == RawOrigin::Release => functions::decode_json(&raw.text).map_err(bad)?,
         Type::Any | Type::String | Type::Number | Type::Bool => Value::string(&raw.text),
         _ => {
             let expr = parse_expression(&raw.text).map_err(bad)?;
@@ -305,28 +309,45 @@ fn check(
     fail(problem.also(value.origin, "the value comes from here"))
 }
 
-/// What the release and the binding say of the variables that environments decide.
+/// What the release and the binding say of the variables.
 pub(crate) struct Holes {
     pub(crate) holes: BTreeMap<VariableName, String>,
     pub(crate) bound: BTreeMap<VariableName, String>,
+    /// What came from outside and is no environment's affair: none for what is sensitive.
+    pub(crate) given: BTreeMap<VariableName, Option<String>>,
 }
 
-/// Collects the holes and what fills them.
-pub(crate) fn holes(resolver: &Resolver<'_>, declarations: &[Declaration], sink: &mut Sink) -> Holes {
-    let mut out = Holes { holes: BTreeMap::new(), bound: BTreeMap::new() };
+/// Collects the holes, what fills them, and what the release has to keep beside its source.
+pub(crate) fn holes(
+    resolver: &Resolver<'_>,
+    declarations: &[Declaration],
+    sources: &Sources<'_>,
+    sink: &mut Sink,
+) -> Holes {
+    let mut out = Holes { holes: BTreeMap::new(), bound: BTreeMap::new(), given: BTreeMap::new() };
     for (i, variable) in resolver.declared.variables.iter().enumerate() {
         let Ok(name) = VariableName::new(&*variable.name) else { continue };
-        let Some(declaration) = declarations.get(i).filter(|d| d.environment) else { continue };
-        out.holes.insert(name.clone(), declaration.ty.to_string());
-        let Ok(value) = resolver.value(Node::Variable(i)) else { continue };
-        if value.all_marks().sensitive {
+        let Some(declaration) = declarations.get(i) else { continue };
+        if declaration.environment {
+            out.holes.insert(name.clone(), declaration.ty.to_string());
+        } else if !sources.raw.contains_key(&*variable.name) {
             continue;
         }
-        match functions::encode_json(&value) {
-            Ok(json) => {
-                out.bound.insert(name, json);
-            }
-            Err(reason) => sink.push(Problem::new("too-large", variable.block.header(), reason)),
+        let Ok(value) = resolver.value(Node::Variable(i)) else { continue };
+        let json = match value.all_marks().sensitive {
+            true => None,
+            false => match functions::encode_json(&value) {
+                Ok(json) => Some(json),
+                Err(reason) => {
+                    sink.push(Problem::new("too-large", variable.block.header(), reason));
+                    continue;
+                }
+            },
+        };
+        match (declaration.environment, json) {
+            (true, Some(json)) => drop(out.bound.insert(name, json)),
+            (true, None) => {}
+            (false, json) => drop(out.given.insert(name, json)),
         }
     }
     out

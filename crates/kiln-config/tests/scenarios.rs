@@ -43,6 +43,7 @@ fn parse(text: &str) -> Scenario {
             "env-var" => {
                 variables.insert(pair().0.to_owned(), raw(RawOrigin::EnvironmentVariable));
             }
+            "sealed" => drop(variables.insert(pair().0.to_owned(), raw(RawOrigin::Release))),
             "file" => {
                 files.0.insert(pair().0.to_owned(), pair().1.replace("\\n", "\n").into_bytes());
             }
@@ -109,6 +110,9 @@ fn summary(stack: &Stack) -> String {
     }
     for (name, ty) in &stack.holes {
         let _ = writeln!(out, "hole {name}: {ty} = {}", stack.bound.get(name).map_or("(left out)", |v| v));
+    }
+    for (name, value) in &stack.given {
+        let _ = writeln!(out, "given {name} = {}", value.as_deref().unwrap_or("(left out)"));
     }
     out
 }

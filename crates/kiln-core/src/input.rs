@@ -10,8 +10,8 @@ use kiln_model::rollout::{ReplicaOwner, RequestCount};
 use kiln_model::route::{Listener, Sampling};
 use kiln_model::sample::WindowSamples;
 use kiln_model::{
-    Actor, EnvKey, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, StackName,
-    Timestamp,
+    Actor, EnvKey, EnvName, Fence, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName,
+    StackName, Timestamp,
 };
 
 /// One thing that the core is told, with all that it may not find out by itself.
@@ -60,6 +60,8 @@ pub enum Command {
         spec: Arc<RevisionSpec>,
         /// The checks that the release requires; each must have passed.
         checks: Vec<RequiredCheck>,
+        /// How the release comes into the environment.
+        admission: Admission,
     },
     /// Go back to a retained revision.
     Rollback {
@@ -141,6 +143,14 @@ pub enum Command {
         /// What it was answered by, for people, where the image alone does not decide: a database and its date.
         basis: Option<String>,
     },
+}
+
+/// How a release comes into an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Admission {
+    /// The environment of the same stack that it is promoted from; none if it comes from a stack folder. A promotion is
+    /// judged by that environment instead of the origin.
+    pub promoted_from: Option<EnvName>,
 }
 
 /// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late, but for the
@@ -332,6 +342,13 @@ pub enum Refusal {
         image: Digest,
         /// The test's name.
         test: String,
+    },
+    /// A promotion of what the other environment does not have, or never was at.
+    NotReachedThere {
+        /// The environment that it was to come from.
+        from: EnvKey,
+        /// The release.
+        release: Digest,
     },
     /// The number is beyond what one service may have.
     TooManyReplicas {

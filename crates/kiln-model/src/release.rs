@@ -20,6 +20,9 @@ pub struct Release {
     pub images: BTreeMap<ImageName, Digest>,
     /// What an environment must fill in, with the type that it must have, as in `number` or `list(string)`.
     pub holes: BTreeMap<VariableName, String>,
+    /// The variables that no environment decides and that were given from outside: name to canonical JSON, or none for a
+    /// sensitive one. With the source, they say what the definition is resolved to.
+    pub given: BTreeMap<VariableName, Option<String>>,
     /// The checks that must have passed, by image and test name.
     pub checks: Vec<RequiredCheck>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::id::RevisionNumber;
-use crate::name::ServiceName;
+use crate::name::{EnvName, ServiceName};
 use crate::service::{Margin, MetricKind};
 use crate::units::{Millis, Weight};
 
@@ -196,6 +196,11 @@ pub enum Cause {
     },
     /// Everything of the environment is to go.
     Down,
+    /// A release that another environment of the stack is at, or was.
+    Promotion {
+        /// That environment.
+        from: EnvName,
+    },
 }
 
 /// How a rollout ended.

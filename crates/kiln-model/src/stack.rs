@@ -41,6 +41,9 @@ pub struct Stack {
     pub holes: BTreeMap<VariableName, String>,
     /// What this environment filled in: name to canonical JSON. A sensitive variable is left out.
     pub bound: BTreeMap<VariableName, String>,
+    /// The variables that no environment decides and that were given from outside: name to canonical JSON, or none for a
+    /// sensitive one.
+    pub given: BTreeMap<VariableName, Option<String>>,
 }
 
 /// What is wanted of the images of a registry, or of a part of one.

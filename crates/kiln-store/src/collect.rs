@@ -317,6 +317,7 @@ mod tests {
             source: store.snapshots.capture(files).unwrap(),
             images: [(ImageName::new("web").unwrap(), manifest)].into(),
             holes: [].into(),
+            given: [].into(),
             checks: Vec::new(),
         };
         store.releases.put_release(&release).unwrap()

@@ -68,6 +68,7 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
         routes,
         holes: holes.holes,
         bound: holes.bound,
+        given: holes.given,
     }
 }
 

@@ -8,10 +8,10 @@ use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::{CheckId, Digest, EnvKey, Event, InstanceSpec, RevisionNumber, RolloutId, ServiceName};
 
 use super::work::{Deed, View, Work, brief};
-use super::{Reply, check, compose, rollout};
+use super::{Reply, admission, check, compose, rollout};
 use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
 use crate::expand::{Manners, expand_forward};
-use crate::input::{Command, Refusal};
+use crate::input::{Admission, Command, Refusal};
 use crate::state::{Environment, State, StepPhase};
 
 /// The environment that the command changed, and the answer.
@@ -20,10 +20,13 @@ type Answer = Result<(Option<EnvKey>, Reply), Refusal>;
 /// Carries out a command on the speculative state. After a refusal the work must be dropped.
 pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
     let reply = match command {
-        Command::Up { env, origin, adopt, base, release, binding, spec, checks } => {
-            bind(work, env, origin, *adopt)?;
-            let wanted = Wanted { release: *release, binding: *binding, spec };
-            up(work, env, *base, &wanted, checks)?
+        Command::Up { env, origin, adopt, base, release, binding, spec, checks, admission } => {
+            match &admission.promoted_from {
+                Some(from) => admission::require_reached(work.state(), env, from, *release)?,
+                None => bind(work, env, origin, *adopt)?,
+            }
+            let wanted = Wanted { release: *release, binding: *binding, spec, checks, admission };
+            up(work, env, *base, &wanted)?
         }
         Command::Rollback { env, to, service, careful } => {
             roll_back(work, env, *to, service.as_ref(), *careful)?
@@ -61,6 +64,8 @@ struct Wanted<'a> {
     release: Digest,
     binding: Digest,
     spec: &'a Arc<RevisionSpec>,
+    checks: &'a [RequiredCheck],
+    admission: &'a Admission,
 }
 
 struct Question<'a> {
@@ -93,7 +98,6 @@ fn up(
     key: &EnvKey,
     base: Option<RevisionNumber>,
     wanted: &Wanted<'_>,
-    checks: &[RequiredCheck],
 ) -> Result<Reply, Refusal> {
     let found = work.state().environment(key);
     let current = found.and_then(Environment::target);
@@ -107,7 +111,7 @@ fn up(
         return Ok(there_already(env, revision.number));
     }
     compose::validate(wanted.spec)?;
-    let missing = checks.iter().find(|check| {
+    let missing = wanted.checks.iter().find(|check| {
         let verdict = work.state().verdict(check.image, &check.test);
         !verdict.is_some_and(|verdict| verdict.is_passed())
     });
@@ -120,7 +124,11 @@ fn up(
         work.ask(Some(key), Event::Environment(EnvironmentEvent::Created { index }));
     }
     let number = seal(work, key, wanted.release, wanted.binding, wanted.spec.clone(), None)?;
-    start(work, key, Some(number), Cause::Up, true)
+    let cause = match &wanted.admission.promoted_from {
+        Some(from) => Cause::Promotion { from: from.clone() },
+        None => Cause::Up,
+    };
+    start(work, key, Some(number), cause, true)
 }
 
 fn is_same(revision: &Revision, wanted: &Wanted<'_>) -> bool {
@@ -171,7 +179,7 @@ fn start(
     }
     let env = find(work.state(), key)?;
     // A job has an effect that going back does not undo: it runs for what is new only.
-    let manners = Manners { runs_jobs: cause == Cause::Up, tries_out };
+    let manners = Manners { runs_jobs: matches!(cause, Cause::Up | Cause::Promotion { .. }), tries_out };
     let steps = expand_forward(work.state(), env, to, manners);
     let event = RolloutEvent::Started { from: env.current, to, cause, steps };
     let rollout = RolloutId(work.next_position().0);

@@ -4,6 +4,7 @@
 //! add. The rules are pure functions from the state to deeds: what a rule needs to know it reads from the state, so it
 //! does the same after a restart as without one.
 
+mod admission;
 mod check;
 mod command;
 mod compose;

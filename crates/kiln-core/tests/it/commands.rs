@@ -45,7 +45,8 @@ fn rolling_back_to_warm_instances_shifts_in_the_decision_of_the_command() {
 #[test]
 fn a_plan_made_against_another_revision_is_refused_and_changes_nothing() {
     let mut world = at_rest(&["web=v1"]);
-    let Command::Up { env, origin, adopt, release, binding, spec, checks, .. } = up(&env("dev"), &["web=v2"])
+    let Command::Up { env, origin, adopt, release, binding, spec, checks, admission, .. } =
+        up(&env("dev"), &["web=v2"])
     else {
         panic!("up makes an up");
     };
@@ -58,6 +59,7 @@ fn a_plan_made_against_another_revision_is_refused_and_changes_nothing() {
         binding,
         spec: spec.clone(),
         checks: checks.clone(),
+        admission: admission.clone(),
     };
     let before = world.state.clone();
     let decision = world.command(stale(7));
@@ -73,8 +75,9 @@ fn a_plan_made_against_another_revision_is_refused_and_changes_nothing() {
 fn a_stack_of_another_origin_is_refused_unless_it_is_adopted() {
     let mut world = at_rest(&["web=v1"]);
     let other = |adopt| match up(&env("dev"), &["web=v2"]) {
-        Command::Up { env, base, release, binding, spec, checks, .. } => {
-            Command::Up { env, origin: "/elsewhere".into(), adopt, base, release, binding, spec, checks }
+        Command::Up { env, base, release, binding, spec, checks, admission, .. } => {
+            let origin = "/elsewhere".into();
+            Command::Up { env, origin, adopt, base, release, binding, spec, checks, admission }
         }
         _ => panic!("up makes an up"),
     };
@@ -88,9 +91,9 @@ fn a_stack_of_another_origin_is_refused_unless_it_is_adopted() {
 fn a_release_is_refused_until_its_checks_have_passed() {
     let mut world = World::new();
     let wanted = |image: &str| match up(&env("dev"), &["web=v1"]) {
-        Command::Up { env, origin, adopt, base, release, binding, spec, .. } => {
+        Command::Up { env, origin, adopt, base, release, binding, spec, admission, .. } => {
             let checks = vec![RequiredCheck { image: digest_of(image), test: "starts".into() }];
-            Command::Up { env, origin, adopt, base, release, binding, spec, checks }
+            Command::Up { env, origin, adopt, base, release, binding, spec, checks, admission }
         }
         _ => panic!("up makes an up"),
     };
@@ -125,9 +128,9 @@ fn a_release_is_refused_until_its_checks_have_passed() {
 fn an_inspection_is_a_verdict_and_is_written_down_once() {
     let mut world = World::new();
     let wanted = match up(&env("dev"), &["web=v1"]) {
-        Command::Up { env, origin, adopt, base, release, binding, spec, .. } => {
+        Command::Up { env, origin, adopt, base, release, binding, spec, admission, .. } => {
             let checks = vec![RequiredCheck { image: digest_of("v1"), test: "hardened".into() }];
-            Command::Up { env, origin, adopt, base, release, binding, spec, checks }
+            Command::Up { env, origin, adopt, base, release, binding, spec, checks, admission }
         }
         _ => panic!("up makes an up"),
     };

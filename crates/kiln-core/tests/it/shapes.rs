@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use kiln_core::Command;
+use kiln_core::{Admission, Command};
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
@@ -42,6 +42,7 @@ pub(crate) fn up(key: &EnvKey, words: &[&str]) -> Command {
         binding: digest_of("binding"),
         spec,
         checks: Vec::new(),
+        admission: Admission::default(),
     }
 }
 

@@ -24,6 +24,9 @@ pub(crate) struct ReleaseWire {
     images: BTreeMap<Text<ImageName>, Text<Digest>>,
     holes: BTreeMap<Text<VariableName>, String>,
     checks: Vec<CheckWire>,
+    /// Left out where there are none, so that a release of before keeps its digest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    given: BTreeMap<Text<VariableName>, Option<String>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -64,6 +67,7 @@ impl From<&Release> for ReleaseWire {
                 .into_iter()
                 .map(|it| CheckWire { image: Text(it.image), test: it.test.clone() })
                 .collect(),
+            given: release.given.iter().map(|(name, it)| (Text(name.clone()), it.clone())).collect(),
         }
     }
 }
@@ -76,6 +80,7 @@ impl From<ReleaseWire> for Release {
             source: wire.source.0,
             images: wire.images.into_iter().map(|(name, it)| (name.0, it.0)).collect(),
             holes: wire.holes.into_iter().map(|(name, it)| (name.0, it)).collect(),
+            given: wire.given.into_iter().map(|(name, it)| (name.0, it)).collect(),
             checks: wire
                 .checks
                 .into_iter()

@@ -2,7 +2,7 @@
 
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Evidence, Outcome, ReplicaOwner, RequestCount, Slots, Step};
-use kiln_model::{Millis, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
+use kiln_model::{EnvName, Millis, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
@@ -54,6 +54,7 @@ pub(crate) enum CauseWire {
     Up,
     Rollback { to: u64, service: Option<Text<ServiceName>> },
     Down,
+    Promotion { from: Text<EnvName> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -295,6 +296,7 @@ impl From<&Cause> for CauseWire {
                 Self::Rollback { to: to.0, service: service.clone().map(Text) }
             }
             Cause::Down => Self::Down,
+            Cause::Promotion { from } => Self::Promotion { from: Text(from.clone()) },
         }
     }
 }
@@ -307,6 +309,7 @@ impl From<CauseWire> for Cause {
                 Self::Rollback { to: RevisionNumber(to), service: service.map(|name| name.0) }
             }
             CauseWire::Down => Self::Down,
+            CauseWire::Promotion { from } => Self::Promotion { from: from.0 },
         }
     }
 }

@@ -229,6 +229,7 @@ fn rollout_events() -> Vec<Event> {
         started(Cause::Up),
         started(Cause::Rollback { to: RevisionNumber(40), service: Some(service("web")) }),
         RolloutEvent::Started { from: None, to: None, cause: Cause::Down, steps: Vec::new() },
+        started(Cause::Promotion { from: EnvName::new("dev").unwrap() }),
         RolloutEvent::StepStarted { index: 3, deadline: Some(Timestamp(1_700_000_000_000)) },
         RolloutEvent::StepCompleted { index: 3 },
         RolloutEvent::Paused,

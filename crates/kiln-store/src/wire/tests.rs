@@ -36,6 +36,7 @@ fn release() -> Release {
         source: digest(9),
         images: [(ImageName::new("web").unwrap(), digest(1))].into(),
         holes: [(VariableName::new("replicas").unwrap(), "number".into())].into(),
+        given: [].into(),
         checks: vec![check("starts"), check("answers"), check("starts")],
     }
 }

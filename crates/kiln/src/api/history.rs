@@ -80,7 +80,7 @@ fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
         },
         service: match cause {
             Cause::Rollback { service, .. } => service.as_ref().map(ToString::to_string),
-            Cause::Up | Cause::Down => None,
+            Cause::Up | Cause::Down | Cause::Promotion { .. } => None,
         },
         ..wire::RolloutRecord::default()
     })

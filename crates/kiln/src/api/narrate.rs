@@ -122,6 +122,7 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
                 Cause::Rollback { to, service: Some(service) } => format!("a rollback of {service} to {to}"),
                 Cause::Rollback { to, service: None } => format!("a rollback to {to}"),
                 Cause::Down => "taking everything down".to_string(),
+                Cause::Promotion { from } => format!("a promotion from {from}"),
             };
             let text = format!("{verb} began: {} to {}, {} steps", number(*from), number(*to), steps.len());
             ("rollout.started", text)

@@ -62,6 +62,10 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::CheckMissing { image, test } => {
             ("check_missing", format!("test {test} of image {} has not passed", image.short()))
         }
+        Refusal::NotReachedThere { from, release } => (
+            "not_reached_there",
+            format!("{from} has no revision of release {} that it was moved to", release.short()),
+        ),
         Refusal::TooManyReplicas { max } => {
             ("too_many_replicas", format!("a service can have {max} replicas at most"))
         }

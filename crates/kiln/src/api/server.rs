@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use kiln_core::{Command, Reply, State};
+use kiln_core::{Admission, Command, Reply, State};
 use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Sampling;
@@ -368,6 +368,13 @@ async fn up(
         binding,
         checks: stored.checks,
         spec: Arc::new(RevisionSpec::try_from(&up.sealed)?),
+        admission: Admission {
+            promoted_from: up
+                .promoted_from
+                .as_deref()
+                .map(|env| sealed::parse("environment", env))
+                .transpose()?,
+        },
     };
     ask(&api, command, actor).await
 }

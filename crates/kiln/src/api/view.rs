@@ -478,6 +478,7 @@ pub(super) const fn cause_word(cause: &Cause) -> &'static str {
         Cause::Up => "up",
         Cause::Rollback { .. } => "rollback",
         Cause::Down => "down",
+        Cause::Promotion { .. } => "promotion",
     }
 }
 

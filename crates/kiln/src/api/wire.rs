@@ -507,6 +507,9 @@ pub struct Up {
     pub binding: String,
     /// What runs.
     pub sealed: Sealed,
+    /// The environment that the release is promoted from; none if it comes from a stack folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promoted_from: Option<String>,
 }
 
 /// Asks to go back.

@@ -26,6 +26,7 @@ mod interrupt;
 mod lock;
 mod logs;
 mod plan;
+mod promote;
 mod prove;
 mod ps;
 mod registry;
@@ -79,6 +80,7 @@ enum Verb {
     Release(release::Args),
     Rollback(rollback::Args),
     Rollout(rollout::Args),
+    Promote(promote::Args),
     Scale(scale::Args),
     Abort(abort::Args),
     Logs(logs::Args),
@@ -165,6 +167,7 @@ fn run(line: Line, screen: &mut Screen) -> Outcome {
         Verb::Release(args) => release::run(&args, context),
         Verb::Rollback(args) => rollback::run(&args, context),
         Verb::Rollout(args) => rollout::run(&args, context),
+        Verb::Promote(args) => promote::run(&args, context),
         Verb::Scale(args) => scale::run(&args, context),
         Verb::Abort(args) => abort::run(&args, context),
         Verb::Logs(args) => logs::run(&args, context),

@@ -56,7 +56,8 @@ enum Verb {
     Resume,
     /// Let the step that waits for time, an analysis or an approval be complete
     ///
-    /// This is how somebody approves. It is about one step: repeated, it does not reach the next one.
+    /// This is how somebody approves. It is about one step: repeated, it does not reach the next one. To bring a release into
+    /// another environment, see `kiln promote`.
     #[command(after_help = "Example:\n  kiln rollout promote --env prod")]
     Promote {
         /// The step, counted from 1 as `kiln rollout show` does; by default the one that runs

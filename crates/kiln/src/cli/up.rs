@@ -108,7 +108,7 @@ fn asked(
     Ok((env, saved.vars.clone()))
 }
 
-fn say_plan(context: &mut Context<'_>, key: &EnvKey, plan: &Plan) {
+pub(super) fn say_plan(context: &mut Context<'_>, key: &EnvKey, plan: &Plan) {
     let mut line = format!("{key}: {}", plan::render::summary(plan));
     let moving: Vec<&str> = plan
         .services
@@ -160,10 +160,16 @@ fn request(
         release: releases.put_release(&sealing.release).map_err(failed)?.to_string(),
         binding: releases.put_binding(&sealing.binding).map_err(failed)?.to_string(),
         sealed: (&sealing.spec).into(),
+        promoted_from: None,
     })
 }
 
-fn unchanged(context: &mut Context<'_>, client: &Client, key: &EnvKey, revision: Option<u64>) -> Outcome {
+pub(super) fn unchanged(
+    context: &mut Context<'_>,
+    client: &Client,
+    key: &EnvKey,
+    revision: Option<u64>,
+) -> Outcome {
     let environment = client.environment(key)?;
     let urls: Vec<String> = environment.routes.iter().map(|route| route.url.clone()).collect();
     let number = revision.or(environment.current).unwrap_or_default();
@@ -184,7 +190,7 @@ fn unchanged(context: &mut Context<'_>, client: &Client, key: &EnvKey, revision:
     Ok(Exit::Done)
 }
 
-fn detached(context: &mut Context<'_>, key: &EnvKey, accepted: &wire::Accepted) -> Outcome {
+pub(super) fn detached(context: &mut Context<'_>, key: &EnvKey, accepted: &wire::Accepted) -> Outcome {
     let number = accepted.revision.unwrap_or_default();
     if context.screen.json() {
         context.screen.answer(&json!({

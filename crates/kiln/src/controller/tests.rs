@@ -150,6 +150,7 @@ fn up(version: u8) -> Command {
         binding: Digest::new([0; 32]),
         spec: Arc::new(RevisionSpec { services, routes: BTreeMap::new() }),
         checks: Vec::new(),
+        admission: kiln_core::Admission::default(),
     }
 }
 

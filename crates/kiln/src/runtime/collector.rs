@@ -482,6 +482,7 @@ mod tests {
                 source: self.store.snapshots.capture(files).unwrap(),
                 images: BTreeMap::from([(ImageName::new("web").unwrap(), image)]),
                 holes: BTreeMap::new(),
+                given: BTreeMap::new(),
                 checks: Vec::new(),
             };
             let secrets = BTreeMap::from([("db".to_owned(), bound.to_owned())]);
@@ -496,6 +497,7 @@ mod tests {
                 binding: self.store.releases.put_binding(&binding).unwrap(),
                 spec: Arc::new(RevisionSpec { services, routes: BTreeMap::new() }),
                 checks: Vec::new(),
+                admission: kiln_core::Admission::default(),
             }
         }
     }

@@ -17,6 +17,7 @@ mod misbehaviour;
 mod mistakes;
 mod operating;
 mod processes;
+mod promotion;
 mod retention;
 mod rollouts;
 mod secrets;

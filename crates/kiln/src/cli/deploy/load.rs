@@ -124,7 +124,7 @@ pub(crate) fn find(
 }
 
 /// The variables from outside: flags, and the environment's `KILN_VAR_NAME`.
-fn variables(vars: &[(String, String)]) -> BTreeMap<String, RawValue> {
+pub(crate) fn variables(vars: &[(String, String)]) -> BTreeMap<String, RawValue> {
     let from_environment = std::env::vars_os().filter_map(|(name, value)| {
         let name = name.to_str()?.strip_prefix("KILN_VAR_")?.to_owned();
         Some((name, RawValue { text: value.into_string().ok()?, origin: RawOrigin::EnvironmentVariable }))
@@ -172,7 +172,10 @@ impl Found {
     }
 
     /// The stack, or all errors at once.
-    fn require(&self, screen: &mut Screen) -> Result<Stack, Failure> {
+    ///
+    /// # Errors
+    /// There are some.
+    pub(crate) fn require(&self, screen: &mut Screen) -> Result<Stack, Failure> {
         let colour = screen.err_paint() != crate::cli::screen::Paint::PLAIN;
         match (&self.stack, self.errors()) {
             (Some(stack), 0) => {

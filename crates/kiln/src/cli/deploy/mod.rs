@@ -4,6 +4,7 @@
 //! images, secrets, release and binding; only then the controller is asked.
 
 pub(crate) mod bakery;
+pub(crate) mod captured;
 pub(crate) mod checks;
 pub(crate) mod dockerfiles;
 pub(crate) mod folder;

@@ -43,6 +43,7 @@ pub(crate) fn seal(
         source,
         images: images.iter().map(|(name, image)| (name.clone(), image.manifest)).collect(),
         holes: stack.holes.clone(),
+        given: stack.given.clone(),
         checks: required(stack, images),
     };
     let binding = Binding {

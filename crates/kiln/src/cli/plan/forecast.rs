@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_bake::{Ignore, LOCK_FILE, Lock, outside_inputs};
+use kiln_bake::{Ignore, Lock, outside_inputs};
 use kiln_config::glob_pattern;
 use kiln_model::image::{Image, ImageConfig};
 use kiln_model::recipe::{CopyStep, ImageRecipe, ImageSource, RecipeStep};
@@ -14,10 +14,10 @@ use kiln_store::{Sealed, Store};
 use super::diff::{Bake, Forecast, Plan};
 use crate::api::client::{Client, RequestError};
 use crate::api::wire;
+use crate::cli::deploy::captured::Captured;
 use crate::cli::deploy::folder::{Content, Listing, changed};
-use crate::cli::deploy::load::{self, Declared};
-use crate::cli::deploy::snapshot::CapturedFiles;
-use crate::cli::deploy::{lockfile, seal, secrets, snapshot};
+use crate::cli::deploy::load::Declared;
+use crate::cli::deploy::{lockfile, seal, secrets};
 use crate::cli::failure::Failure;
 use crate::runtime::StateDir;
 
@@ -98,23 +98,20 @@ impl Last {
                 self.images.insert(name.clone(), image);
             }
         }
-        self.listing = snapshot::listing(&store.snapshots, &release.source).unwrap_or_default();
-        let read = |path: &[u8]| match self.listing.get(path).map(|item| &item.content) {
-            Some(Content::File { digest, .. }) => store.blobs.read_verified(digest).ok(),
-            _ => None,
-        };
-        self.lock = read(LOCK_FILE.as_bytes())
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .and_then(|text| lockfile::parse(&text).ok());
-        let texts: Vec<(String, Vec<u8>)> = self
-            .listing
-            .keys()
-            .filter(|path| path.ends_with(b".hcl") && !path.contains(&b'/') && !path.starts_with(b"."))
-            .filter_map(|path| Some((String::from_utf8(path.clone()).ok()?, read(path)?)))
-            .collect();
-        let files = CapturedFiles { listing: &self.listing, blobs: &store.blobs };
+        let Ok(captured) = Captured::load(store, &release.source) else { return };
         // Recipes can't depend on what an environment decides, so its variables are not needed to compare them.
-        self.stack = load::resolve(texts, &files, &key.env, BTreeMap::new(), self.lock.as_ref()).stack;
+        self.stack = captured.resolve(store, &key.env, BTreeMap::new()).stack;
+        (self.listing, self.lock) = (captured.listing, captured.lock);
+    }
+
+    /// The captured version of each secret that some instance reads.
+    pub(crate) fn secrets(&self) -> &BTreeMap<String, String> {
+        &self.binding.secrets
+    }
+
+    /// The images of the release.
+    pub(crate) fn images(&self) -> BTreeMap<ImageName, Digest> {
+        self.release.as_ref().map(|release| release.images.clone()).unwrap_or_default()
     }
 }
 
