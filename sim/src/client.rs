@@ -36,7 +36,7 @@ impl Client {
             (_, 8..12) => Command::Promote { env: self.env(), step: None },
             (_, 12..20) => self.rollback(state),
             (_, 20..28) => self.rollback_service(state),
-            (_, 28..40) => self.scale(),
+            (_, 28..40) => self.scale(state),
             (_, 40..46) => Command::Abort { env: self.env() },
             (_, 46..51) => Command::Down { env: self.env() },
             (_, 51..60) => self.check(),
@@ -93,10 +93,16 @@ impl Client {
         if numbers.is_empty() { None } else { Some(*self.rng.pick(&numbers)) }
     }
 
-    fn scale(&mut self) -> Command {
+    /// Who has a canary wants another number of replicas of it rather than of anything else: it is what is held for long.
+    fn scale(&mut self, state: &State) -> Command {
         let env = self.env();
         let service = stacks::service(self.rng.word(&["web", "web", "api", "mail"]));
         let replicas = self.rng.below(6) as u32;
+        let held = |key: &EnvKey| {
+            let name = state.environment(key)?.rollout.as_ref()?.splits.keys().next()?;
+            Some((key.clone(), name.clone()))
+        };
+        let (env, service) = self.declared.keys().find_map(held).unwrap_or((env, service));
         Command::Scale { env, service, replicas, owner: ReplicaOwner::Hand }
     }
 

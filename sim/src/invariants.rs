@@ -58,6 +58,25 @@ pub fn check_unrouted(edge: &Edge, id: InstanceId) -> Result<(), Violation> {
     Ok(())
 }
 
+/// While a rollout goes forward, however long it is held: every slot that what serves is to have is one that the rollout knows,
+/// so that somebody who scales has what was asked for.
+///
+/// # Errors
+/// One is not.
+pub fn check_slots(state: &State) -> Result<(), Violation> {
+    for env in state.environments() {
+        let moves = env.rollout.as_ref().is_some_and(|it| it.to.is_some() && !it.is_going_back());
+        let spec = env.spec(env.current).filter(|_| moves);
+        for name in spec.into_iter().flat_map(|spec| spec.services.keys()) {
+            let has_work = |ordinal: &u32| env.slot(name, *ordinal).is_some_and(|slot| slot.duty.is_some());
+            if let Some(idle) = (0..env.replicas(env.current, name)).find(|ordinal| !has_work(ordinal)) {
+                return Err(Violation::new("every slot has work", format!("{} {name}/{idle}", env.key)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// What is published is what the durable log says.
 ///
 /// # Errors

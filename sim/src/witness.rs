@@ -7,8 +7,8 @@ use kiln_core::{Action, ActionKind, Command, State, apply, route_table};
 use kiln_model::event::{ControlEvent, EnvironmentEvent, InstanceEvent, TrafficEvent};
 use kiln_model::{Digest, Entry, EnvKey, Event, InstanceId, Position, ServiceName, Timestamp, Weight};
 
-use crate::Violation;
 use crate::floor::Floor;
+use crate::{Violation, invariants};
 
 /// A fold of its own over the durable log.
 #[derive(Debug, Default)]
@@ -52,6 +52,7 @@ impl Witness {
             }
             floor.note(&self.state);
         }
+        invariants::check_slots(&self.state)?;
         if (durable.len() as u64) < self.state.position().0 {
             return Err(Violation::new("what is durable stays", "the log became shorter"));
         }

@@ -82,6 +82,7 @@ fn replicas_set(
         ReplicaOwner::Declared => None,
         ReplicaOwner::Hand | ReplicaOwner::Autoscaler => Some(ReplicaOverride { replicas, owner, declared }),
     };
+    super::scale::follow(env, service);
     Ok(())
 }
 

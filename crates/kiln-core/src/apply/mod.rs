@@ -9,6 +9,7 @@ mod clock;
 mod environment;
 mod instance;
 mod rollout;
+mod scale;
 mod traffic;
 
 use std::sync::Arc;

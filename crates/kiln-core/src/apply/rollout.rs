@@ -344,7 +344,7 @@ fn stand_down(env: &mut Environment) {
     }
 }
 
-fn slot_mut<'a>(env: &'a mut Environment, service: &ServiceName, ordinal: u32) -> &'a mut Slot {
+pub(super) fn slot_mut<'a>(env: &'a mut Environment, service: &ServiceName, ordinal: u32) -> &'a mut Slot {
     if !env.services.contains_key(service) {
         env.services.insert(service.clone(), Arc::default());
     }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use kiln_model::event::InstanceEvent;
-use kiln_model::rollout::Step;
+use kiln_model::rollout::{BASELINE_FIRST, Step};
 use kiln_model::service::{ServiceKind, Strategy};
 use kiln_model::{Millis, ServiceName};
 
@@ -161,8 +161,12 @@ fn reason_to_go(
     if is_on_duty || is_next {
         return None;
     }
-    // During a rollout what was routed waits for the step that drains it; what never was has nothing to wait for.
-    let may_go = view.env.rollout.is_none() || instance.was_never_routed();
+    // During a rollout what was routed waits for the step that drains it; what never was has nothing to wait for, and what its
+    // own revision has no place for any more is not the rollout's.
+    let is_beyond =
+        |ordinal| ordinal < BASELINE_FIRST && ordinal >= view.env.replicas(instance.revision(), name);
+    let was_scaled_down = service.is_some() && instance.slot().is_some_and(|(_, ordinal)| is_beyond(ordinal));
+    let may_go = view.env.rollout.is_none() || instance.was_never_routed() || was_scaled_down;
     may_go.then(|| "it is not wanted any more".into())
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kiln_core::input::InstanceSeen;
-use kiln_core::state::{Environment, Instance, Parts, Phase, ServiceState};
+use kiln_core::state::{Environment, Instance, Parts, Phase, Rollout, ServiceState};
 use kiln_core::{
     ActionKind, Command, Decision, Input, InputKind, Observation, Observed, State, apply, decide, number,
     observe, outstanding,
@@ -374,6 +374,22 @@ impl World {
                 |action| matches!(action.kind, ActionKind::DestroyInstance { id: other, .. } if other == *id),
             );
             assert!(is_ordered || self.log.is_empty(), "{id} is an orphan");
+        }
+        self.every_slot_has_work();
+    }
+
+    /// While a rollout runs, however long it is held: every slot that what serves is to have is one that the rollout knows.
+    fn every_slot_has_work(&self) {
+        for env in self.state.environments() {
+            let is_forward = |rollout: &Arc<Rollout>| rollout.to.is_some() && !rollout.is_going_back();
+            let moves = env.rollout.as_ref().is_some_and(is_forward);
+            let spec = env.spec(env.current).filter(|_| moves);
+            for name in spec.into_iter().flat_map(|spec| spec.services.keys()) {
+                for ordinal in 0..env.replicas(env.current, name) {
+                    let duty = env.slot(name, ordinal).and_then(|slot| slot.duty);
+                    assert!(duty.is_some(), "{}: nothing works for {name}/{ordinal}", env.key);
+                }
+            }
         }
     }
 
