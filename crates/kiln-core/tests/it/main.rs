@@ -7,6 +7,7 @@ mod hazards;
 mod histories;
 mod illegal;
 mod notation;
+mod predictions;
 mod promotion;
 mod scenarios;
 mod shapes;

@@ -12,7 +12,9 @@ use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
     Service, ServiceKind, Stage, Strategy,
 };
-use kiln_model::{Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName, Weight};
+use kiln_model::{
+    ByteSize, Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName, Weight,
+};
 
 pub(crate) fn env(name: &str) -> EnvKey {
     let (stack, env) = name.split_once('/').unwrap_or(("shop", name));
@@ -108,6 +110,7 @@ fn add(revision: &mut RevisionSpec, word: &str) {
             }
             "warm" => service.bounds.warm_for = Millis::from_secs(value.parse().unwrap()),
             "drain" => service.bounds.drain_deadline = Millis::from_secs(value.parse().unwrap()),
+            "memory" => spec.limits.memory = Some(ByteSize(value.parse().unwrap())),
             "writes" | "reads" => {
                 let mount = VolumeMount { volume: value.parse().unwrap(), read_only: option == "reads" };
                 spec.volumes.insert(format!("/{value}"), mount);

@@ -218,6 +218,14 @@ impl Client {
         self.post(&path(env, "/up"), up)
     }
 
+    /// Asks what moving an environment to this would come to.
+    ///
+    /// # Errors
+    /// As [`Client::environments`].
+    pub fn predict(&self, env: &EnvKey, predict: &wire::Predict) -> Result<wire::Prediction, RequestError> {
+        self.post(&path(env, "/predict"), predict)
+    }
+
     /// Asks to go back.
     ///
     /// # Errors

@@ -1,10 +1,14 @@
 //! What the log tells of an environment's rollouts. Pure: entries in, what is shown out.
 
+mod delays;
 mod receipt;
 
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Step};
 use kiln_model::{Entry, Event};
+
+pub use delays::Seen;
+pub(crate) use delays::What;
 
 use super::verdicts;
 use super::view::{cause_word, outcome_word, step_text};

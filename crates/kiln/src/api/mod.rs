@@ -9,6 +9,7 @@ pub(crate) mod hazards;
 pub mod history;
 pub mod narrate;
 pub mod peer;
+pub(crate) mod prediction;
 pub mod refusal;
 pub mod sealed;
 pub mod server;

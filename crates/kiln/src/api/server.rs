@@ -23,9 +23,10 @@ use tokio::net::UnixListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::canaries::{Traffic, canaries};
+use super::history::Seen;
 use super::peer::Peer;
 use super::wire::{self, Problem, ProblemBody};
-use super::{narrate, refusal, sealed, view};
+use super::{narrate, prediction, refusal, sealed, view};
 use crate::controller::CommandError;
 
 /// An `up` of 10,000 services takes about 10 MiB.
@@ -65,6 +66,8 @@ pub trait Backend: Send + Sync + 'static {
     fn rollout(&self, env: &EnvKey, id: u64) -> Result<Option<wire::RolloutRecord>, String>;
     /// What the edge counted last of a split; none before it was asked, or where it is over.
     fn traffic(&self, env: &EnvKey, service: &ServiceName, sampling: Sampling) -> Option<Traffic>;
+    /// How long the steps of an environment's last rollouts took.
+    fn seen(&self, env: &EnvKey) -> Result<Seen, String>;
     /// A stored release: only what is stored can be moved to.
     fn release(&self, digest: &Digest) -> Result<Release, String>;
     /// Whether a binding is stored.
@@ -110,6 +113,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/rollouts/{id}"), get(rollout))
         .route(&path("/progress"), get(progress))
         .route(&path("/up"), post(up))
+        .route(&path("/predict"), post(predict))
         .route(&path("/rollback"), post(rollback))
         .route(&path("/scale"), post(scale))
         .route(&path("/abort"), post(abort))
@@ -377,6 +381,22 @@ async fn up(
         },
     };
     ask(&api, command, actor).await
+}
+
+/// Says what an `up` would come to; nothing is asked of the controller.
+async fn predict(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Json<wire::Prediction>, Refused> {
+    let wire::Predict { sealed } = body(&bytes)?;
+    let (key, spec) = (key((&stack, &env))?, RevisionSpec::try_from(&sealed)?);
+    let state = api.backend.state();
+    let predicted = read(&api, move |backend| {
+        let seen = backend.seen(&key)?;
+        Ok(prediction::up(&state, &key, spec, &seen))
+    });
+    Ok(Json(predicted.await?))
 }
 
 async fn rollback(

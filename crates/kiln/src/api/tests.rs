@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::canaries::Traffic;
 use super::client::{Client, ConnectError, Next, RequestError};
+use super::history::Seen;
 use super::server::{Backend, serve};
 use super::wire::{self, Sealed};
 use crate::controller::CommandError;
@@ -79,6 +80,10 @@ impl Backend for Fake {
             7 => Ok(self.rollouts(env, 1)?.pop()),
             _ => Ok(None),
         }
+    }
+
+    fn seen(&self, _: &EnvKey) -> Result<Seen, String> {
+        Ok(Seen::default())
     }
 
     fn release(&self, digest: &Digest) -> Result<Release, String> {

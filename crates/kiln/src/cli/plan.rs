@@ -2,6 +2,7 @@
 
 pub(crate) mod changes;
 pub(crate) mod diff;
+pub(crate) mod expected;
 pub(crate) mod file;
 pub(crate) mod forecast;
 pub(crate) mod render;
@@ -10,6 +11,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use kiln_core::State;
 use kiln_model::EnvKey;
 use serde_json::json;
 
@@ -18,6 +20,9 @@ use super::deploy::load::{self, Declared};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::safety::Safety;
+use crate::api::client::RequestError;
+use crate::api::history::Seen;
+use crate::api::{prediction, wire};
 use crate::runtime::is_root;
 use file::SavedPlan;
 use forecast::Last;
@@ -48,17 +53,23 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let base = last.as_ref().and_then(|last| last.number);
     let leaves = last.as_ref().and_then(|last| last.leaves.as_ref()).filter(|_| plan.has_changes());
     let back = leaves.map(|leaves| Safety::after(&context.state(), leaves, &plan.target)).transpose()?;
+    let expected = expected(context, &key, &plan, last.as_ref())?;
     if let Some(path) = &args.out {
         SavedPlan::new(&key, base, &declared.listing, &vars).write(path)?;
     }
     let target = key.to_string();
     if context.screen.json() {
         let mut answer = render::json(&plan, &target, base);
+        answer["expected"] = json!(expected);
         answer["rollback"] = json!(back.as_ref().map(Safety::json));
         context.screen.answer(&answer);
     } else {
         let text = render::text(&plan, &target, base, context.screen.paint());
         context.screen.print(&text);
+        if let Some(expected) = &expected {
+            let text = expected::text(expected, &plan.bakes, context.screen.paint());
+            context.screen.print(&text);
+        }
         if let Some(back) = &back {
             context.screen.line(&format!("Back to #{} from there: rollback-safe: {}", back.to, back.text()));
         }
@@ -70,6 +81,32 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     }
     let changes = args.detailed_exitcode && plan.has_changes();
     Ok(if changes { Exit::Changes } else { Exit::Done })
+}
+
+/// What the rollout would come to; none where there would be none.
+fn expected(
+    context: &mut Context<'_>,
+    key: &EnvKey,
+    plan: &diff::Plan,
+    last: Option<&Last>,
+) -> Result<Option<wire::Prediction>, Failure> {
+    if !plan.has_changes() {
+        return Ok(None);
+    }
+    if last.is_none() {
+        // Nothing is there, or nobody may look.
+        let nothing = (State::new(), Seen::default());
+        return Ok(Some(prediction::up(&nothing.0, key, plan.target.clone(), &nothing.1)));
+    }
+    let predict = wire::Predict { sealed: (&plan.target).into() };
+    match context.client("plan")?.predict(key, &predict) {
+        Ok(prediction) => Ok(Some(prediction)),
+        Err(RequestError::Problem(problem)) if problem.code == "unknown_path" => {
+            let unknown = Some("the controller is that of a Kiln before this one".into());
+            Ok(Some(wire::Prediction { unknown, ..wire::Prediction::default() }))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What the environment is at; none if nothing was ever there, or if nobody may look.

@@ -26,6 +26,7 @@ use super::paths::StateDir;
 use super::process::{self, ProcessError};
 use super::receipts;
 use crate::api::canaries::Traffic;
+use crate::api::history::Seen;
 use crate::api::{history, server, wire};
 use crate::controller::event_log::StoredLog;
 use crate::controller::step::chain;
@@ -252,6 +253,11 @@ impl server::Backend for Api {
 
     fn traffic(&self, env: &EnvKey, service: &ServiceName, sampling: Sampling) -> Option<Traffic> {
         self.counted.of(env, service, sampling)
+    }
+
+    fn seen(&self, env: &EnvKey) -> Result<Seen, String> {
+        let log = EventLog::open_read_only(self.state.path()).map_err(|error| error.to_string())?;
+        Seen::read(log.read_rollouts_back(env)).map_err(|error| error.to_string())
     }
 
     fn release(&self, digest: &Digest) -> Result<Release, String> {

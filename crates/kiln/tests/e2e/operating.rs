@@ -224,3 +224,24 @@ fn what_makes_a_way_back_unsafe_is_said_before_it_is_gone() {
     assert!(back.err.contains(&format!("rollback-safe: {why} of #2 as well")), "{}", back.err);
     machine.wait_page("v1");
 }
+
+#[test]
+fn a_plan_foresees_the_rollout_by_what_the_last_ones_took() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 2, "");
+    let first = machine.json(&["plan"])["expected"].clone();
+    assert_eq!(first["delays"][0]["seen"], 0, "nothing ever ran: {first}");
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("v2", 2, "");
+    let expected = machine.json(&["plan"])["expected"].clone();
+    let healthy = expected["delays"].as_array().expect("a list").iter().find(|it| it["what"] == "healthy");
+    assert_eq!(healthy.expect("instances are waited for")["seen"], 1, "{expected}");
+    let risk = serde_json::json!([{ "service": "tiny", "replaced": 2, "before": 2, "fewest": 2 }]);
+    assert_eq!((&expected["services"], &expected["unlimited_extra"]), (&risk, &Value::from(2)));
+    assert!(machine.kiln(&["plan"]).ok().out.contains("never fewer than 2 of 2 at work"));
+    machine.kiln(&["up"]).ok();
+    let happened = machine.json(&["rollout", "show", "--steps"])["steps"].clone();
+    let foreseen: Vec<Value> =
+        expected["steps"].as_array().expect("a list").iter().map(|step| step["text"].clone()).collect();
+    assert_eq!(Value::from(foreseen), happened);
+}

@@ -66,6 +66,8 @@ pub(crate) struct Plan {
     pub routes: Vec<RoutePlan>,
     /// What would be sealed. A service whose instances are replaced has another digest, also where its image is still to be baked.
     pub target: RevisionSpec,
+    /// The images that are still to be baked, with the size of the last bake of each.
+    pub bakes: BTreeMap<ImageName, Option<u64>>,
 }
 
 /// A service as it will be, as far as that is known before anything is baked.
@@ -123,7 +125,7 @@ impl Plan {
         let names: BTreeSet<&RouteName> = old.routes.keys().chain(new_routes.keys()).collect();
         let one = |name: &RouteName| plan_route(name, old.routes.get(name), new_routes.get(name));
         let routes = names.into_iter().filter_map(one).collect();
-        Self { services, routes, target }
+        Self { services, routes, target, bakes: BTreeMap::new() }
     }
 
     /// Counts by verb.

@@ -146,7 +146,10 @@ pub(crate) fn plan(declared: &Declared, last: Option<&Last>) -> Result<Plan, Fai
     let old = last.map_or(&nothing, |last| &last.spec);
     let old_images =
         last.and_then(|last| last.release.as_ref()).map_or(&no_images, |release| &release.images);
-    Ok(Plan::new(old, old_images, &services, &stack.routes))
+    let due = bakes.iter().filter(|(_, bake)| matches!(bake, Bake::Due { .. }));
+    let size = |name: &ImageName| last.and_then(|last| last.images.get(name)).map(|image| image.size_bytes);
+    let due = due.map(|(name, _)| (name.clone(), size(name))).collect();
+    Ok(Plan { bakes: due, ..Plan::new(old, old_images, &services, &stack.routes) })
 }
 
 fn recaptured(definition: &ServiceDefinition, new: &BTreeSet<SecretName>) -> BTreeSet<String> {

@@ -1,0 +1,157 @@
+//! What a rollout will come to, before it begins.
+
+use std::sync::Arc;
+
+use kiln_core::{Delays, PredictError, Prediction, Refusal, Risk, predict_up};
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::Step;
+use kiln_model::{ByteSize, Event, Millis, ServiceName};
+
+use super::shapes::{env, revision, service_name, up};
+use super::world::World;
+
+fn delays(_: &ServiceName) -> Delays {
+    Delays {
+        healthy: Millis(3000),
+        drain: Millis(700),
+        stop: Millis(200),
+        run: Millis(10_000),
+        analysis: Some(Millis(20_000)),
+    }
+}
+
+fn predict(world: &World, words: &[&str]) -> Result<Prediction, PredictError> {
+    predict_up(&world.state, &env("dev"), &Arc::new(revision(words)), &delays)
+}
+
+fn at_rest(words: &[&str]) -> World {
+    let mut world = World::new();
+    world.command(up(&env("dev"), words));
+    world.wait(Millis::from_secs(60));
+    assert!(world.is_at_rest());
+    world
+}
+
+fn took(prediction: &Prediction) -> Vec<(&'static str, Option<u64>)> {
+    let word = |step: &Step| match step {
+        Step::OpenListeners => "open",
+        Step::Run { .. } => "run",
+        Step::Create { .. } => "create",
+        Step::WaitHealthy { .. } => "healthy",
+        Step::Shift { .. } => "shift",
+        Step::Split { .. } => "split",
+        Step::Hold { .. } => "hold",
+        Step::Analyse { .. } => "analyse",
+        Step::Approve { .. } => "approve",
+        Step::Drain { .. } => "drain",
+        Step::KeepWarm { .. } => "warm",
+        Step::Retire { .. } => "retire",
+    };
+    prediction.steps.iter().map(|it| (word(&it.step), it.took.map(|took| took.0))).collect()
+}
+
+/// The steps that the engine itself plans for the same command.
+fn planned(world: &mut World, words: &[&str]) -> Vec<Step> {
+    let decision = world.command(up(&env("dev"), words));
+    let found = decision.events.into_iter().find_map(|draft| match draft.event {
+        Event::Rollout(RolloutEvent::Started { steps, .. }) => Some(steps),
+        _ => None,
+    });
+    found.expect("a rollout starts")
+}
+
+#[test]
+fn a_switch_takes_as_long_as_what_it_waits_for_and_needs_room_for_both() {
+    let mut world = at_rest(&["web=v1*3+route:8080+memory:100"]);
+    let words = ["web=v2*3+route:8080+memory:150"];
+    let found = predict(&world, &words).unwrap();
+    let expected = [
+        ("open", Some(0)),
+        ("create", Some(0)),
+        ("healthy", Some(3000)),
+        ("shift", Some(5)),
+        ("drain", Some(700)),
+        ("warm", Some(0)),
+    ];
+    assert_eq!((took(&found).as_slice(), found.total), (expected.as_slice(), Millis(3705)));
+    assert_eq!((found.memory_extra, found.unlimited_extra), (ByteSize(450), 0));
+    let risk = Risk { replaced: 3, before: 3, fewest: 3 };
+    assert_eq!(found.services, [(service_name("web"), risk)].into());
+    assert_eq!(predict(&world, &words).unwrap(), found, "it is a function of what it is given");
+    let before = world.state.clone();
+    assert_eq!(before, world.state);
+    let steps: Vec<Step> = found.steps.into_iter().map(|it| it.step).collect();
+    assert_eq!(steps, planned(&mut world, &words), "the engine is the same");
+}
+
+#[test]
+fn a_service_that_stops_before_it_starts_is_away_meanwhile() {
+    let world = at_rest(&["db=v1*2+sts+memory:100", "web=v1*2+rolling:0-1"]);
+    let found = predict(&world, &["db=v2*2+sts+memory:100", "web=v2*2+rolling:0-1"]).unwrap();
+    let away = Risk { replaced: 2, before: 2, fewest: 0 };
+    let one_less = Risk { replaced: 2, before: 2, fewest: 1 };
+    assert_eq!(found.services, [(service_name("db"), away), (service_name("web"), one_less)].into());
+    assert_eq!((found.memory_extra, found.unlimited_extra), (ByteSize(0), 0));
+}
+
+#[test]
+fn jobs_holds_analyses_and_approvals_take_their_time() {
+    let world = at_rest(&["web=v1*2+route:8080+canary:50h60-b"]);
+    let found =
+        predict(&world, &["web=v2*2+route:8080+canary:50h60-100a90-250p30-b", "seed=once+job"]).unwrap();
+    let of = |word| {
+        took(&found).into_iter().filter(|(it, _)| *it == word).map(|(_, took)| took).collect::<Vec<_>>()
+    };
+    assert_eq!(of("run"), [Some(10_000)]);
+    assert_eq!(of("hold"), [Some(60_000)]);
+    assert_eq!(of("analyse"), [Some(20_000)]);
+    assert_eq!((of("approve"), found.approvals), (vec![Some(0)], 1));
+    assert_eq!(found.goes_back, None);
+    assert!(found.total > Millis::from_secs(90), "{:?}", found.total);
+}
+
+#[test]
+fn a_first_deploy_is_predicted_without_anything_there() {
+    let nowhere = kiln_core::State::new();
+    let spec = Arc::new(revision(&["web=v1*2+route:8080"]));
+    let found = predict_up(&nowhere, &env("dev"), &spec, &delays).unwrap();
+    assert_eq!((found.total, found.unlimited_extra), (Millis(3010), 2));
+    assert!(found.services.is_empty(), "nobody loses anything");
+}
+
+#[test]
+fn what_starts_slower_than_it_may_is_told_to_go_back() {
+    let world = at_rest(&["web=v1+route:8080"]);
+    let slow = |name: &ServiceName| Delays { healthy: Millis::from_secs(200), ..delays(name) };
+    let spec = Arc::new(revision(&["web=v2+route:8080"]));
+    let found = predict_up(&world.state, &env("dev"), &spec, &slow).unwrap();
+    assert!(found.goes_back.is_some_and(|why| why.contains("was not healthy within")));
+}
+
+#[test]
+fn other_environments_neither_help_nor_hinder() {
+    let mut world = at_rest(&["web=v1*2+route:8080"]);
+    let alone = predict(&world, &["web=v2*2+route:8080"]).unwrap();
+    world.command(up(&env("blog/dev"), &["web=v1*5+route:9090"]));
+    assert_eq!(predict(&world, &["web=v2*2+route:8080"]).unwrap(), alone);
+}
+
+#[test]
+fn what_is_too_large_or_refused_is_not_predicted() {
+    let world = at_rest(&["web=v1"]);
+    assert_eq!(predict(&world, &["web=v2*1000"]), Err(PredictError::TooLarge(1001)));
+    assert!(matches!(
+        predict(&world, &["web=v2+route:8080", "api=v2+route:8080"]),
+        Err(PredictError::Refused(Refusal::InvalidRevision { .. }))
+    ));
+}
+
+#[test]
+fn the_largest_environment_that_is_simulated_comes_to_its_end() {
+    let services: Vec<String> = (0..10).map(|at| format!("s{at}=v1*50")).collect();
+    let world = at_rest(&services.iter().map(String::as_str).collect::<Vec<_>>());
+    let next: Vec<String> = (0..10).map(|at| format!("s{at}=v2*50")).collect();
+    let found = predict(&world, &next.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+    assert_eq!(found.unlimited_extra, 500);
+    assert!(found.services.values().all(|risk| risk.fewest == 50));
+}

@@ -1,0 +1,253 @@
+//! How long the steps of the last rollouts took, for whoever wants to know how long the next one will.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kiln_core::Delays;
+use kiln_model::event::RolloutEvent;
+use kiln_model::rollout::Step;
+use kiln_model::{Entry, Event, Millis, ServiceName, Timestamp};
+
+/// Older rollouts say little of the next one.
+const ROLLOUTS_MAX: usize = 20;
+/// A plan is not held up by a history of steps without end.
+const ENTRIES_MAX: usize = 5000;
+/// So many of the latest count: enough that one slow start does not, few enough that a service may become slower.
+const SAMPLES_MAX: usize = 9;
+
+/// What takes time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum What {
+    /// New instances to become healthy.
+    Healthy,
+    /// Requests in flight to end.
+    Drain,
+    /// Old instances to go.
+    Stop,
+    /// A job to end.
+    Run,
+    /// An analysis to come to a verdict.
+    Analysis,
+}
+
+impl What {
+    /// The step's own kind of waiting with the services that it is about; none if it waits for nobody.
+    pub(crate) fn of(step: &Step) -> Option<(Self, BTreeSet<&ServiceName>)> {
+        let (what, slots) = match step {
+            Step::WaitHealthy { slots, .. } => (Self::Healthy, slots),
+            Step::Drain { slots, .. } => (Self::Drain, slots),
+            Step::Retire { slots } => (Self::Stop, slots),
+            Step::Run { job } => return Some((Self::Run, [job].into())),
+            Step::Analyse { service, .. } => return Some((Self::Analysis, [service].into())),
+            Step::OpenListeners
+            | Step::Create { .. }
+            | Step::Shift { .. }
+            | Step::Split { .. }
+            | Step::Hold { .. }
+            | Step::Approve { .. }
+            | Step::KeepWarm { .. } => return None,
+        };
+        Some((what, slots.iter().map(|range| &range.service).collect()))
+    }
+
+    /// Its name for programs.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Drain => "drain",
+            Self::Stop => "stop",
+            Self::Run => "run",
+            Self::Analysis => "analysis",
+        }
+    }
+
+    /// What is taken where nothing was seen; none where it is as long as it may be.
+    const fn default(self) -> Option<Millis> {
+        match self {
+            // A program that reads its configuration and opens a port; what warms caches takes longer.
+            Self::Healthy => Some(Millis(3_000)),
+            // An ordinary slow request.
+            Self::Drain => Some(Millis(1_000)),
+            // Most programs end soon after SIGTERM.
+            Self::Stop => Some(Millis(1_000)),
+            // A small migration.
+            Self::Run => Some(Millis(10_000)),
+            Self::Analysis => None,
+        }
+    }
+}
+
+/// What the last rollouts of an environment took.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Seen {
+    /// The newest first.
+    samples: BTreeMap<(What, ServiceName), Vec<Sample>>,
+}
+
+/// How long a step took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sample {
+    took: Millis,
+    /// Whether it waited for other services too: the slowest decides, which need not be this one.
+    is_shared: bool,
+}
+
+impl Seen {
+    /// Reads it from entries that come the last first.
+    ///
+    /// # Errors
+    /// An entry can't be read.
+    pub(crate) fn read<E>(back: impl Iterator<Item = Result<Entry, E>>) -> Result<Self, E> {
+        let (mut seen, mut entries, mut rollouts) = (Self::default(), Vec::new(), 0);
+        for entry in back.take(ENTRIES_MAX) {
+            let entry = entry?;
+            let is_start = matches!(entry.event, Event::Rollout(RolloutEvent::Started { .. }));
+            entries.push(entry);
+            if is_start {
+                seen.note(entries.drain(..).rev());
+                rollouts += 1;
+            }
+            if rollouts >= ROLLOUTS_MAX {
+                break;
+            }
+        }
+        Ok(seen)
+    }
+
+    /// How long something takes, by how many that were seen; none and no time where it is as long as it may be.
+    pub(crate) fn delay(&self, what: What, service: &ServiceName) -> (Option<Millis>, usize) {
+        let samples = self.samples.get(&(what, service.clone())).map(Vec::as_slice).unwrap_or_default();
+        let alone: Vec<Millis> = samples.iter().filter(|it| !it.is_shared).map(|it| it.took).collect();
+        let mut taken = if alone.is_empty() { samples.iter().map(|it| it.took).collect() } else { alone };
+        taken.truncate(SAMPLES_MAX);
+        taken.sort_unstable();
+        match taken.get(taken.len() / 2) {
+            Some(median) => (Some(*median), taken.len()),
+            None => (what.default(), 0),
+        }
+    }
+
+    /// All that a prediction needs of a service.
+    pub(crate) fn delays(&self, service: &ServiceName) -> Delays {
+        let of = |what| self.delay(what, service).0;
+        let known = |what| of(what).unwrap_or(Millis(0));
+        Delays {
+            healthy: known(What::Healthy),
+            drain: known(What::Drain),
+            stop: known(What::Stop),
+            run: known(What::Run),
+            analysis: of(What::Analysis),
+        }
+    }
+
+    /// Takes a rollout into account, from its start on.
+    fn note(&mut self, entries: impl Iterator<Item = Entry>) {
+        let (mut steps, mut began): (Vec<Step>, Option<(u32, Timestamp)>) = (Vec::new(), None);
+        for entry in entries {
+            let Event::Rollout(event) = entry.event else { continue };
+            match event {
+                RolloutEvent::Started { steps: planned, .. } => steps = planned,
+                RolloutEvent::StepStarted { index, .. } => began = Some((index, entry.at)),
+                RolloutEvent::StepCompleted { index } => {
+                    let since = began.take().filter(|(of, _)| *of == index).map(|(_, since)| since);
+                    let step = usize::try_from(index).ok().and_then(|at| steps.get(at));
+                    if let (Some(since), Some(step)) = (since, step) {
+                        self.add(step, entry.at.since(since));
+                    }
+                }
+                // Nobody knows how long it would have taken.
+                RolloutEvent::Paused | RolloutEvent::Promoted { .. } => began = None,
+                // The way back is in a hurry, and no model for the way there.
+                RolloutEvent::GoingBack { .. } => return,
+                RolloutEvent::Resumed
+                | RolloutEvent::Analysed { .. }
+                | RolloutEvent::Counted { .. }
+                | RolloutEvent::Finished { .. } => {}
+            }
+        }
+    }
+
+    fn add(&mut self, step: &Step, took: Millis) {
+        let Some((what, services)) = What::of(step) else { return };
+        let sample = Sample { took, is_shared: services.len() > 1 };
+        for service in services {
+            self.samples.entry((what, service.clone())).or_default().push(sample);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_model::rollout::{Cause, Slots};
+    use kiln_model::{Actor, Position, Term};
+
+    use super::*;
+
+    fn name(text: &str) -> ServiceName {
+        ServiceName::new(text).unwrap()
+    }
+
+    fn wait(services: &[&str]) -> Step {
+        let slots = services.iter().map(|it| Slots { service: name(it), first: 0, count: 1 }).collect();
+        Step::WaitHealthy { slots, within: Millis(9) }
+    }
+
+    /// A rollout with one step that took so long; `after` comes while it runs.
+    fn rollout(at: u64, step: Step, took: u64, after: Option<RolloutEvent>) -> Vec<Entry> {
+        let started = RolloutEvent::Started { from: None, to: None, cause: Cause::Up, steps: vec![step] };
+        let began = RolloutEvent::StepStarted { index: 0, deadline: None };
+        let ended = RolloutEvent::StepCompleted { index: 0 };
+        let events = [(at, started), (at, began)].into_iter();
+        let events = events.chain(after.map(|event| (at, event))).chain([(at + took, ended)]);
+        let entry = |(position, (at, event))| Entry {
+            position: Position(position),
+            at: Timestamp(at),
+            term: Term(1),
+            actor: Actor::Controller,
+            env: None,
+            event: Event::Rollout(event),
+        };
+        (at..).zip(events).map(entry).collect()
+    }
+
+    fn seen(rollouts: Vec<Vec<Entry>>) -> Seen {
+        Seen::read(rollouts.concat().into_iter().rev().map(Ok::<_, ()>)).unwrap()
+    }
+
+    #[test]
+    fn a_delay_is_the_median_of_what_the_last_steps_took() {
+        let of = |at, took| rollout(at, wait(&["web"]), took, None);
+        let seen = seen(vec![of(100, 7), of(200, 50), of(300, 9)]);
+        assert_eq!(seen.delay(What::Healthy, &name("web")), (Some(Millis(9)), 3));
+        assert_eq!(seen.delay(What::Healthy, &name("db")), (Some(Millis(3000)), 0), "by default");
+        assert_eq!(seen.delay(What::Analysis, &name("web")), (None, 0));
+    }
+
+    #[test]
+    fn a_step_that_waited_for_others_too_counts_only_where_there_is_no_better_one() {
+        let (shared, alone) = (wait(&["db", "web"]), wait(&["web"]));
+        let seen = seen(vec![
+            rollout(100, shared.clone(), 50, None),
+            rollout(200, alone, 5, None),
+            rollout(300, shared, 60, None),
+        ]);
+        assert_eq!(seen.delay(What::Healthy, &name("web")), (Some(Millis(5)), 1));
+        assert_eq!(seen.delay(What::Healthy, &name("db")), (Some(Millis(60)), 2));
+    }
+
+    #[test]
+    fn what_was_paused_or_went_back_says_nothing() {
+        let back = RolloutEvent::GoingBack { reason: String::new(), steps: Vec::new() };
+        let of = |at, after| rollout(at, wait(&["web"]), 5, Some(after));
+        assert_eq!(seen(vec![of(100, RolloutEvent::Paused), of(200, back)]), Seen::default());
+    }
+
+    #[test]
+    fn no_more_is_read_than_counts() {
+        let unreadable = std::iter::once(Err(()));
+        let rollouts: Vec<Entry> =
+            (1..=20).flat_map(|at| rollout(at * 100, wait(&["web"]), at, None)).collect();
+        let back = rollouts.into_iter().rev().map(Ok).chain(unreadable);
+        let seen = Seen::read(back).unwrap();
+        assert_eq!(seen.delay(What::Healthy, &name("web")), (Some(Millis(16)), 9), "of 12 to 20");
+    }
+}
