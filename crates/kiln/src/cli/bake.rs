@@ -9,6 +9,7 @@ use kiln_bake::{
     Source, StepError, attest,
 };
 use kiln_model::image::Image;
+use kiln_model::stack::Stack;
 use kiln_model::{ByteSize, Digest, ImageName};
 use kiln_store::{Lease, Store};
 use serde_json::{Value, json};
@@ -73,17 +74,23 @@ pub(super) struct Baked {
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
-    let mut declared = load::declared(&context.folder()?, &env, &vars, &context.state(), context.screen)?;
-    if let Some(folder) = &args.files_from {
-        declared.outside.clone_from(folder);
-    }
-    let interrupt = Interrupt::listen(|| {});
     let cache = match args {
         Args { prove: true, .. } | Args { parts: true, .. } => Cache::Compared,
         Args { no_cache: true, .. } => Cache::Unused,
         _ => Cache::Used,
     };
-    let baked = bake(&mut declared, &context.state(), cache, &|_| true, context.screen, &interrupt)?;
+    let state = context.state();
+    let ahead = |stack: &Stack| {
+        (cache == Cache::Used).then(|| integrity::Ahead::begin(&state, stack, stack.images.keys()))
+    };
+    let (mut declared, ahead) =
+        load::declared_with(&context.folder()?, &env, &vars, &state, context.screen, ahead)?;
+    if let Some(folder) = &args.files_from {
+        declared.outside.clone_from(folder);
+    }
+    let interrupt = Interrupt::listen(|| {});
+    let verify = Verify { wanted: &|_| true, ahead };
+    let baked = bake(&mut declared, &state, cache, verify, context.screen, &interrupt)?;
     if args.prove {
         return prove::run(&baked, &interrupt, context);
     }
@@ -188,13 +195,13 @@ pub(super) enum Cache {
     Compared,
 }
 
-/// Locks where nothing is locked yet, captures the folder, and bakes. The images that `verify` names are read again as a
-/// whole; what is damaged in the store is made again.
+/// Locks where nothing is locked yet, captures the folder, and bakes. Of the images that `verify` names is looked at all that
+/// is stored; what is damaged is made again.
 pub(super) fn bake(
     declared: &mut Declared,
     state: &StateDir,
     cache: Cache,
-    verify: &dyn Fn(&ImageName) -> bool,
+    verify: Verify<'_>,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Baked, Failure> {
@@ -209,13 +216,7 @@ pub(super) fn bake(
         .leases
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
-    let ahead = (cache == Cache::Used).then(|| {
-        let wanted = declared.stack.images.keys().filter(|name| verify(name));
-        let named = |name| oven.store.images.by_name(&name_of(declared, name));
-        integrity::Ahead::begin(&oven.store, wanted.filter_map(named).collect())
-    });
     let lock = locked(&oven, declared, state, screen, interrupt)?;
-    let verify = Verify { wanted: verify, ahead };
     let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
     let builder = builder::key(state)?;
     for (name, image) in &made.images {
@@ -229,22 +230,18 @@ pub(super) fn bake(
                 .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
         })?;
         // A name is for people: without it the image is found by its digest.
-        let _ = oven.store.images.set_name(&name_of(declared, name), &image.manifest);
+        let _ = oven.store.images.set_name(&integrity::name_in_store(&declared.stack, name), &image.manifest);
     }
     let Made { source, images, parts } = made;
     Ok(Baked { store: oven.store, source, images, parts, _lease: lease })
 }
 
-/// What an image is called in the store.
-fn name_of(declared: &Declared, image: &ImageName) -> String {
-    format!("{}/{image}", declared.stack.name)
-}
-
-/// What is read again as a whole.
-struct Verify<'a> {
-    wanted: &'a dyn Fn(&ImageName) -> bool,
-    /// What was seen of it while it was not known yet, for the first time that it is read.
-    ahead: Option<integrity::Ahead>,
+/// What is looked at as a whole.
+pub(super) struct Verify<'a> {
+    /// Which images.
+    pub(super) wanted: &'a dyn Fn(&ImageName) -> bool,
+    /// What is seen of them while it is not known yet what they come to, for the first look.
+    pub(super) ahead: Option<integrity::Ahead>,
 }
 
 /// Bakes until nothing is damaged: after the first time without believing what was baked before.

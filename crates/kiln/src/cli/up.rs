@@ -8,8 +8,9 @@ use kiln_model::{EnvKey, EnvName, ImageName};
 use kiln_store::Sealed;
 use serde_json::{Value, json};
 
-use super::bake::{Baked, Cache, bake};
+use super::bake::{Baked, Cache, Verify, bake};
 use super::context::Context;
+use super::deploy::integrity::Ahead;
 use super::deploy::load::{self, Declared};
 use super::deploy::seal::{Sealing, seal};
 use super::deploy::{checks, origin, secrets};
@@ -63,8 +64,10 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     say_plan(context, &key, &plan);
     let interrupt = Interrupt::listen(|| {});
     let started = images_to_start(&plan, &declared);
-    let verify = |name: &_| started.contains(name);
-    let baked = bake(&mut declared, &state, Cache::Used, &verify, context.screen, &interrupt)?;
+    let wanted = |name: &_| started.contains(name);
+    let ahead = Some(Ahead::begin(&state, &declared.stack, started.iter()));
+    let verify = Verify { wanted: &wanted, ahead };
+    let baked = bake(&mut declared, &state, Cache::Used, verify, context.screen, &interrupt)?;
     checks::run(
         (&client, &baked.store),
         &state,

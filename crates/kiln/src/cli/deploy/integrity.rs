@@ -5,11 +5,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use kiln_bake::{BakeError, CopyError, SourceError, StepError};
+use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::trees::{AssembleError, PutTreeError};
-use kiln_store::{Damage, PutError, ReadError, Store, Verification};
+use kiln_store::{Damage, Lease, PutError, ReadError, Store, Verification};
 
 use crate::cli::failure::Failure;
+use crate::runtime::StateDir;
 
 /// What was seen this long ago is looked at again: a bake that makes something takes its time, and what is started from is to be
 /// whole then.
@@ -18,26 +20,40 @@ const AHEAD_GOOD_FOR: Duration = Duration::from_secs(2);
 /// A look at the images of the last bake while this one finds out what it comes to: mostly to the same.
 pub(crate) struct Ahead {
     began: Instant,
-    look: JoinHandle<Verification>,
+    /// With a lease, for a collection would take what was seen; none where the store can't be used, as whoever needs it will say.
+    look: JoinHandle<Option<(Verification, Lease)>>,
 }
 
 impl Ahead {
-    /// Begins to look. Hold a lease from before to the end.
-    pub(crate) fn begin(store: &Store, manifests: Vec<Digest>) -> Self {
-        let store = store.clone();
+    /// Begins to look at images of a stack.
+    pub(crate) fn begin<'a>(
+        state: &StateDir,
+        stack: &Stack,
+        images: impl Iterator<Item = &'a ImageName>,
+    ) -> Self {
+        let (state, purpose) = (state.path().to_owned(), format!("look at {}", stack.name));
+        let names: Vec<String> = images.map(|image| name_in_store(stack, image)).collect();
         let look = std::thread::spawn(move || {
+            let store = Store::open(state).ok()?;
+            let lease = store.leases.take(&purpose).ok()?;
             let mut verification = store.verification();
-            manifests.iter().for_each(|manifest| verification.look_ahead(manifest));
-            verification
+            let manifests = names.iter().filter_map(|name| store.images.by_name(name));
+            manifests.for_each(|manifest| verification.look_ahead(&manifest));
+            Some((verification, lease))
         });
         Self { began: Instant::now(), look }
     }
 
-    /// Ends it, and goes on from there if it was just now.
-    fn verification(self, store: &Store) -> Verification {
+    /// Ends it; what was seen counts if it was just now.
+    fn end(self) -> Option<(Verification, Lease)> {
         let looked = self.look.join().unwrap_or_else(|panic| resume_unwind(panic));
-        if self.began.elapsed() < AHEAD_GOOD_FOR { looked } else { store.verification() }
+        looked.filter(|_| self.began.elapsed() < AHEAD_GOOD_FOR)
     }
+}
+
+/// What an image is called in the store.
+pub(crate) fn name_in_store(stack: &Stack, image: &ImageName) -> String {
+    format!("{}/{image}", stack.name)
 }
 
 /// Looks at all that instances of these images would see, and returns what is damaged.
@@ -50,7 +66,10 @@ pub(crate) fn damaged<'a>(
     images: impl Iterator<Item = (&'a ImageName, &'a Digest)>,
 ) -> Result<Vec<(ImageName, Damage)>, Failure> {
     let mut found = Vec::new();
-    let mut verification = ahead.map_or_else(|| store.verification(), |ahead| ahead.verification(store));
+    let (mut verification, _lease) = match ahead.and_then(Ahead::end) {
+        Some((verification, lease)) => (verification, Some(lease)),
+        None => (store.verification(), None),
+    };
     for (name, manifest) in images {
         let damage = verification.damage(manifest).map_err(|error| {
             Failure::external(format!("image {name} can't be verified")).caused_by(&error).hint(

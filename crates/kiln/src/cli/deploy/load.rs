@@ -62,11 +62,27 @@ pub(crate) fn declared(
     state: &StateDir,
     screen: &mut Screen,
 ) -> Result<Declared, Failure> {
+    declared_with(folder, env, vars, state, screen, |_| ()).map(|(declared, ())| declared)
+}
+
+/// The same, which calls `begin` as soon as it knows the stack: listing a large folder takes longer than all else.
+///
+/// # Errors
+/// As [`declared`].
+pub(crate) fn declared_with<T>(
+    folder: &Path,
+    env: &EnvName,
+    vars: &[(String, String)],
+    state: &StateDir,
+    screen: &mut Screen,
+    begin: impl FnOnce(&Stack) -> T,
+) -> Result<(Declared, T), Failure> {
     let found = find(folder, env, vars, state)?;
     let stack = found.require(screen)?;
+    let began = begin(&stack);
     let listing = listed(folder, &stack, state)?;
     let (folder, sources) = (folder.to_owned(), found.sources);
-    Ok(Declared { outside: folder.clone(), folder, stack, sources, listing })
+    Ok((Declared { outside: folder.clone(), folder, stack, sources, listing }, began))
 }
 
 /// Lists a stack's folder, without the files that hold its secrets.
