@@ -5,6 +5,7 @@ mod outside;
 mod parts;
 mod provision;
 mod stages;
+mod storing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ pub use self::made_from::{BakedWithParts, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
 pub use self::stages::{OutsideInputs, Repository, check_dockerfiles, outside_inputs};
+use self::storing::{Outcome, Storing};
 use crate::accounts::Accounts;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
@@ -31,7 +33,6 @@ use crate::debian::unpack::{self, Unpacked};
 use crate::dockerfile::RemoteFiles;
 use crate::fetch::Fetcher;
 use crate::graph;
-use crate::layer;
 use crate::lock::{Lock, LockedBase};
 use crate::normalise::{Occasion, normalise};
 use crate::oci::{self, HistoryLine};
@@ -90,7 +91,10 @@ pub(crate) struct Made {
     image: Option<Image>,
     key: Option<StepKey>,
     tree: MadeTree,
+    /// The last line lacks its layer for as long as that is being stored.
     history: Vec<HistoryLine>,
+    /// What is being stored of the last step; nothing in what is finished.
+    storing: Option<Arc<Storing>>,
     config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
@@ -121,6 +125,7 @@ impl Made {
             key: None,
             tree: MadeTree { digest: None, loaded: Arc::default() },
             history: Vec::new(),
+            storing: None,
             config: Settings::default(),
             time,
             unproven: Vec::new(),
@@ -166,6 +171,7 @@ struct Step<'a> {
 }
 
 /// One step's place, for progress and errors.
+#[derive(Debug, Clone)]
 struct Place {
     subject: String,
     step: usize,
@@ -280,6 +286,7 @@ impl<'a> Bake<'a> {
                 }
             }
         }
+        settle(&mut made)?;
         if self.names.contains(name) {
             made.image = Some(self.finish(name, &made)?);
         }
@@ -320,43 +327,46 @@ impl<'a> Bake<'a> {
         step: Step<'_>,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
     ) -> Result<(), BakeError> {
-        if self.reuse(made, &step) {
+        if self.reuse(made, &step)? {
             return Ok(());
         }
         let key = StepKey::new(made.key, &step.text);
         // Whoever makes the same comes to an end before, and then it is found.
-        let _claim = self.claims.claim(key);
-        if self.reuse(made, &step) {
+        let claim = self.claims.claim(key);
+        if self.reuse(made, &step)? {
             return Ok(());
         }
         let place = step.place;
-        let (record, tree) =
-            self.made_of(made, key, step.taken.clone(), change).map_err(|error| place.failed(error))?;
-        Self::done(made, &step, key, &record, tree);
+        let new = self.changed(made, change).map_err(|error| place.failed(error))?;
+        settle(made)?;
+        let (old, after) = (Arc::clone(&made.tree.loaded), made.key);
+        let outcome = Outcome { old, new: Arc::clone(&new), key, after, taken: step.taken };
+        let to = (&self.baker.store, &self.baker.steps);
+        made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
+        made.key = Some(key);
+        made.tree = MadeTree { digest: None, loaded: new };
+        made.history.push(HistoryLine { what: step.line.to_owned(), layer: None });
         (self.report)(place.progress(StepState::Finished { cached: false, elapsed: step.began.elapsed() }));
         Ok(())
     }
 
     /// Finds what a step describes; whether it was there.
-    fn reuse(&self, made: &mut Made, step: &Step<'_>) -> bool {
+    fn reuse(&self, made: &mut Made, step: &Step<'_>) -> Result<bool, BakeError> {
         let key = StepKey::new(made.key, &step.text);
-        let Some(mut record) = self.found(key) else { return false };
+        let Some(mut record) = self.found(key) else { return Ok(false) };
         // The same files may come from elsewhere by now, and it is that which is to be kept.
         if record.taken != step.taken {
             record.taken = step.taken.clone();
             self.baker.steps.set_step(key, &record);
         }
-        Self::done(made, step, key, &record, Arc::default());
+        settle(made)?;
+        made.key = Some(key);
+        made.tree = MadeTree { digest: Some(record.tree), loaded: Arc::default() };
+        made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });
         (self.report)(
             step.place.progress(StepState::Finished { cached: true, elapsed: step.began.elapsed() }),
         );
-        true
-    }
-
-    fn done(made: &mut Made, step: &Step<'_>, key: StepKey, record: &StepRecord, tree: Arc<OnceLock<Tree>>) {
-        made.key = Some(key);
-        made.tree = MadeTree { digest: Some(record.tree), loaded: tree };
-        made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });
+        Ok(true)
     }
 
     fn files(&self) -> &SourceFiles {
@@ -367,32 +377,18 @@ impl<'a> Bake<'a> {
         if self.baker.options.no_cache { None } else { self.baker.steps.step(key, &self.baker.store) }
     }
 
-    /// Changes a tree, stores it and its layer, and notes the outcome.
-    fn made_of(
+    /// Changes a tree, and leaves what was made so far as it is.
+    fn changed(
         &self,
         made: &Made,
-        key: StepKey,
-        taken: Vec<StepKey>,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
-    ) -> Result<(StepRecord, Arc<OnceLock<Tree>>), StepError> {
-        let store = &self.baker.store;
+    ) -> Result<Arc<OnceLock<Tree>>, StepError> {
         if self.cancel.is_set() {
             return Err(StepError::Cancelled);
         }
-        let old = made.tree.get(store)?;
-        let mut new = old.clone();
+        let mut new = made.tree.get(&self.baker.store)?.clone();
         change(&mut new)?;
-        let batch = store.blobs.batch();
-        // Each takes as long as the other, and neither needs it.
-        let (tree, layer) = std::thread::scope(|scope| {
-            let tree = scope.spawn(|| store.trees.put_into(&batch, &new));
-            let layer = layer::put_into(&batch, &store.blobs, &store.objects, old, &new);
-            (tree.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), layer)
-        });
-        let record = StepRecord { tree: tree?, layer: layer?, after: made.key, taken };
-        batch.commit()?;
-        self.baker.steps.set_step(key, &record);
-        Ok((record, Arc::new(OnceLock::from(new))))
+        Ok(Arc::new(OnceLock::from(new)))
     }
 
     fn copy(&self, step: &CopyStep, pick: &Pick, made: &Made, tree: &mut Tree) -> Result<(), StepError> {
@@ -541,14 +537,11 @@ impl<'a> Bake<'a> {
         self.warn_of_missing_limits();
         let place = step(3, "configure packages".into());
         let tree = self.timed(&place, || maker.install(locked, &packages))?;
-        let nothing = Made::nothing(locked.locked_at);
+        let (old, new) = (Arc::new(OnceLock::from(Tree::new())), Arc::new(OnceLock::from(tree)));
+        let outcome = Outcome { old, new: Arc::clone(&new), key, after: None, taken: Vec::new() };
         let place = step(4, "store the image's layer".into());
-        self.timed(&place, || {
-            self.made_of(&nothing, key, Vec::new(), |empty| {
-                *empty = tree;
-                Ok(())
-            })
-        })
+        let record = self.timed(&place, || outcome.store(&baker.store, &baker.steps))?;
+        Ok((record, new))
     }
 
     /// Lays packages as they are. What is in no image has no layer.
@@ -610,6 +603,16 @@ impl<'a> Bake<'a> {
         store.images.put(&image)?;
         Ok(image)
     }
+}
+
+/// Waits until the last step is stored: until then it has no layer, and its tree no digest.
+fn settle(made: &mut Made) -> Result<(), BakeError> {
+    let Some(storing) = made.storing.take() else { return Ok(()) };
+    if let Some(record) = storing.end().transpose()? {
+        made.tree.digest = Some(record.tree);
+        made.history[storing.line].layer = record.layer;
+    }
+    Ok(())
 }
 
 /// Names a step as the recipe has it, for progress, errors and the image's history.

@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use kiln_model::Digest;
 use kiln_store::Store;
@@ -41,32 +41,36 @@ impl StepKey {
 }
 
 /// What is being made right now, so that nobody makes the same at the same time.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Claims(Arc<Held>);
+
 #[derive(Debug, Default)]
-pub(crate) struct Claims {
-    held: Mutex<Vec<StepKey>>,
+struct Held {
+    steps: Mutex<Vec<StepKey>>,
     freed: Condvar,
 }
 
 /// The right to make one thing, given back with the value.
 #[derive(Debug)]
-pub(crate) struct Claim<'a>(&'a Claims, StepKey);
+pub(crate) struct Claim(Claims, StepKey);
 
 impl Claims {
     /// Waits until nobody else makes it.
-    pub(crate) fn claim(&self, key: StepKey) -> Claim<'_> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        while held.contains(&key) {
-            held = self.freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn claim(&self, key: StepKey) -> Claim {
+        let mut steps = self.0.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        while steps.contains(&key) {
+            steps = self.0.freed.wait(steps).unwrap_or_else(PoisonError::into_inner);
         }
-        held.push(key);
-        Claim(self, key)
+        steps.push(key);
+        Claim(self.clone(), key)
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| *key != self.1);
-        self.0.freed.notify_all();
+        let Self(Claims(held), own) = self;
+        held.steps.lock().unwrap_or_else(PoisonError::into_inner).retain(|key| key != own);
+        held.freed.notify_all();
     }
 }
 
@@ -84,7 +88,7 @@ pub(crate) struct StepRecord {
 }
 
 /// The records of a machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct StepCache {
     folder: PathBuf,
     picks: PathBuf,

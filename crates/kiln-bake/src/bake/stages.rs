@@ -10,7 +10,7 @@ use kiln_model::{Digest, ImageName};
 use kiln_store::tree::ResolveError;
 use kiln_store::{Entry, Meta, Tree, TreePath};
 
-use super::{Bake, Command, Made, Part, Place, Step, UNDATED, make_workdir, parts};
+use super::{Bake, Command, Made, Part, Place, Step, UNDATED, make_workdir, parts, settle};
 use crate::accounts::{AccountError, Accounts};
 use crate::agent::{self, Door};
 use crate::bake_error::{BakeError, StepError};
@@ -264,6 +264,7 @@ impl Bake<'_> {
             made.config = settings;
             self.task(&making, &mut made, instruction, &task, &place, &told)?;
         }
+        settle(&mut made)?;
         Ok(made)
     }
 
@@ -323,7 +324,9 @@ impl Bake<'_> {
         };
         let (stored, words) = (making.stored(task.from.as_ref()), words_of(task));
         let known = stored.and_then(|tree| self.baker.steps.pick(tree, &words));
-        if known.is_some_and(|pick| self.reuse(made, &step(&pick))) {
+        if let Some(pick) = known
+            && self.reuse(made, &step(&pick))?
+        {
             return Ok(());
         }
         let context = match task.from {
@@ -408,7 +411,9 @@ impl Bake<'_> {
             self.baker.steps.pick(making.stored(from)?, &format!("bind {source}"))
         };
         let known: Option<Vec<Digest>> = task.binds().map(known).collect();
-        if known.is_some_and(|binds| self.reuse(made, &step(&binds))) {
+        if let Some(binds) = known
+            && self.reuse(made, &step(&binds))?
+        {
             return Ok(());
         }
         let (mut mounts, mut binds) = (Vec::new(), Vec::new());
