@@ -69,6 +69,14 @@ pub fn record(entries: impl IntoIterator<Item = Entry>) -> Option<wire::RolloutR
     Some(record)
 }
 
+/// Says how long each step was to be expected to take: `first` starts the rollout, and `seen` is of those before it.
+pub fn expect(record: &mut wire::RolloutRecord, first: &Entry, seen: &Seen) {
+    let Event::Rollout(RolloutEvent::Started { steps, .. }) = &first.event else { return };
+    for (shown, step) in record.rollout.steps.iter_mut().zip(steps) {
+        shown.expected_ms = seen.expected(step).map(|took| took.0);
+    }
+}
+
 fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
     let Event::Rollout(RolloutEvent::Started { from, to, cause, steps }) = &entry.event else { return None };
     Some(wire::RolloutRecord {
@@ -261,6 +269,24 @@ mod tests {
         let two = latest(back(entries[8..].to_vec()).chain(unreadable), 2).unwrap();
         assert_eq!(two.len(), 2);
         assert_eq!(latest(back(entries[8..].to_vec()).chain(std::iter::once(Err(()))), 3), Err(()));
+    }
+
+    #[test]
+    fn each_step_is_told_with_what_the_rollouts_before_let_expect() {
+        let (before, now) = (failed(1, Cause::Up), failed(9, Cause::Up));
+        // The job of the first one ended well.
+        let before = before.into_iter().map(|entry| match entry.event {
+            Event::Rollout(RolloutEvent::GoingBack { .. }) => {
+                Entry { event: Event::Rollout(RolloutEvent::StepCompleted { index: 1 }), ..entry }
+            }
+            _ => entry,
+        });
+        let before: Vec<Entry> = before.take(5).collect();
+        let seen = Seen::read(back(before)).unwrap();
+        let mut record = record(now.clone()).unwrap();
+        expect(&mut record, &now[0], &seen);
+        let expected: Vec<Option<u64>> = record.rollout.steps.iter().map(|step| step.expected_ms).collect();
+        assert_eq!(expected, [None, Some(1000), None]);
     }
 
     #[test]

@@ -227,6 +227,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             ended_ms: None,
             deadline_ms,
             note: None,
+            expected_ms: None,
         }
     };
     wire::Rollout {

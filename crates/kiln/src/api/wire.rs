@@ -248,6 +248,9 @@ pub struct Step {
     /// What is to be said about it, for people; only a history knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+    /// How long it was to be expected to take by the rollouts before; only a history knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_ms: Option<u64>,
 }
 
 /// How a rollout ended.

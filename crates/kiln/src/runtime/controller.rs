@@ -244,11 +244,20 @@ impl server::Backend for Api {
                 _ => Ok(None),
             };
         }
+        let first = entries.peek().and_then(|entry| entry.as_ref().ok()).cloned();
         let mut failure = None;
         let readable =
             entries.map_while(|entry| entry.map_err(|error| failure = Some(error.to_string())).ok());
-        let record = history::record(readable);
-        failure.map_or(Ok(record), Err)
+        let mut record = history::record(readable);
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        if let (Some(record), Some(first)) = (&mut record, first) {
+            let is_later = |entry: &Result<Entry, _>| matches!(entry, Ok(entry) if entry.position.0 >= id);
+            let before = log.read_rollouts_back(env).skip_while(is_later);
+            history::expect(record, &first, &Seen::read(before).map_err(|error| error.to_string())?);
+        }
+        Ok(record)
     }
 
     fn traffic(&self, env: &EnvKey, service: &ServiceName, sampling: Sampling) -> Option<Traffic> {

@@ -244,4 +244,14 @@ fn a_plan_foresees_the_rollout_by_what_the_last_ones_took() {
     let foreseen: Vec<Value> =
         expected["steps"].as_array().expect("a list").iter().map(|step| step["text"].clone()).collect();
     assert_eq!(Value::from(foreseen), happened);
+    let shown = machine.json(&["rollout", "show"])["record"]["rollout"]["steps"].clone();
+    let waits = |steps: &Value, name: &str| {
+        let step = steps
+            .as_array()
+            .expect("a list")
+            .iter()
+            .find(|it| it["text"].as_str().is_some_and(|text| text.starts_with("wait until")));
+        step.expect("instances are waited for")[name].clone()
+    };
+    assert_eq!(waits(&shown, "expected_ms"), healthy.expect("as before")["ms"], "{shown}");
 }

@@ -126,6 +126,17 @@ impl Seen {
         }
     }
 
+    /// How long a step was to be expected to take by what was seen; none where something of it was not.
+    pub(super) fn expected(&self, step: &Step) -> Option<Millis> {
+        let (what, services) = What::of(step)?;
+        let seen = |service: &&ServiceName| match self.delay(what, service) {
+            (_, 0) => None,
+            (took, _) => took,
+        };
+        let each = services.iter().map(seen).collect::<Option<Vec<Millis>>>()?;
+        each.into_iter().max()
+    }
+
     /// All that a prediction needs of a service.
     pub(crate) fn delays(&self, service: &ServiceName) -> Delays {
         let of = |what| self.delay(what, service).0;
@@ -232,6 +243,16 @@ mod tests {
         ]);
         assert_eq!(seen.delay(What::Healthy, &name("web")), (Some(Millis(5)), 1));
         assert_eq!(seen.delay(What::Healthy, &name("db")), (Some(Millis(60)), 2));
+    }
+
+    #[test]
+    fn a_step_is_expected_to_take_as_long_as_its_slowest_service() {
+        let of = |at, service: &str, took| rollout(at, wait(&[service]), took, None);
+        let seen = seen(vec![of(100, "web", 7), of(200, "db", 50)]);
+        assert_eq!(seen.expected(&wait(&["db", "web"])), Some(Millis(50)));
+        assert_eq!(seen.expected(&wait(&["web"])), Some(Millis(7)));
+        assert_eq!(seen.expected(&wait(&["web", "new"])), None, "nothing is known of one of them");
+        assert_eq!(seen.expected(&Step::OpenListeners), None);
     }
 
     #[test]

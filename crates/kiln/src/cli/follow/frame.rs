@@ -209,6 +209,7 @@ mod tests {
             ended_ms: None,
             deadline_ms: running.then_some(60_000),
             note: None,
+            expected_ms: None,
         }
     }
 

@@ -114,7 +114,9 @@ fn section(text: &mut String, title: &str, steps: &[Step], start_ms: u64, now_ms
         let since = |from: u64, to: u64| span(Millis(to.saturating_sub(from)));
         let began = step.started_ms.map(|at| format!("after {}", since(start_ms, at)));
         let lasted = step.started_ms.map(|at| since(at, step.ended_ms.unwrap_or(now_ms)));
-        let lasted = lasted.map(|lasted| format!("took {lasted}"));
+        let expected =
+            step.expected_ms.map(|ms| format!(", expected {}", span(Millis(ms)))).unwrap_or_default();
+        let lasted = lasted.map(|lasted| format!("took {lasted}{expected}"));
         // What runs says how long it goes on at most, and what is over how long it took.
         let left =
             step.deadline_ms.map(|until| format!("{} left", span(Millis(until.saturating_sub(now_ms)))));
@@ -166,7 +168,7 @@ mod tests {
     use crate::api::wire::{Ended, PauseRecord, ServedRequests, WayBack};
 
     fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
-        Step { text: text.into(), state: state.into(), started_ms, ended_ms, deadline_ms: None, note: None }
+        Step { text: text.into(), state: state.into(), started_ms, ended_ms, ..Step::default() }
     }
 
     fn sample() -> RolloutRecord {
@@ -179,7 +181,10 @@ mod tests {
                 actor: "alice".into(),
                 started_ms: 1_772_460_309_000,
                 steps: vec![
-                    step("create web/0", "done", Some(1_772_460_309_000), Some(1_772_460_309_020)),
+                    Step {
+                        expected_ms: Some(15),
+                        ..step("create web/0", "done", Some(1_772_460_309_000), Some(1_772_460_309_020))
+                    },
                     step("wait", "stopped", Some(1_772_460_309_020), Some(1_772_460_319_020)),
                     step("remove", "waiting", None, None),
                 ],
@@ -244,7 +249,7 @@ Requests meanwhile
   web, no instance  0 served     3 lost  1 retried
   longest drain 1.5s
 Steps
-  ✓ create web/0  after 0ms   took 20ms
+  ✓ create web/0  after 0ms   took 20ms, expected 15ms
   ✗ wait          after 20ms  took 10s
   · remove
 Way back, by bob
