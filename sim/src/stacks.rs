@@ -173,6 +173,7 @@ impl Desired {
                 progress_deadline: Millis::from_secs(rng.between(10, 60)),
                 drain_deadline: Millis::from_secs(rng.between(1, 10)),
                 warm_for: Millis::from_secs(rng.between(0, 90)),
+                ..RolloutBounds::default()
             },
             probed: kind == ServiceKind::Service || rng.chance(500),
         }

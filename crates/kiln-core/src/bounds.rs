@@ -40,6 +40,9 @@ pub(crate) const LISTENER_RETRY: Millis = Millis::from_secs(5);
 /// a second.
 pub(crate) const SHIFT_WITHIN: Millis = Millis::from_secs(60);
 
+/// How long a switch that somebody is to let waits for them: somebody is there on the next day.
+pub(crate) const PROMOTE_WITHIN: Millis = Millis::from_secs(24 * 3600);
+
 /// How much longer than drain and grace together destroying may take before a rollout ends without waiting for it.
 pub(crate) const DESTROY_WITHIN: Millis = Millis::from_secs(30);
 

@@ -169,6 +169,11 @@ pub struct RolloutBounds {
     pub drain_deadline: Millis,
     /// How long the old instances are kept for a quick way back.
     pub warm_for: Millis,
+    /// For how long, without a break, a new instance must have been healthy before its rollout goes on.
+    pub healthy_for: Millis,
+    /// Whether traffic moves to the new instances as soon as they are healthy; otherwise somebody lets it. For
+    /// [`Strategy::BlueGreen`].
+    pub auto_promote: bool,
 }
 
 impl Default for RolloutBounds {
@@ -180,6 +185,9 @@ impl Default for RolloutBounds {
             drain_deadline: Millis::from_secs(30),
             // Most bad deploys are noticed within minutes.
             warm_for: Millis::from_secs(600),
+            // A health check says so itself how often it must be passed.
+            healthy_for: Millis(0),
+            auto_promote: true,
         }
     }
 }

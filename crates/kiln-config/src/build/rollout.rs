@@ -71,12 +71,29 @@ pub(super) fn rollout(reader: Reader<'_>, kind: ServiceKind, has_ports: bool) ->
     bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
     bounds.drain_deadline = rollout.millis("drain_deadline").unwrap_or(bounds.drain_deadline);
     bounds.warm_for = rollout.millis("warm_for").unwrap_or(bounds.warm_for);
+    bounds.healthy_for = healthy_for(rollout, bounds.progress_deadline);
+    bounds.auto_promote = rollout.bool("auto_promote").unwrap_or(bounds.auto_promote);
     (strategy, bounds)
+}
+
+/// Who needs longer to prove that it is healthy than it may take to become so never does.
+fn healthy_for(rollout: Reader<'_>, progress_deadline: Millis) -> Millis {
+    let span = rollout.millis("min_healthy_time").unwrap_or_default();
+    if span > Millis(0) && span >= progress_deadline {
+        let message = format!(
+            "`min_healthy_time` is {span}, and `progress_deadline` ends the wait after {progress_deadline}"
+        );
+        let help = "raise `progress_deadline`: an instance must also have time to start";
+        let problem = Problem::new("wrong-value", rollout.span("min_healthy_time"), message);
+        rollout.report(problem.help(help));
+    }
+    span
 }
 
 /// What belongs to another strategy.
 fn misplaced(rollout: Reader<'_>, label: &str) {
     let owners = [
+        ("auto_promote", "blue_green"),
         ("max_surge", "rolling"),
         ("max_unavailable", "rolling"),
         ("steps", "canary"),

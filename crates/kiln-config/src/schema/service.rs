@@ -220,6 +220,18 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "How long new instances may take to become healthy before the rollout goes back.",
         ),
         attribute(
+            "min_healthy_time",
+            "duration",
+            "\"0s\"",
+            "For how long, without a break, a new instance must have been healthy before the rollout goes on. Less than `progress_deadline`.",
+        ),
+        attribute(
+            "auto_promote",
+            "bool",
+            "true",
+            "For `blue_green`: whether traffic moves to the new instances as soon as they are healthy. Otherwise `kiln rollout promote` lets it, within a day; then the rollout goes back.",
+        ),
+        attribute(
             "steps",
             "list of shares",
             "[\"5%\", \"25%\"]",

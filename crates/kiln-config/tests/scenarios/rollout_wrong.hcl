@@ -34,6 +34,17 @@ service "c" {
     number = 8080
   }
 }
+service "d" {
+  image = image.web
+  rollout "rolling" {
+    auto_promote     = false
+    min_healthy_time = "2m"
+  }
+
+  port "http" {
+    number = 8080
+  }
+}
 #: expect
 # error[wrong-value]: there is no strategy "blue-green"
 #   --> stack.hcl:10:11
@@ -53,3 +64,16 @@ service "c" {
 #    |
 # 29 |     max_surge       = 0
 #    |                       ^
+#
+# error[wrong-value]: `auto_promote` is for "blue_green" alone
+#   --> stack.hcl:40:24
+#    |
+# 40 |     auto_promote     = false
+#    |                        ^^^^^
+#
+# error[wrong-value]: `min_healthy_time` is 2m, and `progress_deadline` ends the wait after 2m
+#   --> stack.hcl:41:24
+#    |
+# 41 |     min_healthy_time = "2m"
+#    |                        ^^^^
+#    = help: raise `progress_deadline`: an instance must also have time to start

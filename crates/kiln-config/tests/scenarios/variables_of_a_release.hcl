@@ -40,7 +40,7 @@ service "web" {
 #: expect
 # stack shop in dev
 # image web: ImageRecipe { from: Scratch, steps: [], config: ImageConfig { env: {}, entrypoint: [], command: ["/web"], workdir: "", user: "", labels: {}, expose: [], volumes: [], stop_signal: "", health: None }, tests: [], scan: None }
-# service web: ServiceDefinition { kind: Service, image: "web", entrypoint: None, command: None, env: {"COLOURS": "red+blue", "GREETING": "a \"quoted\" ${word}"}, workdir: None, user: None, secrets: {}, volumes: {}, scratch: {}, ports: {}, health: None, limits: Limits { memory: None, cpu: None, pids: 512 }, security: Security { add_capabilities: {}, drop_capabilities: {} }, stop_signal: None, stop_grace: Millis(10000), uses: {}, after: {}, replicas: 3, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000) } }
+# service web: ServiceDefinition { kind: Service, image: "web", entrypoint: None, command: None, env: {"COLOURS": "red+blue", "GREETING": "a \"quoted\" ${word}"}, workdir: None, user: None, secrets: {}, volumes: {}, scratch: {}, ports: {}, health: None, limits: Limits { memory: None, cpu: None, pids: 512 }, security: Security { add_capabilities: {}, drop_capabilities: {} }, stop_signal: None, stop_grace: Millis(10000), uses: {}, after: {}, replicas: 3, strategy: BlueGreen, bounds: RolloutBounds { progress_deadline: Millis(120000), drain_deadline: Millis(30000), warm_for: Millis(600000), healthy_for: Millis(0), auto_promote: true } }
 # given colours = ["red","blue"]
 # given count = 3
 # given greeting = "a \"quoted\" ${word}"

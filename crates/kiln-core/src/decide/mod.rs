@@ -29,6 +29,7 @@ use crate::input::{Input, InputKind, Refusal};
 use crate::observed::Observed;
 use crate::state::State;
 pub(crate) use compose::routes_are_free;
+pub(crate) use step::proven_at;
 use work::{Scope, Work};
 
 /// What follows from an input.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use kiln_model::event::{InstanceEvent, TrafficEvent};
 use kiln_model::rollout::{Slots, Step};
 use kiln_model::route::Listener;
-use kiln_model::service::Strategy;
-use kiln_model::{Event, InstanceId, Millis, ServiceName, Weight};
+use kiln_model::service::{Service, Strategy};
+use kiln_model::{Event, InstanceId, Millis, ServiceName, Timestamp, Weight};
 
 use super::maintain::retiring;
 use super::retire::{is_idle, is_let_go};
@@ -136,7 +136,9 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             };
             places(view, rollout, slots).all(is_there)
         }
-        Step::WaitHealthy { slots, .. } => places(view, rollout, slots).all(|place| is_healthy(view, &place)),
+        Step::WaitHealthy { slots, .. } => {
+            places(view, rollout, slots).all(|place| is_healthy(view, rollout, &place))
+        }
         Step::Shift { .. } | Step::Split { .. } => view.state.is_acknowledged(rollout.table),
         Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } => rollout.promoted,
         Step::Drain { slots, .. } => places(view, rollout, slots).all(|place| {
@@ -152,9 +154,21 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
     }
 }
 
-fn is_healthy(view: View<'_>, place: &Place<'_>) -> bool {
+fn is_healthy(view: View<'_>, rollout: &Rollout, place: &Place<'_>) -> bool {
+    let Some(filler) = place.filler else { return true };
     let mut there = place.instances(view).filter(|instance| place.fills(instance));
-    place.filler.is_none() || there.any(|instance| instance.is_routable())
+    there.any(|instance| {
+        let proven_at = proven_at(rollout, filler.service, instance);
+        instance.is_routable() && proven_at.is_none_or(|moment| moment <= view.now)
+    })
+}
+
+/// When an instance has been healthy for as long as its service asks for; none if that is not asked for. On the way back whoever is
+/// healthy will do.
+pub(crate) fn proven_at(rollout: &Rollout, service: &Service, instance: &Instance) -> Option<Timestamp> {
+    let span = service.bounds.healthy_for;
+    let is_asked = span > Millis(0) && !rollout.is_going_back();
+    instance.healthy_since.filter(|_| is_asked).map(|since| since.plus(span))
 }
 
 fn is_drained(view: View<'_>, instance: &Instance) -> bool {
@@ -312,14 +326,18 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
         Step::Run { job } => format!("job {job} did not end in time"),
         Step::Create { .. } => "the instances before were not gone in time".to_owned(),
         Step::WaitHealthy { slots, within } => {
-            let late = places(view, rollout, slots).find(|place| !is_healthy(view, place));
+            let late = places(view, rollout, slots).find(|place| !is_healthy(view, rollout, place));
             let Some(place) = late else { return "the instances were not healthy in time".to_owned() };
             let last = place.instances(view).filter(|instance| place.fills(instance)).last();
+            // A probe that succeeds explains nothing.
+            let last = last.filter(|instance| instance.health != Health::Healthy);
             let detail = last.and_then(|instance| detail(view, instance));
             let detail = detail.or_else(|| rollout.last_exit.as_ref().map(ToString::to_string));
             let detail = detail.map(|detail| format!(": {detail}")).unwrap_or_default();
             let ordinal = kiln_model::rollout::Place(place.ordinal);
-            format!("{}/{ordinal} was not healthy within {within}{detail}", place.name)
+            let span = place.filler.map(|filler| filler.service.bounds.healthy_for).unwrap_or_default();
+            let span = if span == Millis(0) { String::new() } else { format!("for {span} ") };
+            format!("{}/{ordinal} was not healthy {span}within {within}{detail}", place.name)
         }
         Step::Shift { .. } | Step::Split { .. } => {
             "the edge did not acknowledge the new table in time".to_owned()

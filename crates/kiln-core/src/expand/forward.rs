@@ -9,6 +9,7 @@ use kiln_model::{Millis, RevisionNumber, ServiceName, Weight};
 
 use super::moves::{Enter, Moves, moves};
 use super::{by_warmth, drain, in_dependency_order, progress, runs};
+use crate::bounds::PROMOTE_WITHIN;
 use crate::serving::is_routed;
 use crate::state::{Environment, State};
 
@@ -52,7 +53,7 @@ pub(crate) fn expand_forward(
 pub(crate) struct Manners {
     /// Whether jobs run.
     pub(crate) runs_jobs: bool,
-    /// Whether services that declare it begin with a canary.
+    /// Whether services that declare it begin with a canary, or wait for somebody before they are switched.
     pub(crate) tries_out: bool,
 }
 
@@ -167,11 +168,23 @@ impl Forward<'_> {
         if !create.is_empty() {
             let within = progress(self.env, self.to, &create);
             self.steps.push(Step::Create { slots: create.clone() });
+            let waits = create.iter().any(|range| self.waits_for_somebody(spec, &range.service));
             self.steps.push(Step::WaitHealthy { slots: create, within });
+            if waits {
+                self.steps.push(Step::Approve { by: Vec::new(), within: PROMOTE_WITHIN });
+            }
         }
         if serve_routes || !shift.is_empty() {
             self.steps.push(Step::Shift { slots: shift, weight: Weight::FULL, serve_routes });
         }
+    }
+
+    /// Whether a service is switched only once somebody says so. Who goes back does not wait, and where nothing serves yet there
+    /// is nothing to wait for.
+    fn waits_for_somebody(&self, spec: &RevisionSpec, name: &ServiceName) -> bool {
+        let is_manual = spec.services.get(name).is_some_and(|service| !service.bounds.auto_promote);
+        let is_serving = self.moves.get(name).is_some_and(|moves| moves.is_serving);
+        is_manual && is_serving && self.manners.tries_out
     }
 
     fn create_and_shift(&mut self, slots: Vec<Slots>, serve_routes: bool) {

@@ -44,7 +44,7 @@ enum Deed {
 const SERVICES: [&str; 3] = ["web", "orders", "mail"];
 
 /// Stacks that differ in every way that a rollout may have to bridge.
-const STACKS: [&[&str]; 13] = [
+const STACKS: [&[&str]; 14] = [
     &["web=v1*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*2+route:8080+uses:orders", "orders=v2*2+rolling:1-0", "mail=v1+worker"],
@@ -57,6 +57,7 @@ const STACKS: [&[&str]; 13] = [
     &["web=v7*4+route:8080+uses:orders+canary:100h5-500h10-b", "orders=v5*3+canary:10-300h1-b"],
     &["web=v8*2+route:8080+canary:50h30-b", "orders=v6+canary:500p40", "mail=v2+worker"],
     &["web=crash*2+route:8080+canary:50h30-b", "orders=sick*2+canary:500h30"],
+    &["web=v9*3+route:8080+manual+proven:20", "orders=v7*3+rolling:1-0+proven:3"],
     &["orders=refuse*2+rolling:1-1", "web=slow1*2+route:8080+warm:3+drain:2"],
 ];
 
@@ -164,6 +165,10 @@ fn recover(world: &mut World) {
     a_pause_lasts_until_somebody_resumes(world);
     for _ in 0..30 {
         world.wait(Millis::from_secs(120));
+        // Who may let a rollout go on has a day for it; here somebody does.
+        for env in [env("dev"), env("prod")] {
+            world.command(Command::Promote { env, step: None });
+        }
     }
 }
 

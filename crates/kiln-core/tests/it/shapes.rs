@@ -96,6 +96,8 @@ fn add(revision: &mut RevisionSpec, word: &str) {
                 spec.ports.clear();
                 spec.health = None;
             }
+            "proven" => service.bounds.healthy_for = Millis::from_secs(value.parse().unwrap()),
+            "manual" => service.bounds.auto_promote = false,
             "sts" => service.strategy = Strategy::StopThenStart,
             "bluegreen" => service.strategy = Strategy::BlueGreen,
             "rolling" => {

@@ -103,6 +103,8 @@ fn service_of(name: &str, kind: ServiceKind, strategy: Strategy, probe: Option<P
             progress_deadline: Millis(120_000),
             drain_deadline: Millis(30_000),
             warm_for: Millis(600_000),
+            healthy_for: Millis(0),
+            auto_promote: true,
         },
     }
 }
@@ -142,8 +144,10 @@ fn evidence() -> Evidence {
 
 pub(crate) fn revision() -> Revision {
     let probe = Probe::Command { argv: vec!["true".into()], expected: None };
+    let mut web = service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 }));
+    (web.bounds.healthy_for, web.bounds.auto_promote) = (Millis(5_000), false);
     let services = [
-        service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 })),
+        web,
         service_of("queue", ServiceKind::Worker, Strategy::StopThenStart, Some(probe)),
         service_of("migrate", ServiceKind::Job, Strategy::Rolling { max_surge: 1, max_unavailable: 0 }, None),
         service_of("front", ServiceKind::Service, Strategy::Canary(Arc::new(canary())), None),

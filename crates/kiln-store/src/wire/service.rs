@@ -43,6 +43,10 @@ struct ServiceWire {
     progress_deadline_ms: u64,
     drain_deadline_ms: u64,
     warm_for_ms: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    healthy_for_ms: u64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    manual_promote: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -169,6 +173,8 @@ impl From<&Service> for ServiceWire {
             progress_deadline_ms: service.bounds.progress_deadline.0,
             drain_deadline_ms: service.bounds.drain_deadline.0,
             warm_for_ms: service.bounds.warm_for.0,
+            healthy_for_ms: service.bounds.healthy_for.0,
+            manual_promote: !service.bounds.auto_promote,
         }
     }
 }
@@ -198,9 +204,16 @@ impl ServiceWire {
                 progress_deadline: Millis(self.progress_deadline_ms),
                 drain_deadline: Millis(self.drain_deadline_ms),
                 warm_for: Millis(self.warm_for_ms),
+                healthy_for: Millis(self.healthy_for_ms),
+                auto_promote: !self.manual_promote,
             },
         }
     }
+}
+
+/// What is nothing is not written: what was stored before there was such a thing reads the same.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl From<&Route> for RouteWire {

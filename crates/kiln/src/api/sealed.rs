@@ -55,6 +55,12 @@ pub struct SealedService {
     pub drain_deadline_ms: u64,
     /// In milliseconds.
     pub warm_for_ms: u64,
+    /// In milliseconds.
+    #[serde(default)]
+    pub healthy_for_ms: u64,
+    /// Whether somebody lets traffic move to its new instances.
+    #[serde(default)]
+    pub manual_promote: bool,
 }
 
 /// How a service moves from one revision to another.
@@ -269,6 +275,8 @@ impl From<&service::Service> for SealedService {
             progress_deadline_ms: bounds.progress_deadline.0,
             drain_deadline_ms: bounds.drain_deadline.0,
             warm_for_ms: bounds.warm_for.0,
+            healthy_for_ms: bounds.healthy_for.0,
+            manual_promote: !bounds.auto_promote,
         }
     }
 }
@@ -300,6 +308,8 @@ fn service_from(name: &str, wire: &SealedService) -> Result<service::Service, Ma
             progress_deadline: Millis(wire.progress_deadline_ms),
             drain_deadline: Millis(wire.drain_deadline_ms),
             warm_for: Millis(wire.warm_for_ms),
+            healthy_for: Millis(wire.healthy_for_ms),
+            auto_promote: !wire.manual_promote,
         },
     })
 }

@@ -253,10 +253,12 @@ fn image_change(old: &InstanceSpec, old_images: &BTreeMap<ImageName, Digest>, ne
 }
 
 fn bounds_changes(changes: &mut Changes, old: RolloutBounds, new: RolloutBounds) {
-    let RolloutBounds { progress_deadline, drain_deadline, warm_for } = new;
+    let RolloutBounds { progress_deadline, drain_deadline, warm_for, healthy_for, auto_promote } = new;
     changes.value("rollout.progress_deadline", &old.progress_deadline, &progress_deadline);
     changes.value("rollout.drain_deadline", &old.drain_deadline, &drain_deadline);
     changes.value("rollout.warm_for", &old.warm_for, &warm_for);
+    changes.value("rollout.min_healthy_time", &old.healthy_for, &healthy_for);
+    changes.value("rollout.auto_promote", &old.auto_promote, &auto_promote);
 }
 
 fn plan_route(name: &RouteName, old: Option<&Route>, new: Option<&Route>) -> Option<RoutePlan> {
