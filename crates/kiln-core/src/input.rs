@@ -151,6 +151,18 @@ pub struct Admission {
     /// The environment of the same stack that it is promoted from; none if it comes from a stack folder. A promotion is
     /// judged by that environment instead of the origin.
     pub promoted_from: Option<EnvName>,
+    /// What becomes of a rollout to something else that is running.
+    pub if_running: IfRunning,
+}
+
+/// What becomes of a rollout that is running when somebody asks for another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IfRunning {
+    /// It ends, and the new one goes on from whatever exists.
+    #[default]
+    Supersede,
+    /// It goes on, and the new one is refused.
+    Refuse,
 }
 
 /// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late, but for the
@@ -292,6 +304,15 @@ pub enum Refusal {
     NothingToRollBackTo(EnvKey),
     /// No rollout is running.
     NoRollout(EnvKey),
+    /// Another rollout is running, and whoever asks would not end it.
+    RolloutRuns {
+        /// The environment.
+        env: EnvKey,
+        /// The rollout.
+        rollout: RolloutId,
+        /// Where it goes now; none takes everything down.
+        target: Option<RevisionNumber>,
+    },
     /// The rollout goes back already: a way back is not held up.
     GoesBack(EnvKey),
     /// The rollout waits for nothing that somebody could decide.

@@ -31,7 +31,7 @@ pub use bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX, RETAINED_MAX};
 pub use deadline::next_deadline;
 pub use decide::{Decision, Draft, Reply, decide, number};
 pub use hazard::{Hazard, hazards, volume_hazards};
-pub use input::{Admission, Command, Input, InputKind, Observation, Refusal};
+pub use input::{Admission, Command, IfRunning, Input, InputKind, Observation, Refusal};
 pub use observed::{Observed, observe};
 pub use outlook::{Outlook, compared, outlook};
 pub use outstanding::outstanding;

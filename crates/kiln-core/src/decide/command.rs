@@ -11,7 +11,7 @@ use super::work::{Deed, View, Work, brief};
 use super::{Reply, admission, check, compose, rollout};
 use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
 use crate::expand::{Manners, expand_forward};
-use crate::input::{Admission, Command, Refusal};
+use crate::input::{Admission, Command, IfRunning, Refusal};
 use crate::state::{Environment, State, StepPhase};
 
 /// The environment that the command changed, and the answer.
@@ -109,6 +109,12 @@ fn up(
         && is_same(revision, wanted)
     {
         return Ok(there_already(env, revision.number));
+    }
+    if let Some(rollout) = found.and_then(|env| env.rollout.as_ref())
+        && wanted.admission.if_running == IfRunning::Refuse
+    {
+        let (rollout, target) = (rollout.id, rollout.target());
+        return Err(Refusal::RolloutRuns { env: key.clone(), rollout, target });
     }
     compose::validate(wanted.spec)?;
     let missing = wanted.checks.iter().find(|check| {

@@ -11,4 +11,5 @@ mod predictions;
 mod promotion;
 mod scenarios;
 mod shapes;
+mod while_another_runs;
 mod world;

@@ -19,7 +19,8 @@ fn at_rest(words: &[&str]) -> World {
 fn promotion(key: &EnvKey, from: &str, words: &[&str]) -> Command {
     match up(key, words) {
         Command::Up { env, adopt, base, release, binding, spec, checks, .. } => {
-            let admission = Admission { promoted_from: Some(EnvName::new(from).unwrap()) };
+            let promoted_from = Some(EnvName::new(from).unwrap());
+            let admission = Admission { promoted_from, ..Admission::default() };
             let origin = "not asked for".into();
             Command::Up { env, origin, adopt, base, release, binding, spec, checks, admission }
         }

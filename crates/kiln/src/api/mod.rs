@@ -11,6 +11,7 @@ pub mod narrate;
 pub mod peer;
 pub(crate) mod prediction;
 pub mod refusal;
+pub mod running;
 pub mod sealed;
 pub mod server;
 pub(crate) mod verdicts;

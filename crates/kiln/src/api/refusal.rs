@@ -36,6 +36,10 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
             ("nothing_to_roll_back_to", format!("{env} has no earlier revision to go back to"))
         }
         Refusal::NoRollout(env) => ("no_rollout", format!("no rollout is running in {env}")),
+        Refusal::RolloutRuns { env, rollout, target } => {
+            let target = target.map_or_else(|| "nothing".into(), |number| number.to_string());
+            ("rollout_runs", format!("{rollout} of {env} is running, to {target}"))
+        }
         Refusal::GoesBack(env) => {
             ("goes_back", format!("the rollout of {env} goes back already, and that is not held up"))
         }

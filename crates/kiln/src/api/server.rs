@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use kiln_core::{Admission, Command, Reply, State};
+use kiln_core::{Admission, Command, IfRunning, Reply, State};
 use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Sampling;
@@ -378,6 +378,10 @@ async fn up(
                 .as_deref()
                 .map(|env| sealed::parse("environment", env))
                 .transpose()?,
+            if_running: match up.if_running {
+                wire::IfRunning::Supersede => IfRunning::Supersede,
+                wire::IfRunning::Refuse => IfRunning::Refuse,
+            },
         },
     };
     ask(&api, command, actor).await

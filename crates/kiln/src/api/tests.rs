@@ -230,6 +230,7 @@ fn nothing_that_is_not_stored_can_be_moved_to() {
         binding: nowhere,
         sealed: Sealed::default(),
         promoted_from: None,
+        if_running: wire::IfRunning::default(),
     };
     let error = served.client().up(&env(), &up).unwrap_err();
     assert_eq!(refused(&error).code, "release_not_stored");
@@ -466,6 +467,7 @@ fn every_shape_is_as_in_its_golden_file() {
             binding: "sha256:bb".into(),
             sealed: (&super::sealed::sample()).into(),
             promoted_from: None,
+            if_running: wire::IfRunning::Refuse,
         },
     );
     golden("accepted.json", &wire::Accepted { position: 9, rollout: Some(5), revision: Some(42) });

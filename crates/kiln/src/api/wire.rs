@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::canaries::{Canary, Copies, Outlook, Side};
+pub use super::running::IfRunning;
 pub use super::sealed::{Sealed, SealedRoute, SealedService, Spec};
 
 /// The version of these shapes. It grows when a meaning changes or a field goes; a new field leaves it as it is.
@@ -583,6 +584,9 @@ pub struct Up {
     /// The environment that the release is promoted from; none if it comes from a stack folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted_from: Option<String>,
+    /// What becomes of a rollout to something else that is running.
+    #[serde(default, skip_serializing_if = "IfRunning::is_default")]
+    pub if_running: IfRunning,
 }
 
 /// Asks to go back.

@@ -45,6 +45,9 @@ fn hint(code: &str) -> Option<&'static str> {
             "`kiln release list --retained` shows what can still be restored"
         }
         "unknown_environment" => "`kiln status` shows the environments; `--env` and `--stack` choose one",
+        "rollout_runs" => {
+            "`kiln rollout watch` follows it; without `--if-running refuse` the new one takes over"
+        }
         "unknown_service" => "`kiln status` shows the services",
         "no_rollout" => "`kiln status` shows what is going on",
         "route_taken" => "give the route another listen, host or path, or `kiln down` what has it",

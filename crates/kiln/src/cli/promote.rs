@@ -200,6 +200,7 @@ impl Promotion {
             binding: binding.to_string(),
             sealed: (&self.sealing.spec).into(),
             promoted_from: Some(from.env.to_string()),
+            if_running: wire::IfRunning::default(),
         })
     }
 }

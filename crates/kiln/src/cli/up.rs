@@ -44,6 +44,18 @@ pub(super) struct Args {
     /// Take over a stack name that belongs to another folder or Git origin
     #[arg(long)]
     adopt: bool,
+    /// What becomes of a rollout to something else that is running
+    #[arg(long, value_enum, default_value_t = IfRunning::Supersede)]
+    if_running: IfRunning,
+}
+
+/// What becomes of a rollout that is running.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum IfRunning {
+    /// It ends, and the new one goes on from whatever exists
+    Supersede,
+    /// It goes on, and the new one is refused
+    Refuse,
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
@@ -164,6 +176,10 @@ fn request(
         binding: releases.put_binding(&sealing.binding).map_err(failed)?.to_string(),
         sealed: (&sealing.spec).into(),
         promoted_from: None,
+        if_running: match args.if_running {
+            IfRunning::Supersede => wire::IfRunning::Supersede,
+            IfRunning::Refuse => wire::IfRunning::Refuse,
+        },
     })
 }
 
