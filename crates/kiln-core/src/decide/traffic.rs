@@ -68,13 +68,16 @@ fn balance_service(
         let may_stay = roles.duty.is_some_and(|duty| duty.service.strategy != Strategy::StopThenStart);
         for instance in instances.iter().copied() {
             let share = share_of(instance);
+            let is_nobodys = share == Weight::ZERO;
+            let may_stay =
+                may_stay && !has_successor && !(is_nobodys && is_given_up(view, name, service, instance));
             let planned = if is_surplus(&roles, share, instance) {
                 surplus.push((instance, replicas_beside(view, name, slot)));
                 continue;
             } else if instances.iter().any(|other| stands_before(other, instance)) {
                 Weight::ZERO
             } else if instance.is_routable() {
-                routable(view, name, instance, share, may_stay && !has_successor)
+                routable(view, name, instance, share, may_stay)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 weak.push(instance);
                 continue;
@@ -104,6 +107,25 @@ fn balance_service(
             weights.push((instance.id, Weight::ZERO));
         }
     }
+}
+
+/// Whether an instance is of the release that a rollout goes back from, while another of its service does its work: what was
+/// found wanting does not go on beside that until its own slot is filled again.
+fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, instance: &Instance) -> bool {
+    let rollout = view.env.rollout.as_ref().filter(|rollout| rollout.is_going_back());
+    let failed = rollout.and_then(|rollout| view.env.service(rollout.to, name));
+    if failed.is_none_or(|failed| failed.spec_digest != instance.spec_digest) {
+        return false;
+    }
+    service.slots.iter().any(|(ordinal, slot)| {
+        let duty = roles(view.env, name, *ordinal, slot).duty;
+        let mut others = slot.instances.iter().filter_map(|id| view.state.instance(*id));
+        others.any(|other| {
+            other.is_routable()
+                && other.spec_digest != instance.spec_digest
+                && duty.is_some_and(|duty| duty.fits(other))
+        })
+    })
 }
 
 /// Whether requests are sent to an instance of a slot that was wanted once.
