@@ -9,12 +9,23 @@ use kiln_model::{EnvKey, Millis, RevisionNumber};
 use crate::rng::Rng;
 use crate::stacks::{self, Declared};
 
+/// What somebody asks for.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    /// Who.
+    pub by: &'static str,
+    /// What.
+    pub command: Command,
+}
+
 /// The users.
 #[derive(Debug)]
 pub struct Client {
     declared: BTreeMap<EnvKey, Declared>,
-    last: Option<Command>,
+    last: Option<Ask>,
     bad: u64,
+    /// Whether they mostly try out new versions as canaries, one after the other.
+    careful: bool,
     rng: Rng,
 }
 
@@ -23,16 +34,21 @@ impl Client {
     pub fn new(mut rng: Rng, bad: u64) -> Self {
         let count = rng.between(1, 3) as usize;
         let environments = stacks::environments().into_iter().take(count);
-        let declared =
-            environments.enumerate().map(|(index, env)| (env, Declared::new(&mut rng, index as u16)));
+        let careful = rng.chance(400);
+        let declared = environments.enumerate();
+        let declared = declared.map(|(index, env)| (env, Declared::new(&mut rng, index as u16, careful)));
         let declared = declared.collect();
-        Self { declared, last: None, bad, rng }
+        Self { declared, last: None, bad, careful, rng }
     }
 
     /// Returns the next command, made in the sight of what is there.
-    pub fn next(&mut self, state: &State) -> Command {
+    pub fn next(&mut self, state: &State) -> Ask {
+        if self.careful && self.rng.chance(700) {
+            let command = self.try_out(state);
+            return self.by_somebody(command);
+        }
         let command = match (&self.last, self.rng.below(100)) {
-            (Some(last), 0..8) => last.clone(),
+            (Some(last), 0..8) => return last.clone(),
             (_, 8..12) => Command::Promote { env: self.env(), step: None },
             (_, 12..20) => self.rollback(state),
             (_, 20..28) => self.rollback_service(state),
@@ -45,8 +61,34 @@ impl Client {
             (_, 71..76) => Command::Resume { env: self.env() },
             _ => self.up(state, 1),
         };
-        self.last = Some(command.clone());
-        command
+        let ask = self.by_somebody(command);
+        self.last = Some(ask.clone());
+        ask
+    }
+
+    /// Returns what somebody does who watches a step of a rollout begin: most often something that gets in its way.
+    pub fn meddle(&mut self, state: &State, env: &EnvKey, step: u32) -> Ask {
+        let command = match self.rng.below(10) {
+            0..4 if self.declared.contains_key(env) => self.up_in(state, env.clone(), 1),
+            4 => Command::Abort { env: env.clone() },
+            5 => Command::Pause { env: env.clone() },
+            6 => Command::Down { env: env.clone() },
+            7 => Command::Promote { env: env.clone(), step: Some(step) },
+            _ => {
+                let to = self.revision(state, env);
+                Command::Rollback { env: env.clone(), to, service: None, careful: self.rng.chance(300) }
+            }
+        };
+        self.by_somebody(command)
+    }
+
+    /// Returns an approval of a step by somebody, who may or may not.
+    pub fn approve(&mut self, env: &EnvKey, step: u32) -> Ask {
+        self.by_somebody(Command::Promote { env: env.clone(), step: Some(step) })
+    }
+
+    fn by_somebody(&mut self, command: Command) -> Ask {
+        Ask { by: self.rng.word(&["ada", "ada", "ada", "bob", "eve"]), command }
     }
 
     fn env(&mut self) -> EnvKey {
@@ -56,6 +98,21 @@ impl Client {
 
     fn up(&mut self, state: &State, changes: u64) -> Command {
         let env = self.env();
+        self.up_in(state, env, changes)
+    }
+
+    /// Deploys another version where nothing else is on its way, or else the same once more.
+    fn try_out(&mut self, state: &State) -> Command {
+        let env = self.env();
+        let moves = state.environment(&env).is_some_and(|found| found.rollout.is_some());
+        if !moves {
+            let declared = self.declared.get_mut(&env).expect("every environment of the client is declared");
+            declared.new_version(&mut self.rng, self.bad);
+        }
+        self.up_in(state, env, 0)
+    }
+
+    fn up_in(&mut self, state: &State, env: EnvKey, changes: u64) -> Command {
         let current = state.environment(&env).and_then(|found| found.current);
         let declared = self.declared.get_mut(&env).expect("every environment of the client is declared");
         for _ in 0..changes {
@@ -78,7 +135,7 @@ impl Client {
     fn rollback(&mut self, state: &State) -> Command {
         let env = self.env();
         let to = self.revision(state, &env).filter(|_| self.rng.chance(600));
-        Command::Rollback { env, to, service: None, careful: false }
+        Command::Rollback { env, to, service: None, careful: self.rng.chance(200) }
     }
 
     fn rollback_service(&mut self, state: &State) -> Command {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_core::Observation;
-use kiln_model::route::{Group, Listener, PoolKey, RouteTable, Sampling};
-use kiln_model::sample::{GroupSamples, WindowSamples};
+use kiln_model::route::{Group, Listener, Pool, PoolKey, RouteTable, Sampling};
+use kiln_model::sample::WindowSamples;
 use kiln_model::{Fence, InstanceId, Term};
 
 use crate::plant::Plant;
@@ -46,6 +46,10 @@ pub struct Edge {
     /// The highest fence of an action on each socket: a late close must not shut what was opened again since.
     sockets: BTreeMap<Listener, Fence>,
     highest: Term,
+    /// Requests to a service between two counts, on average.
+    pub requests: u64,
+    /// What was counted of each pool since its window began; kept over a restart of its process, as the real ledger is.
+    counted: BTreeMap<PoolKey, (Sampling, WindowSamples)>,
     plant: Option<Plant>,
     rng: Rng,
 }
@@ -61,6 +65,8 @@ impl Edge {
             open: BTreeSet::new(),
             sockets: BTreeMap::new(),
             highest: Term(0),
+            requests: 0,
+            counted: BTreeMap::new(),
             plant,
             rng,
         }
@@ -168,14 +174,17 @@ impl Edge {
         Outcome { later: vec![], said: vec![Observation::ListenerClosed { listener, fence }] }
     }
 
-    /// Something happens. Nothing does while the process is down.
-    pub fn happen(&mut self, event: EdgeEvent) -> Vec<Observation> {
+    /// Something happens; these instances fail their requests. Nothing does while the process is down.
+    pub fn happen(&mut self, event: EdgeEvent, ill: &BTreeSet<InstanceId>) -> Vec<Observation> {
         if !self.up {
             return Vec::new();
         }
         match event {
             EdgeEvent::Serve(table) if self.is_older(&table) => Vec::new(),
-            EdgeEvent::Serve(table) => {
+            EdgeEvent::Serve(mut table) => {
+                if self.plant == Some(Plant::MixUpRevisions) {
+                    mix_up(Arc::make_mut(&mut table));
+                }
                 let fence = table.fence;
                 self.served = Some(table);
                 vec![Observation::TableAcknowledged { fence }]
@@ -184,25 +193,45 @@ impl Edge {
             EdgeEvent::Idle(id, fence) => vec![Observation::BackendIdle { id, fence }],
             EdgeEvent::Count(key, sampling) => {
                 let pool = self.served.as_ref().and_then(|table| table.pools.get(&key));
-                if pool.is_none_or(|pool| pool.sampling != Some(sampling)) {
+                let Some(pool) = pool.filter(|pool| pool.sampling == Some(sampling)).cloned() else {
                     return Vec::new();
-                }
-                let samples = Arc::new(self.count());
+                };
+                let samples = Arc::new(self.count(&key, &pool, sampling, ill));
                 vec![Observation::Sampled { env: key.env, service: key.service, sampling, samples }]
             }
         }
     }
 
-    /// No traffic, little of it, or much; the canary is as good as the baseline or much worse.
-    fn count(&mut self) -> WindowSamples {
-        let requests = *self.rng.pick(&[0, 30, 20_000]);
-        let failing = *self.rng.pick(&[0, 0, 2, 10]);
-        let group = |failures: u64| GroupSamples {
-            ok: requests - failures,
-            server_error: failures,
-            ..GroupSamples::default()
-        };
-        let canary = group(requests * failing / 20);
-        [(Group::Stable, group(0)), (Group::Baseline, group(0)), (Group::Canary, canary)].into()
+    /// Counts what came since it last did, by what the instances are: who is ill fails two of three requests.
+    fn count(
+        &mut self,
+        key: &PoolKey,
+        pool: &Pool,
+        sampling: Sampling,
+        ill: &BTreeSet<InstanceId>,
+    ) -> WindowSamples {
+        let came = if self.requests == 0 { 0 } else { self.rng.below(2 * self.requests + 1) };
+        let all: u64 = pool.backends.iter().map(|backend| u64::from(backend.weight.per_mille())).sum();
+        let known = self.counted.get(key).filter(|(window, _)| *window == sampling);
+        let mut samples = known.map(|(_, samples)| samples.clone()).unwrap_or_default();
+        for group in [Group::Stable, Group::Baseline, Group::Canary] {
+            samples.entry(group).or_default();
+        }
+        for backend in &pool.backends {
+            let share = came * u64::from(backend.weight.per_mille()) / all.max(1);
+            let failed = if ill.contains(&backend.instance) { share * 2 / 3 } else { 0 };
+            let group = samples.get_mut(&backend.group).expect("every group is there: inserted above");
+            group.ok += share - failed;
+            group.server_error += failed;
+        }
+        self.counted.insert(key.clone(), (sampling, samples.clone()));
+        samples
+    }
+}
+
+fn mix_up(table: &mut RouteTable) {
+    let first = table.pools.values_mut().find(|pool| !pool.backends.is_empty());
+    if let Some(backend) = first.and_then(|pool| Arc::make_mut(pool).backends.first_mut()) {
+        backend.revision.0 += 1;
     }
 }

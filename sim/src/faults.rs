@@ -26,6 +26,10 @@ pub struct Faults {
     pub wild: bool,
     /// Whether bad versions turn good when the faults end, as if their cause was outside.
     pub cured: bool,
+    /// Steps of a rollout at whose beginning somebody or something meddles, in a thousand.
+    pub meddling: u64,
+    /// Requests to a service between two counts of the edge; 0 where nobody comes.
+    pub requests: u64,
     /// How often the controller dies or is held up, the edge or the host dies, a link breaks, the clock jumps, the disk is
     /// full or a socket is taken: the mean time between two of them in milliseconds, 0 for never.
     pub every: [u64; 7],
@@ -64,7 +68,8 @@ impl Faults {
             [mean(4_000), mean(10_000), mean(10_000), mean(20_000), mean(8_000), mean(20_000), mean(20_000)];
         let delay = *rng.pick(&[2, 40, 400, 4_000]);
         let (wild, cured) = (rng.chance(700), rng.chance(750));
-        Self { until, loss, repeat, delay, fuse, unknown, bad, wild, cured, every }
+        let (meddling, requests) = (*rng.pick(&[0, 50, 300]), *rng.pick(&[0, 0, 1, 40, 20_000]));
+        Self { meddling, requests, until, loss, repeat, delay, fuse, unknown, bad, wild, cured, every }
     }
 
     /// Lays out when what happens.

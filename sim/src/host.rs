@@ -54,6 +54,8 @@ pub struct Guest {
     pub refused: Option<String>,
     /// Whether it was asked to go.
     pub leaving: bool,
+    /// Whether it fails its requests, whatever its probes say.
+    pub ill: bool,
     asked: CreateRequest,
 }
 
@@ -126,6 +128,11 @@ impl Host {
     /// All that it has.
     pub fn guests(&self) -> &BTreeMap<InstanceId, Guest> {
         &self.guests
+    }
+
+    /// Those that fail their requests.
+    pub fn ill(&self) -> BTreeSet<InstanceId> {
+        self.guests.iter().filter(|(_, guest)| guest.ill).map(|(id, _)| *id).collect()
     }
 
     /// Whether its process runs.
@@ -203,6 +210,7 @@ impl Host {
             exited: None,
             refused: None,
             leaving: false,
+            ill: false,
             asked: request.clone(),
         };
         self.guests.insert(id, guest);
@@ -270,6 +278,7 @@ impl Host {
             return self.tell(id, Transition::Refused { reason });
         }
         guest.booted = true;
+        guest.ill = nature == Nature::Lies || (wild && self.rng.chance(30));
         let Some(address) = guest.address else { return };
         self.later.extend(life(nature, guest.spec(), wild, &mut self.rng, id));
         self.tell(id, Transition::Started { address });
@@ -345,8 +354,8 @@ fn life(
         Nature::Job(code) => vec![(rng.between(10, 8_000), exit(code))],
         Nature::Crashes => vec![(rng.between(1, 3_000), exit(1))],
         Nature::NeverHealthy | Nature::Refused => vec![(startup, HostEvent::Turn(id, false))],
-        Nature::Good if wild => wild_life(healthy_after, startup, rng, id),
-        Nature::Good => vec![(healthy_after, HostEvent::Turn(id, true))],
+        Nature::Good | Nature::Lies if wild => wild_life(healthy_after, startup, rng, id),
+        Nature::Good | Nature::Lies => vec![(healthy_after, HostEvent::Turn(id, true))],
     }
 }
 
@@ -368,6 +377,8 @@ fn wild_life(healthy_after: u64, startup: u64, rng: &mut Rng, id: InstanceId) ->
                 later.push((at, HostEvent::Turn(id, turn % 2 == 1)));
             }
         }
+        // Its probe fails for good although it answers.
+        19..23 => later.push((healthy_after + rng.between(1, 60_000), HostEvent::Turn(id, false))),
         // Lies: says that it is healthy, and is dead in the next moment.
         15..19 => later.push((healthy_after, HostEvent::Exit(id, ExitStatus::Signal(11)))),
         _ => {}

@@ -9,7 +9,7 @@ use kiln_model::event::Purpose;
 use kiln_model::rollout::Outcome;
 use kiln_model::route::RouteTable;
 use kiln_model::service::ServiceKind;
-use kiln_model::{Actor, InstanceId};
+use kiln_model::{Actor, InstanceId, Timestamp};
 
 use crate::Violation;
 use crate::edge::Edge;
@@ -100,6 +100,13 @@ pub fn is_at_rest(state: &State) -> bool {
         && unfilled(state).next().is_none()
         && state.table().acknowledged >= state.table().version
         && state.listeners().all(|(_, listener)| matches!(listener.phase, ListenerPhase::Open { .. }))
+}
+
+/// Whether a slot waits for a moment at which its instance is created.
+pub fn rests(state: &State, now: Timestamp) -> bool {
+    let slots = state.environments().flat_map(|env| env.services.values());
+    let mut backoffs = slots.flat_map(|service| service.slots.values()).filter_map(|slot| slot.backoff);
+    backoffs.any(|rest| rest.not_before > now)
 }
 
 /// The services whose slots are not filled with one instance each, and no more.

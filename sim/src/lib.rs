@@ -4,12 +4,14 @@
 //! and the real `kiln::controller` over the real `kiln_core` in the middle, killed between any two operations. Time is
 //! virtual, chance is a generator of our own, nothing else is asked: the same seed is the same history on every machine.
 //!
-//! What is checked is in [`invariants`], [`witness`] and [`floor`]; that the checks can fail is shown by [`Plant`].
+//! What is checked is in [`invariants`], [`witness`], [`floor`], [`honest`] and [`drill`]; that the checks can fail is shown by [`Plant`].
 
 pub mod client;
+pub mod drill;
 pub mod edge;
 pub mod faults;
 pub mod floor;
+pub mod honest;
 pub mod host;
 pub mod invariants;
 pub mod link;
@@ -25,7 +27,7 @@ mod world;
 use std::fmt;
 
 pub use plant::Plant;
-pub use world::Stats;
+pub use world::{Met, Stats};
 
 use kiln_core::{Command, State};
 use kiln_model::{EnvKey, RevisionNumber};

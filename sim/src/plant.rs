@@ -1,8 +1,8 @@
 //! Faults planted on purpose: a simulation that can't find them would prove nothing.
 //!
 //! None of them needs a seam in the controller. Its order is made of types (see `kiln::controller::commit`) and can't be
-//! rearranged from outside, so the first and the last are planted where the world can't tell the difference: in a log
-//! that says "durable" too early, or although it failed.
+//! rearranged from outside, so what would be a fault of its own is planted where the world can't tell the difference: in a log
+//! that says "durable" too early, or although it failed, or that holds something else than what was appended.
 
 /// A fault planted on purpose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +25,21 @@ pub enum Plant {
     PublishSpeculative,
     /// The snapshot forgets: it leaves out how far the edge has followed, as one does to which a field was not added.
     SnapshotForgets,
+    /// Keeps the ill: what the log says of the routes leaves in whom a probe failed a moment ago.
+    KeepUnhealthy,
+    /// Serves what nobody sealed: the edge stores a table with another revision at a backend.
+    MixUpRevisions,
+    /// Forgets to look at the clock: the log has steps without a deadline.
+    LoseDeadline,
+    /// Lets anybody approve: the log has the approval of somebody who may not.
+    ApproveForAnybody,
+    /// Collects early: the images that only older revisions need are gone when one is gone back to.
+    CollectEarly,
 }
 
 impl Plant {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::ActBeforeAppend,
         Self::DropOutstanding,
         Self::AcceptOldFence,
@@ -37,5 +47,10 @@ impl Plant {
         Self::ReuseAddressEarly,
         Self::PublishSpeculative,
         Self::SnapshotForgets,
+        Self::KeepUnhealthy,
+        Self::MixUpRevisions,
+        Self::LoseDeadline,
+        Self::ApproveForAnybody,
+        Self::CollectEarly,
     ];
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use kiln::controller::{AppendError, DueAction, Effects, Log, ReadError, snapshot};
 use kiln_core::{Action, State};
-use kiln_model::{Entry, Position};
+use kiln_model::event::{InstanceEvent, RolloutEvent, TrafficEvent};
+use kiln_model::{Actor, Entry, Event, InstanceId, Position, RolloutId, Weight};
 
 use crate::plant::Plant;
 use crate::rng::Rng;
@@ -33,8 +34,7 @@ pub struct Machine {
     pub fuse: Option<u64>,
     /// How many appends failed, for the trace.
     pub failed_appends: u64,
-    /// The last snapshot as it is stored, with the entry up to which it goes: what the log's hash is there.
-    snapshot: Option<(Entry, Vec<u8>)>,
+    snapshot: Option<Snapshot>,
     /// How often a controller began from a snapshot.
     pub restored: u64,
     /// Set by an unknown outcome: nothing may be read or written before the log is opened again.
@@ -43,6 +43,16 @@ pub struct Machine {
     lied: Vec<Entry>,
     plant: Option<Plant>,
     rng: Rng,
+}
+
+/// The last state that was saved. Most are overtaken before anybody starts from them, so what one encodes to and what is
+/// read from that are made for the first who does.
+#[derive(Debug)]
+struct Snapshot {
+    /// The entry up to which it goes: what the log's hash is in a real one.
+    entry: Entry,
+    state: Arc<State>,
+    read: Option<State>,
 }
 
 /// The ports of one life of the controller.
@@ -127,11 +137,12 @@ impl Machine {
             return Err(AppendError::Full("no space left on device".into()));
         }
         let written = !unknown || self.rng.chance(500);
+        let entries: Vec<Entry> = entries.iter().map(|entry| self.rewritten(entry, entries)).collect();
         if written && self.plant == Some(Plant::ActBeforeAppend) {
-            self.lied.extend_from_slice(entries);
+            self.lied.extend(entries);
         } else if written {
             self.durable.append(&mut self.lied);
-            self.durable.extend_from_slice(entries);
+            self.durable.extend(entries);
         }
         if unknown {
             self.failed_appends += 1;
@@ -142,36 +153,74 @@ impl Machine {
         if self.lives() { Ok(()) } else { Err(AppendError::Unknown("the process is dead".into())) }
     }
 
-    /// Saves what a state encodes to, now and then.
-    fn keep(&mut self, state: &State) {
-        let last = self.snapshot.as_ref().map_or(0, |(entry, _)| entry.position.0);
+    /// What is written in place of an entry by a controller with a planted fault.
+    fn rewritten(&self, entry: &Entry, batch: &[Entry]) -> Entry {
+        let mut entry = entry.clone();
+        match (self.plant, &mut entry.event) {
+            (Some(Plant::KeepUnhealthy), Event::Traffic(TrafficEvent::Shifted { weights })) => {
+                weights.retain(|(id, weight)| *weight > Weight::ZERO || !falls_ill(batch, *id));
+            }
+            (Some(Plant::KeepUnhealthy), Event::Instance(id, InstanceEvent::Retiring { .. }))
+                if falls_ill(batch, *id) =>
+            {
+                // A place in the log can't be left out, and nothing follows from this.
+                let (rollout, is_end, counts) = (RolloutId(0), true, None);
+                entry.event = Event::Rollout(RolloutEvent::Counted { rollout, is_end, counts });
+            }
+            (Some(Plant::LoseDeadline), Event::Rollout(RolloutEvent::StepStarted { deadline, .. })) => {
+                *deadline = None;
+            }
+            (Some(Plant::ApproveForAnybody), Event::Rollout(RolloutEvent::Promoted { .. })) => {
+                entry.actor = Actor::User("mallory".into());
+            }
+            _ => {}
+        }
+        entry
+    }
+
+    /// Saves a state, now and then.
+    fn keep(&mut self, state: &Arc<State>) {
+        let last = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.entry.position.0);
         let position = state.position().0;
         if self.dead || position < last + SNAPSHOT_EVERY {
             return;
         }
-        let mut parts = state.to_parts();
-        if self.plant == Some(Plant::SnapshotForgets) {
-            parts.table.acknowledged = Position(0);
-        }
-        let bytes = snapshot::encode(&State::from_parts(parts).expect("only a number may differ"));
         let entry = self.durable.iter().chain(&self.lied).nth(position as usize - 1);
-        self.snapshot = entry.cloned().map(|entry| (entry, bytes));
+        self.snapshot = entry.cloned().map(|entry| Snapshot { entry, state: Arc::clone(state), read: None });
     }
 
     /// Reads the snapshot as one who knows nothing but the bytes.
     fn kept(&mut self) -> Option<State> {
-        let (entry, bytes) = self.snapshot.as_ref()?;
-        let is_of_this_log = self.durable.get(entry.position.0 as usize - 1) == Some(entry);
+        let snapshot = self.snapshot.as_mut()?;
+        let is_of_this_log =
+            self.durable.get(snapshot.entry.position.0 as usize - 1) == Some(&snapshot.entry);
         if self.dead || self.broken || !is_of_this_log {
             return None;
         }
         self.restored += 1;
-        Some(snapshot::decode(bytes).expect("what was encoded can be decoded"))
+        let forgets = self.plant == Some(Plant::SnapshotForgets);
+        Some(snapshot.read.get_or_insert_with(|| through_bytes(&snapshot.state, forgets)).clone())
     }
 
     fn check_open(&self) -> Result<(), ReadError> {
         if self.dead || self.broken { Err(ReadError("the log is not open".into())) } else { Ok(()) }
     }
+}
+
+fn falls_ill(batch: &[Entry], id: InstanceId) -> bool {
+    batch.iter().any(|entry| {
+        matches!(&entry.event, Event::Instance(of, InstanceEvent::BecameUnhealthy { .. }) if *of == id)
+    })
+}
+
+/// What comes back of a state that was written and read.
+fn through_bytes(state: &State, forgets: bool) -> State {
+    let mut parts = state.to_parts();
+    if forgets {
+        parts.table.acknowledged = Position(0);
+    }
+    let bytes = snapshot::encode(&State::from_parts(parts).expect("only a number may differ"));
+    snapshot::decode(&bytes).expect("what was encoded can be decoded")
 }
 
 impl Log for Ports {

@@ -24,6 +24,8 @@ pub enum Nature {
     Good,
     /// Runs and fails its probes.
     NeverHealthy,
+    /// Says that it is healthy, and fails its requests.
+    Lies,
     /// Ends soon after its start.
     Crashes,
     /// Can't be created.
@@ -38,6 +40,7 @@ const NATURE: &str = "NATURE";
 pub fn nature(spec: &InstanceSpec) -> Nature {
     match spec.env.get(NATURE).map(String::as_str) {
         Some("never-healthy") => Nature::NeverHealthy,
+        Some("lies") => Nature::Lies,
         Some("crashes") => Nature::Crashes,
         Some("refused") => Nature::Refused,
         Some("job") => Nature::Job(0),
@@ -85,10 +88,14 @@ struct Desired {
 }
 
 impl Declared {
-    /// Returns a first declaration for the environment of this index.
-    pub fn new(rng: &mut Rng, index: u16) -> Self {
+    /// Returns a first declaration for the environment of this index; who is careful has a canary from the beginning.
+    pub fn new(rng: &mut Rng, index: u16, careful: bool) -> Self {
         let mut services = BTreeMap::new();
-        services.insert(service("web"), Desired::random(rng, ServiceKind::Service));
+        let mut web = Desired::random(rng, ServiceKind::Service);
+        if careful {
+            web.strategy = Strategy::Canary(Arc::new(canary(rng)));
+        }
+        services.insert(service("web"), web);
         if rng.chance(500) {
             services.insert(service("api"), Desired::random(rng, ServiceKind::Service));
         }
@@ -126,6 +133,13 @@ impl Declared {
                     }
                 }
             }
+        }
+    }
+
+    /// Declares another version of `web`.
+    pub fn new_version(&mut self, rng: &mut Rng, bad_per_mille: u64) {
+        if let Some(web) = self.services.get_mut(&service("web")) {
+            web.new_version(rng, bad_per_mille);
         }
     }
 
@@ -184,17 +198,19 @@ impl Desired {
             0 if self.kind != ServiceKind::Job => self.replicas = rng.between(0, 5) as u32,
             1 => self.strategy = strategy(rng, self.kind),
             2 => self.bounds.warm_for = Millis::from_secs(rng.between(0, 90)),
-            _ => {
-                self.version = rng.below(1000);
-                let bad = rng.chance(bad_per_mille);
-                self.nature = match (self.kind, bad) {
-                    (ServiceKind::Job, false) => "job",
-                    (ServiceKind::Job, true) => "bad-job",
-                    (_, false) => "good",
-                    (_, true) => rng.word(&["never-healthy", "crashes", "refused"]),
-                };
-            }
+            _ => self.new_version(rng, bad_per_mille),
         }
+    }
+
+    fn new_version(&mut self, rng: &mut Rng, bad_per_mille: u64) {
+        self.version = rng.below(1000);
+        let bad = rng.chance(bad_per_mille);
+        self.nature = match (self.kind, bad) {
+            (ServiceKind::Job, false) => "job",
+            (ServiceKind::Job, true) => "bad-job",
+            (_, false) => "good",
+            (_, true) => rng.word(&["never-healthy", "lies", "crashes", "refused"]),
+        };
     }
 
     fn seal(&self, name: &ServiceName) -> Service {
@@ -231,10 +247,10 @@ impl Desired {
 }
 
 fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
-    match (kind, rng.below(4)) {
+    match (kind, rng.below(6)) {
         (ServiceKind::Worker, 0 | 1) | (ServiceKind::Job, _) => Strategy::StopThenStart,
         (_, 0) => Strategy::BlueGreen,
-        (ServiceKind::Service, 1) => Strategy::Canary(Arc::new(canary(rng))),
+        (ServiceKind::Service, 1 | 4 | 5) => Strategy::Canary(Arc::new(canary(rng))),
         _ => {
             let max_unavailable = rng.below(3) as u32;
             let least_surge = u64::from(max_unavailable == 0);
@@ -256,10 +272,10 @@ fn canary(rng: &mut Rng) -> Canary {
     let weights = [rng.between(1, 300), rng.between(301, 999)];
     let stages = weights.into_iter().take(rng.between(1, 2) as usize).map(|weight| {
         let within = Millis::from_secs(rng.between(1, 40));
-        let gate = match rng.below(4) {
+        let gate = match rng.below(7) {
             0 => None,
-            1 => Some(Gate::Approve { by: Vec::new(), within }),
-            2 if analysis.is_some() => Some(Gate::Analyse(within)),
+            1 | 2 => Some(Gate::Approve { by: approvers(rng), within }),
+            3..6 if analysis.is_some() => Some(Gate::Analyse(within)),
             _ => Some(Gate::Hold(within)),
         };
         Stage {
@@ -268,6 +284,12 @@ fn canary(rng: &mut Rng) -> Canary {
         }
     });
     Canary { stages: stages.collect(), analysis: analysis.clone(), audience: Audience::default() }
+}
+
+/// Anybody, one or another of the users, or somebody who is never there.
+fn approvers(rng: &mut Rng) -> Vec<String> {
+    let all: [&[&str]; 5] = [&[], &["ada"], &["bob"], &["ada", "bob"], &["zoe"]];
+    rng.pick(&all).iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// A spec whose instances behave in one way, named as in their environment, and that nobody declares.

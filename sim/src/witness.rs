@@ -8,7 +8,7 @@ use kiln_model::event::{ControlEvent, EnvironmentEvent, InstanceEvent, TrafficEv
 use kiln_model::{Digest, Entry, EnvKey, Event, InstanceId, Position, ServiceName, Timestamp, Weight};
 
 use crate::floor::Floor;
-use crate::{Violation, invariants};
+use crate::{Violation, honest, invariants};
 
 /// A fold of its own over the durable log.
 #[derive(Debug, Default)]
@@ -36,6 +36,7 @@ impl Witness {
         let known = self.state.position().0 as usize;
         for entry in durable.get(known..).unwrap_or_default() {
             self.check(entry)?;
+            honest::check_approval(entry, &self.state)?;
             self.note(entry);
             let shifts = matches!(&entry.event, Event::Traffic(TrafficEvent::Shifted { .. }));
             // Who scales down in the middle of a rollout takes instances away by hand, not the rollout.
@@ -57,6 +58,15 @@ impl Witness {
             return Err(Violation::new("what is durable stays", "the log became shorter"));
         }
         Ok(())
+    }
+
+    /// Checks what must hold whenever a decision is complete.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn check_decided(&self) -> Result<(), Violation> {
+        honest::check_traffic(&self.state)?;
+        honest::check_waits(&self.state)
     }
 
     /// Checks that an acknowledged command is in the log, whatever became of it since.

@@ -1,19 +1,25 @@
 //! The world: virtual time, the processes, the ways between them, and what is checked while it turns.
 
 mod host_link;
+mod life;
+mod meddle;
+
+pub(crate) use life::Post;
+pub use meddle::Met;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kiln::controller::{Clock, CommandError, Controller, Peer, StepOutcome, Time};
-use kiln_core::{Action, ActionKind, Command, Input, InputKind, Observation, State};
+use kiln_core::{Action, ActionKind, Command, Observation, State};
 use kiln_model::route::Listener;
-use kiln_model::{Actor, Position, Timestamp};
+use kiln_model::{Position, Timestamp};
 use kiln_provider::Transitions;
 
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::edge::{self, Edge, EdgeEvent};
 use crate::faults::{Fault, Faults};
 use crate::floor::Floor;
@@ -25,7 +31,8 @@ use crate::queue::Queue;
 use crate::rng::Rng;
 use crate::trace::{Trace, brief_action, brief_command, brief_entry, brief_table};
 use crate::witness::{self, Witness};
-use crate::{Violation, invariants};
+use crate::{Violation, honest, invariants};
+use life::Life;
 
 /// The wall clock at the beginning: some day in 2026.
 const EPOCH: u64 = 1_780_000_000_000;
@@ -61,7 +68,9 @@ pub(crate) enum Happening {
     /// A user has an idea.
     Idea,
     /// A user asks for this, perhaps not for the first time.
-    Ask(Box<Command>),
+    Ask(Box<Ask>),
+    /// Somebody tries on a copy whether going back is possible.
+    Drill,
     /// Something goes wrong.
     Fault(Fault),
     /// The edge's process is back.
@@ -76,28 +85,6 @@ pub(crate) enum Happening {
     Awake,
     /// The faults are over.
     Peace,
-}
-
-/// What lies in the controller's inbox.
-#[derive(Debug)]
-pub(crate) enum Post {
-    Command(Box<Command>),
-    Observation(Observation),
-    Reconnected(Peer),
-}
-
-/// One process of the controller.
-struct Life {
-    number: u64,
-    controller: Controller<Ports, Ports>,
-    time: Time<WorldClock>,
-    inbox: Vec<Post>,
-    stepping: bool,
-    wake_at: Option<Timestamp>,
-    alarm: u64,
-    greeted: bool,
-    /// The end of the log when it started.
-    began_at: Position,
 }
 
 /// The clocks of the simulated machine.
@@ -139,6 +126,10 @@ pub struct Stats {
     pub refused: u64,
     /// Appends that failed.
     pub failed_appends: u64,
+    /// Rollbacks that were tried on a copy.
+    pub drills: u64,
+    /// How often what met a rollout at the beginning of which kind of step.
+    pub met: BTreeMap<(&'static str, Met), u64>,
 }
 
 /// The world of one seed.
@@ -163,6 +154,8 @@ pub(crate) struct World {
     peace: bool,
     moment: (u64, u32),
     plant: Option<Plant>,
+    /// The chance of what was added to the world later: apart, so that older seeds stay what they were.
+    meddler: Rng,
     rng: Rng,
 }
 
@@ -179,8 +172,14 @@ impl World {
             queue.add(at, Happening::Idea);
             at += if rng.chance(150) { rng.between(1, 200) } else { rng.between(1, 40_000) };
         }
+        let mut meddler = Rng::new(!seed);
+        for _ in 0..meddler.below(3) {
+            queue.add(meddler.between(1, faults.until), Happening::Drill);
+        }
         let mut host = Host::new(rng.fork(), plant);
         host.wild = faults.wild;
+        let mut edge = Edge::new(rng.fork(), plant);
+        edge.requests = faults.requests;
         let machine = Rc::new(RefCell::new(Machine::new(rng.fork(), plant)));
         machine.borrow_mut().unknown_per_mille = faults.unknown;
         let clock =
@@ -189,7 +188,7 @@ impl World {
             clock,
             queue,
             host: SharedHost::new(host),
-            edge: Edge::new(rng.fork(), plant),
+            edge,
             witness: Witness::default(),
             machine,
             trace: Trace::new(trace),
@@ -205,6 +204,7 @@ impl World {
             moment: (0, 0),
             plant,
             faults,
+            meddler,
             rng,
         }
     }
@@ -239,12 +239,17 @@ impl World {
     /// Whether nothing is going on that will end by itself, and the controller knows all of it.
     pub(crate) fn is_at_rest(&self) -> bool {
         let state = self.witness.state();
-        self.live().is_some_and(|live| live.position() == state.position()) && invariants::is_at_rest(state)
+        // A slot that rests after failures is tried again, whatever serves in the place of what it wants.
+        let is_known = |life: &Life| {
+            life.controller.state().position() == state.position()
+                && !invariants::rests(state, life.time.now())
+        };
+        self.life.as_ref().is_some_and(is_known) && invariants::is_at_rest(state)
     }
 
     /// Asks for something at this moment.
     pub(crate) fn ask(&mut self, command: Command) {
-        self.queue.add(self.now(), Happening::Ask(Box::new(command)));
+        self.queue.add(self.now(), Happening::Ask(Box::new(Ask { by: "ada", command })));
     }
 
     /// Lets nobody repeat a command that was not answered.
@@ -279,15 +284,16 @@ impl World {
                     EdgeEvent::Idle(id, _) => format!("edge: idle {id}"),
                     EdgeEvent::Count(pool, _) => format!("edge: count {pool}"),
                 });
-                let said = self.edge.happen(event);
+                let said = self.edge.happen(event, &self.host.lock().ill());
                 self.say(Peer::Edge, said);
             }
             Happening::Edge(..) => {}
             Happening::Idea => {
-                let command = self.client.next(self.witness.state());
-                self.ask(command);
+                let ask = self.client.next(self.witness.state());
+                self.queue.add(self.now(), Happening::Ask(Box::new(ask)));
             }
             Happening::Ask(command) => self.deliver_command(command),
+            Happening::Drill => self.drill()?,
             Happening::Fault(fault) => self.strike(fault),
             Happening::EdgeBack => self.edge_back(),
             Happening::HostBack => self.host_back(),
@@ -428,12 +434,18 @@ impl World {
     }
 
     fn read_log(&mut self) -> Result<(), Violation> {
-        let machine = self.machine.borrow();
+        let machine = Rc::clone(&self.machine);
+        let machine = machine.borrow();
         let known = self.witness.state().position().0 as usize;
-        for entry in machine.durable.get(known..).unwrap_or_default() {
+        let news = machine.durable.get(known..).unwrap_or_default();
+        for entry in news {
             self.trace.line(self.clock.now.get(), || format!("log: {}", brief_entry(entry)));
         }
         self.witness.read(&machine.durable, &mut self.floor)?;
+        if !news.is_empty() {
+            self.witness.check_decided()?;
+            self.watch_steps(news);
+        }
         self.stats.entries = machine.durable.len() as u64;
         self.stats.failed_appends = machine.failed_appends;
         self.stats.restored = machine.restored;
@@ -452,7 +464,7 @@ impl World {
     }
 
     /// The process is gone: who waited for an answer asks again.
-    fn bury(&mut self, life: Life, asked: Vec<Option<Box<Command>>>) {
+    fn bury(&mut self, life: Life, asked: Vec<Option<Box<Ask>>>) {
         let waiting = life.inbox.into_iter().filter_map(|post| match post {
             Post::Command(command) => Some(command),
             Post::Observation(_) | Post::Reconnected(_) => None,
@@ -463,14 +475,14 @@ impl World {
         }
     }
 
-    fn answer(&mut self, outcome: StepOutcome, asked: Vec<Option<Box<Command>>>) -> Result<(), Violation> {
+    fn answer(&mut self, outcome: StepOutcome, asked: Vec<Option<Box<Ask>>>) -> Result<(), Violation> {
         for (reply, command) in outcome.replies.into_iter().zip(asked) {
             let (Some(reply), Some(command)) = (reply, command) else { continue };
             self.trace.line(self.now(), || format!("answer: {reply:?}"));
             match reply {
                 Ok(_) => {
                     self.stats.acknowledged += 1;
-                    self.witness.check_acknowledged(&command)?;
+                    self.witness.check_acknowledged(&command.command)?;
                 }
                 Err(CommandError::Refused(_)) => self.stats.refused += 1,
                 Err(CommandError::Bug { reason }) => {
@@ -485,9 +497,9 @@ impl World {
         Ok(())
     }
 
-    fn deliver_command(&mut self, command: Box<Command>) {
+    fn deliver_command(&mut self, command: Box<Ask>) {
         if self.life.is_some() {
-            self.trace.line(self.now(), || format!("command: {}", brief_command(&command)));
+            self.trace.line(self.now(), || format!("command: {}", brief_command(&command.command)));
             self.post(Post::Command(command));
         } else {
             let wait = self.rng.between(100, 3_000);
@@ -516,7 +528,7 @@ impl World {
         // What needs no entry it may still answer, from what it last knew: that it was recorded stays true.
         for (reply, command) in outcome.replies.into_iter().zip(asked) {
             if let (Some(Ok(_)), Some(command)) = (reply, command) {
-                self.witness.check_acknowledged(&command)?;
+                self.witness.check_acknowledged(&command.command)?;
             }
         }
         Ok(())
@@ -727,44 +739,11 @@ impl World {
     fn check(&mut self) -> Result<(), Violation> {
         let host = self.host.lock();
         invariants::check_routing(&self.edge, &host)?;
+        honest::check_served(&self.edge, self.witness.state())?;
         if !self.faults.wild {
             self.floor.served(&self.edge, &host, self.witness.state())?;
         }
         Ok(())
-    }
-}
-
-impl Life {
-    /// Makes inputs of what is in the inbox, as `run` does; beside them the commands, to be asked again if need be.
-    fn take_inbox(&mut self) -> (Vec<Input>, Vec<Option<Box<Command>>>) {
-        let (mut inputs, mut asked) = (Vec::new(), Vec::new());
-        if let Some(by) = self.time.advance() {
-            let jump = InputKind::Observation(Observation::ClockJumped { by });
-            inputs.push(self.time.input(Actor::Controller, jump));
-            asked.push(None);
-        }
-        for post in std::mem::take(&mut self.inbox) {
-            let (actor, kind, command) = match post {
-                Post::Command(command) => {
-                    let kind = InputKind::Command(Command::clone(&command));
-                    (Actor::User("ada".into()), kind, Some(command))
-                }
-                Post::Observation(observation) => {
-                    (Actor::Controller, InputKind::Observation(observation), None)
-                }
-                Post::Reconnected(peer) => {
-                    self.controller.reconnected(peer);
-                    continue;
-                }
-            };
-            inputs.push(self.time.input(actor, kind));
-            asked.push(command);
-        }
-        if inputs.is_empty() || self.wake_at.is_some_and(|at| at <= self.time.now()) {
-            inputs.push(self.time.input(Actor::Controller, InputKind::Tick));
-            asked.push(None);
-        }
-        (inputs, asked)
     }
 }
 

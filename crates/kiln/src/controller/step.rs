@@ -267,7 +267,10 @@ impl<L: Log, E: Effects> Controller<L, E> {
         let end = self.committed.state().position();
         let is_written = doubt.unwritten_end.is_some_and(|unwritten| end > unwritten);
         let again = doubt.inputs.into_iter().filter(|input| !is_written || is_start(input));
+        // What was held meanwhile was seen later: a jump of the clock must stand before what was seen after it.
+        let later = std::mem::take(&mut self.held);
         self.hold(again.collect());
+        self.hold(later.into());
         Ok(())
     }
 
