@@ -85,8 +85,8 @@ pub enum PredictError {
     NoEnd,
 }
 
-/// The old and new instances that are simulated at most: these take less than a second.
-const INSTANCES_MAX: usize = 1000;
+/// The old and new instances that are simulated at most: replaced one by one, which takes longest, twice as many take seconds.
+const INSTANCES_MAX: usize = 500;
 
 /// Predicts moving an environment, which need not exist, to a revision.
 ///

@@ -148,10 +148,10 @@ fn what_is_too_large_or_refused_is_not_predicted() {
 
 #[test]
 fn the_largest_environment_that_is_simulated_comes_to_its_end() {
-    let services: Vec<String> = (0..10).map(|at| format!("s{at}=v1*50")).collect();
+    let services: Vec<String> = (0..10).map(|at| format!("s{at}=v1*25")).collect();
     let world = at_rest(&services.iter().map(String::as_str).collect::<Vec<_>>());
-    let next: Vec<String> = (0..10).map(|at| format!("s{at}=v2*50")).collect();
+    let next: Vec<String> = (0..10).map(|at| format!("s{at}=v2*25")).collect();
     let found = predict(&world, &next.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
-    assert_eq!(found.unlimited_extra, 500);
-    assert!(found.services.values().all(|risk| risk.fewest == 50));
+    assert_eq!(found.unlimited_extra, 250);
+    assert!(found.services.values().all(|risk| risk.fewest == 25));
 }
