@@ -92,6 +92,7 @@ impl Witness {
             | Command::Resume { .. }
             | Command::Promote { .. }
             | Command::Down { .. }
+            | Command::Approve { .. }
             | Command::Check { .. } => true,
         };
         if is_there {

@@ -47,4 +47,5 @@ pub use functions::{FunctionInfo, functions};
 pub use load::{ImageFile, Loaded, Request, check_fragment, load};
 pub use schema::{AttributeSchema, BlockSchema, NestedBlock, blocks};
 pub use source::{SOURCE_BYTES_MAX, SourceSet};
+pub use units::parse_millis;
 pub use variables::{RawOrigin, RawValue};

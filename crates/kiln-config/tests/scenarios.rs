@@ -111,6 +111,9 @@ fn summary(stack: &Stack) -> String {
     for (name, ty) in &stack.holes {
         let _ = writeln!(out, "hole {name}: {ty} = {}", stack.bound.get(name).map_or("(left out)", |v| v));
     }
+    if stack.gates != Default::default() {
+        let _ = writeln!(out, "gates {:?}", stack.gates);
+    }
     for (name, value) in &stack.given {
         let _ = writeln!(out, "given {name} = {}", value.as_deref().unwrap_or("(left out)"));
     }

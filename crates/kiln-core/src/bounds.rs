@@ -58,3 +58,12 @@ pub(crate) const REASON_CHARS_MAX: usize = 400;
 /// A decision that changes anything is reached in a few passes; a rollout of one batch per instance takes a handful of
 /// passes for each. More than this is a bug that must not become an endless loop.
 pub(crate) const PASSES_MAX: usize = 100_000;
+
+/// Nobody remembers what an approval that is older was for.
+pub const APPROVAL_MAX: Millis = Millis::from_secs(30 * 24 * 3600);
+
+/// Approvals of an environment that are kept: more than are given within the time for which one holds.
+pub(crate) const APPROVALS_MAX: usize = 100;
+
+/// An environment that could not be taken down when its time was over is tried again so much later.
+pub(crate) const EXPIRE_RETRY: Millis = Millis::from_secs(60);

@@ -35,7 +35,8 @@ fn of_environment<'a>(state: &'a State, env: &'a Environment) -> impl Iterator<I
         .values()
         .flat_map(|service| service.resting.iter().filter_map(|ordinal| service.slots.get(ordinal)?.backoff));
     let backoffs = resting.map(|backoff| backoff.not_before);
-    rollout.into_iter().chain(proofs).chain(backoffs)
+    let lifetime = env.lifetime.map(|lifetime| lifetime.until);
+    rollout.into_iter().chain(proofs).chain(backoffs).chain(lifetime)
 }
 
 /// When the instances that a step waits for have been healthy for long enough.

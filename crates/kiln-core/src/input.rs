@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kiln_model::digest::Digest;
+use kiln_model::gates::{GateVerdict, Gates};
 use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{RequiredCheck, RevisionSpec};
 use kiln_model::rollout::{ReplicaOwner, RequestCount};
@@ -108,6 +109,15 @@ pub enum Command {
         /// The step's index; one that is complete already is none of anybody's business. None means the current one.
         step: Option<u32>,
     },
+    /// Let a release in, as far as it depends on who asks.
+    Approve {
+        /// The environment; it need not exist yet.
+        env: EnvKey,
+        /// The release; some environment of the stack has it.
+        release: Digest,
+        /// For how long; [`crate::APPROVAL_MAX`] at most.
+        within: Millis,
+    },
     /// Take everything of an environment down: traffic first, then instances; then forget it.
     Down {
         /// The environment.
@@ -153,6 +163,12 @@ pub struct Admission {
     pub promoted_from: Option<EnvName>,
     /// What becomes of a rollout to something else that is running.
     pub if_running: IfRunning,
+    /// What the environment is to ask for from now on.
+    pub gates: Arc<Gates>,
+    /// Why it is to be let in whatever the gates say; none if they count.
+    pub break_glass: Option<String>,
+    /// How long the environment is to last.
+    pub lasting: Lasting,
 }
 
 /// What becomes of a rollout that is running when somebody asks for another one.
@@ -163,6 +179,18 @@ pub enum IfRunning {
     Supersede,
     /// It goes on, and the new one is refused.
     Refuse,
+}
+
+/// How long an environment is to last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lasting {
+    /// As long as was said last, from now on: for ever if nobody said anything.
+    #[default]
+    AsBefore,
+    /// From now on for this long; then everything of it goes. For an environment that is new, or ends already.
+    For(Millis),
+    /// Until somebody takes it down.
+    ForEver,
 }
 
 /// Something that was seen. Delivered at least once and in any order: each is harmless when repeated or late, but for the
@@ -371,6 +399,24 @@ pub enum Refusal {
         /// The release.
         release: Digest,
     },
+    /// The environment does not let the release in now.
+    GatesShut {
+        /// The environment.
+        env: EnvKey,
+        /// What was found at each of its gates.
+        verdicts: Vec<GateVerdict>,
+    },
+    /// Only others may let a release in.
+    MayNotApprove {
+        /// The environment.
+        env: EnvKey,
+        /// Who.
+        by: Vec<String>,
+    },
+    /// The environment was made to last: it is not given an end by the way.
+    LastsForEver(EnvKey),
+    /// No environment of the stack has such a release.
+    UnknownRelease(StackName, Digest),
     /// The number is beyond what one service may have.
     TooManyReplicas {
         /// The limit.

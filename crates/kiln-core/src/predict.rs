@@ -108,7 +108,8 @@ pub fn predict_up(
         binding: nothing,
         spec: Arc::clone(spec),
         checks: Vec::new(),
-        admission: Admission::default(),
+        // What is asked is what happens once it is let in.
+        admission: Admission { break_glass: Some(String::new()), ..Admission::default() },
     };
     let there = state.environment(key).map_or(0, |env| state.instances_of(env).count());
     let wanted: usize =

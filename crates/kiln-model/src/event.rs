@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::gates::{GateVerdict, Gates};
 use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, SlotKey, Term};
 use crate::instance::{ExitStatus, InstanceSpec};
 use crate::name::{ServiceName, StackName};
@@ -100,6 +101,34 @@ pub enum EnvironmentEvent {
     },
     /// Nothing of it runs any more, and it is forgotten.
     Removed,
+    /// This must hold from now on before it lets a release in.
+    GatesDeclared {
+        /// What.
+        gates: Arc<Gates>,
+    },
+    /// The entry's actor lets a release in, as far as it depends on them. The environment need not exist yet.
+    ReleaseApproved {
+        /// The release.
+        release: Digest,
+        /// When that is over.
+        until: Timestamp,
+    },
+    /// A release was let in. It changes nothing.
+    GatesPassed {
+        /// The release.
+        release: Digest,
+        /// What was found at each gate.
+        verdicts: Vec<GateVerdict>,
+        /// Why it was let in though some are shut, for people; none if all are open.
+        broken: Option<String>,
+    },
+    /// How long it lasts from now on.
+    LifetimeSet {
+        /// For how long it was asked for, and when it is over; none for ever.
+        lifetime: Option<(Millis, Timestamp)>,
+    },
+    /// Its time is over: everything of it goes.
+    Expired,
 }
 
 /// About the one rollout that an environment may have.

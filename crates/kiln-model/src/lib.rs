@@ -6,6 +6,7 @@
 pub mod calendar;
 pub mod digest;
 pub mod event;
+pub mod gates;
 pub mod id;
 pub mod image;
 pub mod instance;

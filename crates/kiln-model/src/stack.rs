@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::gates::Gates;
 use crate::image::{Image, ImageConfig};
 use crate::instance::{HealthCheck, InstanceSpec, Limits, SecretRef, Security, StopPolicy, VolumeMount};
 use crate::name::{
@@ -44,6 +45,8 @@ pub struct Stack {
     /// The variables that no environment decides and that were given from outside: name to canonical JSON, or none for a
     /// sensitive one.
     pub given: BTreeMap<VariableName, Option<String>>,
+    /// What this environment asks for before it lets a release in.
+    pub gates: Gates,
 }
 
 /// What is wanted of the images of a registry, or of a part of one.

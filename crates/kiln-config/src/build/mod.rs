@@ -1,6 +1,7 @@
 //! Blocks to the model.
 
 mod audience;
+mod gates;
 mod image;
 mod image_provision;
 mod image_scan;
@@ -69,6 +70,7 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
         holes: holes.holes,
         bound: holes.bound,
         given: holes.given,
+        gates: gates::gates(context, env),
     }
 }
 

@@ -111,6 +111,11 @@ impl Moment {
     }
 }
 
+/// Reads RFC 3339: seconds since the epoch.
+pub(crate) fn seconds(text: &str) -> Option<i64> {
+    parse(text).map(|(seconds, _)| seconds)
+}
+
 /// Reads RFC 3339: seconds since the epoch and the offset. Fractions of a second are dropped.
 fn parse(text: &str) -> Option<(i64, i32)> {
     let bytes = text.as_bytes();

@@ -343,6 +343,7 @@ pub fn functions() -> impl Iterator<Item = (&'static str, Vec<FunctionInfo>)> {
     GROUPS.iter().map(|(topic, rows)| (*topic, rows.iter().map(|f| f.info).collect()))
 }
 
+pub(crate) use datetime::seconds as parse_timestamp;
 pub(crate) use json::{decode as decode_json, encode as encode_json};
 
 pub(crate) fn find(name: &str) -> Option<&'static Function> {

@@ -138,14 +138,76 @@ pub(super) static ROUTE: BlockSchema = BlockSchema {
 pub(super) static ENVIRONMENT: BlockSchema = BlockSchema {
     name: "environment",
     labels: &["name"],
-    summary: "A place where the stack runs, chosen with `--env` (`dev` without it). It sets variables of the scope `environment` and nothing else.",
+    summary: "A place where the stack runs, chosen with `--env` (`dev` without it). It sets variables of the scope `environment`, and says what a release needs to come there.",
     attributes: &[attribute(
         "variables",
         "object of values without references",
         "{}",
         "The values of variables with `scope = \"environment\"`.",
     )],
+    blocks: &[NestedBlock { schema: &PROMOTE, many: false }],
+    any_attribute: None,
+    example: "environment \"prod\" {\n  variables = { replicas = 6 }\n\n  promote {\n    from    = \"staging\"\n    soak    = \"1h\"\n    approve = [\"olga\"]\n  }\n}",
+};
+
+static PROMOTE: BlockSchema = BlockSchema {
+    name: "promote",
+    labels: &[],
+    summary: "What must hold before the environment lets a release in, by `kiln promote` or `kiln up`; a rollback is never held up. The gates of the last release that was let in count, those of a new one from then on. See [rollouts](rollouts.md#gates).",
+    attributes: &[
+        attribute(
+            "from",
+            "name of an environment",
+            "none",
+            "The environment that must have been moved to the release before.",
+        ),
+        attribute(
+            "soak",
+            "duration",
+            "none",
+            "How long the release must have served there since it came or an instance of it failed.",
+        ),
+        attribute(
+            "approve",
+            "list of strings",
+            "none",
+            "Who may approve the release, with `kiln release approve`; an empty list means anybody.",
+        ),
+    ],
+    blocks: &[NestedBlock { schema: &WINDOW, many: true }, NestedBlock { schema: &FREEZE, many: true }],
+    any_attribute: None,
+    example: "promote {\n  from    = \"staging\"\n  soak    = \"1h\"\n  approve = [\"olga\"]\n\n  window {\n    days = [\"mon\", \"tue\", \"wed\", \"thu\"]\n    from = \"09:00\"\n    to   = \"16:00\"\n  }\n}",
+};
+
+static WINDOW: BlockSchema = BlockSchema {
+    name: "window",
+    labels: &[],
+    summary: "Hours in which a release may come; with several, any of them.",
+    attributes: &[
+        attribute("days", "list of strings", "every day", "Days of the week: `\"mon\"` to `\"sun\"`."),
+        attribute("from", "time of the day", "", "When it opens, in UTC: `\"09:00\"`."),
+        attribute(
+            "to",
+            "time of the day",
+            "",
+            "When it shuts, in UTC, on the same day: `\"24:00\"` is its end.",
+        ),
+    ],
     blocks: &[],
     any_attribute: None,
-    example: "environment \"prod\" {\n  variables = { replicas = 6 }\n}",
+    example: "window {\n  days = [\"mon\", \"tue\"]\n  from = \"09:00\"\n  to   = \"16:00\"\n}",
+};
+
+static FREEZE: BlockSchema = BlockSchema {
+    name: "freeze",
+    labels: &[],
+    summary: "A time in which no release may come.",
+    attributes: &[
+        attribute("from", "moment", "", "Its beginning: `\"2026-12-20T00:00:00Z\"`."),
+        attribute("to", "moment", "", "Its end."),
+        attribute("reason", "string", "", "Why: whoever is refused is told."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "freeze {\n  from   = \"2026-12-20T00:00:00Z\"\n  to     = \"2027-01-02T00:00:00Z\"\n  reason = \"nobody is there\"\n}",
 };

@@ -47,6 +47,12 @@ fn extend_instance(instance: &mut Instance, by: Millis) {
 }
 
 fn extend_environment(env: &mut Environment, by: Millis) {
+    if let Some(lifetime) = &mut env.lifetime {
+        later(&mut lifetime.until, by);
+    }
+    for since in env.served.iter_mut().filter_map(|served| served.since.as_mut()) {
+        later(since, by);
+    }
     if let Some(rollout) = &mut env.rollout {
         let rollout = Arc::make_mut(rollout);
         later(&mut rollout.moved_at, by);

@@ -8,9 +8,9 @@ use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Listener;
 use kiln_model::{Entry, EnvKey, RevisionNumber, ServiceName};
 
-use super::{ApplyError, environment_of, key_of};
-use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
-use crate::state::{Environment, ReplicaOverride, ServiceState, State};
+use super::{ApplyError, environment_of, key_of, soak};
+use crate::bounds::{ENVIRONMENTS_MAX, EXPIRE_RETRY, REPLICAS_MAX};
+use crate::state::{Environment, Lifetime, ReplicaOverride, ServiceState, State};
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &EnvironmentEvent) -> Result<(), ApplyError> {
     match event {
@@ -33,6 +33,7 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &EnvironmentEvent) 
                 return Err(ApplyError::illegal(&env.key, format!("revision {number} can't be released")));
             }
             env.completed.retain(|other| other != number);
+            soak::forget(env);
             Ok(())
         }
         EnvironmentEvent::ReplicasSet { service, replicas, owner } => {
@@ -40,6 +41,27 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &EnvironmentEvent) 
             replicas_set(env, service, *replicas, *owner)
         }
         EnvironmentEvent::Removed => removed(state, entry),
+        EnvironmentEvent::GatesDeclared { gates } => {
+            environment_of(state, entry)?.gates = gates.clone();
+            Ok(())
+        }
+        EnvironmentEvent::ReleaseApproved { release, until } => {
+            soak::approved(state, entry, *release, *until)
+        }
+        EnvironmentEvent::GatesPassed { .. } => environment_of(state, entry).map(drop),
+        EnvironmentEvent::LifetimeSet { lifetime } => {
+            environment_of(state, entry)?.lifetime = lifetime.map(|(ttl, until)| Lifetime { ttl, until });
+            Ok(())
+        }
+        EnvironmentEvent::Expired => {
+            let env = environment_of(state, entry)?;
+            let Some(lifetime) = env.lifetime.as_mut().filter(|it| it.until <= entry.at) else {
+                return Err(ApplyError::illegal(&env.key, "its time is not over"));
+            };
+            // Taking it down may fail: then it is tried again.
+            lifetime.until = entry.at.plus(EXPIRE_RETRY);
+            Ok(())
+        }
     }
 }
 
@@ -62,6 +84,9 @@ fn created(state: &mut State, entry: &Entry, index: u8) -> Result<(), ApplyError
         last_rollout: None,
         services: BTreeMap::new(),
         ending: false,
+        gates: crate::gates::none(),
+        served: Vec::new(),
+        lifetime: None,
     };
     state.environments.insert(key.clone(), Arc::new(env));
     Ok(())
@@ -97,6 +122,7 @@ fn removed(state: &mut State, entry: &Entry) -> Result<(), ApplyError> {
         return Err(ApplyError::illegal(key, "something of it is left"));
     }
     state.environments.remove(key);
+    state.approvals.remove(key);
     Ok(())
 }
 

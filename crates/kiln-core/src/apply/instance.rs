@@ -7,7 +7,7 @@ use kiln_model::event::{InstanceEvent, Purpose};
 use kiln_model::service::ServiceKind;
 use kiln_model::{Entry, InstanceId, InstanceSpec, Millis, Timestamp, Weight};
 
-use super::{ApplyError, environment_of};
+use super::{ApplyError, environment_of, soak};
 use crate::bounds::{BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX};
 use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, State};
 
@@ -249,6 +249,7 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
     if !is_job && !before.is_unhealthy() {
         push_back(env, entry.at, before);
     }
+    soak::failed(env, revision, entry.at);
     if let Some(rollout) = &mut env.rollout
         && rollout.is_for_target(&before.purpose)
     {

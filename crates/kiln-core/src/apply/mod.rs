@@ -10,6 +10,7 @@ mod environment;
 mod instance;
 mod rollout;
 mod scale;
+mod soak;
 mod traffic;
 
 use std::sync::Arc;

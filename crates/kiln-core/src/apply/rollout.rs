@@ -7,7 +7,7 @@ use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Outcome, Slots, Step, Verdict};
 use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
-use super::{ApplyError, environment_of};
+use super::{ApplyError, environment_of, soak};
 use crate::state::{
     Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, Split, State, StepPhase,
 };
@@ -294,6 +294,7 @@ fn finish(env: &mut Environment, entry: &Entry, rollout: &Rollout, outcome: &Out
             env.completed.retain(|other| *other != number);
             env.completed.push(number);
         }
+        soak::reached(env, entry.at);
         end_overrides(env);
     }
     env.rollout = None;

@@ -8,7 +8,7 @@ use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::{CheckId, Digest, EnvKey, Event, InstanceSpec, RevisionNumber, RolloutId, ServiceName};
 
 use super::work::{Deed, View, Work, brief};
-use super::{Reply, admission, check, compose, rollout};
+use super::{Reply, admission, check, compose, lifetime, rollout};
 use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
 use crate::expand::{Manners, expand_forward};
 use crate::input::{Admission, Command, IfRunning, Refusal};
@@ -36,6 +36,9 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
         Command::Pause { env } => pause(work, env)?,
         Command::Resume { env } => resume(work, env)?,
         Command::Promote { env, step } => promote(work, env, *step)?,
+        Command::Approve { env, release, within } => {
+            return Ok((None, admission::approve(work, env, *release, *within)?));
+        }
         Command::Down { env } => down(work, env)?,
         Command::Check { env, image, test, spec, spec_digest, within } => {
             let deadline = work.now().plus(*within);
@@ -54,6 +57,7 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
     | Command::Pause { env }
     | Command::Resume { env }
     | Command::Promote { env, .. }
+    | Command::Approve { env, .. }
     | Command::Down { env }
     | Command::Check { env, .. }
     | Command::Inspected { env, .. }) = command;
@@ -108,7 +112,9 @@ fn up(
         && let Some(revision) = current.and_then(|number| env.revisions.get(&number))
         && is_same(revision, wanted)
     {
-        return Ok(there_already(env, revision.number));
+        let reply = there_already(env, revision.number);
+        lifetime::set(work, key, wanted.admission.lasting)?;
+        return Ok(reply);
     }
     if let Some(rollout) = found.and_then(|env| env.rollout.as_ref())
         && wanted.admission.if_running == IfRunning::Refuse
@@ -125,10 +131,13 @@ fn up(
         return Err(Refusal::CheckMissing { image: check.image, test: check.test.clone() });
     }
     compose::routes_are_free(work.state(), key, wanted.spec)?;
-    if found.is_none() {
+    let passage = admission::pass(work, key, wanted.release, wanted.admission)?;
+    if work.state().environment(key).is_none() {
         let index = free_index(work.state()).ok_or(Refusal::TooManyEnvironments)?;
         work.ask(Some(key), Event::Environment(EnvironmentEvent::Created { index }));
     }
+    lifetime::set(work, key, wanted.admission.lasting)?;
+    passage.note(work, key);
     let number = seal(work, key, wanted.release, wanted.binding, wanted.spec.clone(), None)?;
     let cause = match &wanted.admission.promoted_from {
         Some(from) => Cause::Promotion { from: from.clone() },

@@ -9,6 +9,7 @@ mod check;
 mod command;
 mod compose;
 mod gate;
+mod lifetime;
 mod listeners;
 mod maintain;
 mod observe;
@@ -144,6 +145,7 @@ pub fn decide(state: &State, observed: &Observed, input: &Input) -> Decision {
         InputKind::Observation(observation) => (observe::run(&mut work, observation), Ok(Reply::Noted)),
         InputKind::Tick => (Scope::All, Ok(Reply::Noted)),
     };
+    lifetime::end(&mut work);
     work.settle(if is_overdue { &Scope::All } else { &scope });
     let wake_at = next_deadline(work.state(), work.now());
     Decision { events: work.into_drafts(), wake_at, reply }

@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_model::digest::Digest;
+use kiln_model::gates::Gates;
 use kiln_model::release::{Revision, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::service::{Service, ServiceKind};
-use kiln_model::{EnvKey, InstanceId, RevisionNumber, ServiceName, Timestamp, Weight};
+use kiln_model::{EnvKey, InstanceId, Millis, RevisionNumber, ServiceName, Timestamp, Weight};
 
 use super::rollout::{FinishedRollout, Rollout};
 use super::shared_map::SharedMap;
+use super::soak::Served;
 
 /// A stack in an environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +41,21 @@ pub struct Environment {
     pub services: BTreeMap<ServiceName, Arc<ServiceState>>,
     /// Whether a `down` is complete: the environment is forgotten once nothing of it is left.
     pub ending: bool,
+    /// What must hold before it lets a release in.
+    pub gates: Arc<Gates>,
+    /// How long the releases of the retained revisions served.
+    pub served: Vec<Served>,
+    /// When it ends by itself; none if it does not.
+    pub lifetime: Option<Lifetime>,
+}
+
+/// When an environment ends by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// For how long it was asked for.
+    pub ttl: Millis,
+    /// When it is over.
+    pub until: Timestamp,
 }
 
 /// A service of an environment, whatever the revision.

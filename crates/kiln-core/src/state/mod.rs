@@ -10,6 +10,7 @@ mod listener;
 mod parts;
 mod rollout;
 mod shared_map;
+mod soak;
 mod used;
 
 use std::collections::BTreeMap;
@@ -20,12 +21,13 @@ use kiln_model::route::Listener;
 use kiln_model::{CheckId, EnvKey, InstanceId, Position, StackName, Term, Timestamp};
 
 pub use check::{Check, Verdict};
-pub use environment::{Backoff, Environment, ReplicaOverride, ServiceState, Share, Slot};
+pub use environment::{Backoff, Environment, Lifetime, ReplicaOverride, ServiceState, Share, Slot};
 pub use instance::{Health, Instance, Phase};
 pub use listener::{ListenerPhase, ListenerState};
 pub use parts::{Parts, PartsError};
 pub use rollout::{Direction, FinishedRollout, Pause, Rollout, Split, StepPhase};
 pub use shared_map::SharedMap;
+pub use soak::{Approval, Served};
 pub(crate) use used::UsedIds;
 
 /// The fold of the log. A clone shares what it has in common with its original, so that a batch can be decided against
@@ -48,6 +50,7 @@ pub struct State {
     pub(crate) verdicts: SharedMap<(Digest, String), Verdict>,
     pub(crate) listeners: BTreeMap<Listener, ListenerState>,
     pub(crate) table: TableState,
+    pub(crate) approvals: BTreeMap<EnvKey, Vec<Approval>>,
 }
 
 /// How far the edge has followed.
@@ -119,6 +122,11 @@ impl State {
     /// Returns the last answer of a check about an image.
     pub fn verdict(&self, image: Digest, test: &str) -> Option<&Verdict> {
         self.verdicts.get(&(image, test.to_owned()))
+    }
+
+    /// Returns who approved which release for an environment, the last one last. Some may be over.
+    pub fn approvals(&self, env: &EnvKey) -> impl Iterator<Item = &Approval> {
+        self.approvals.get(env).into_iter().flatten()
     }
 
     /// Returns the sockets that are open or wanted.

@@ -8,7 +8,7 @@ use kiln_model::route::Listener;
 use kiln_model::{CheckId, EnvKey, InstanceId, Position, StackName, Term, Timestamp};
 
 use super::shared_map::SharedMap;
-use super::{Check, Environment, Instance, ListenerState, State, TableState, UsedIds, Verdict};
+use super::{Approval, Check, Environment, Instance, ListenerState, State, TableState, UsedIds, Verdict};
 
 /// All that a [`State`] says, each thing once.
 ///
@@ -40,6 +40,8 @@ pub struct Parts {
     pub listeners: BTreeMap<Listener, ListenerState>,
     /// How far the edge has followed.
     pub table: TableState,
+    /// Who approved which release, by environment.
+    pub approvals: BTreeMap<EnvKey, Vec<Approval>>,
 }
 
 /// Parts of which no state can be made: they are not what [`State::to_parts`] gave out.
@@ -74,6 +76,7 @@ impl State {
             verdicts: self.verdicts.iter().map(|(key, verdict)| (key.clone(), verdict.clone())).collect(),
             listeners: self.listeners.clone(),
             table: self.table,
+            approvals: self.approvals.clone(),
         }
     }
 
@@ -92,6 +95,7 @@ impl State {
             disowned: parts.disowned,
             listeners: parts.listeners,
             table: parts.table,
+            approvals: parts.approvals,
             used,
             ..Self::default()
         };

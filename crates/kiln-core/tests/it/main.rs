@@ -6,6 +6,7 @@ mod commands;
 mod hazards;
 mod histories;
 mod illegal;
+mod lifetime;
 mod machines;
 mod notation;
 mod predictions;

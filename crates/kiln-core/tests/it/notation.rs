@@ -44,6 +44,18 @@ impl Names {
                         format!("replicas {service} {replicas} {owner:?}")
                     }
                     EnvironmentEvent::Removed => format!("{env} removed"),
+                    EnvironmentEvent::GatesDeclared { .. } => format!("{env} gates declared"),
+                    EnvironmentEvent::ReleaseApproved { release, .. } => {
+                        format!("{env} release {} approved", release.short())
+                    }
+                    EnvironmentEvent::GatesPassed { .. } => format!("{env} gates passed"),
+                    EnvironmentEvent::LifetimeSet { lifetime } => {
+                        format!(
+                            "{env} lasts {}",
+                            lifetime.map_or("for ever".to_owned(), |(ttl, _)| ttl.to_string())
+                        )
+                    }
+                    EnvironmentEvent::Expired => format!("{env} expired"),
                 }
             }
             Event::Rollout(event) => rollout(event),

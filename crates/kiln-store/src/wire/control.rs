@@ -1,12 +1,16 @@
 //! Events about Kiln itself, about environments and about traffic.
 
 use kiln_model::event::{ControlEvent, EnvironmentEvent, TrafficEvent};
+use kiln_model::gates::GateVerdict;
 use kiln_model::route::Listener;
-use kiln_model::{InstanceId, Millis, Position, RevisionNumber, ServiceName, StackName, Term};
+use kiln_model::{
+    Digest, InstanceId, Millis, Position, RevisionNumber, ServiceName, StackName, Term, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::Text;
+use super::gates::{GateVerdictWire, GatesWire};
 use super::rollout::{OwnerWire, weight_of};
 use super::service::RevisionWire;
 
@@ -26,6 +30,18 @@ pub(crate) enum EnvironmentWire {
     RevisionReleased { number: u64 },
     ReplicasSet { service: Text<ServiceName>, replicas: u32, owner: OwnerWire },
     Removed,
+    GatesDeclared { gates: GatesWire },
+    ReleaseApproved { release: Text<Digest>, until: u64 },
+    GatesPassed { release: Text<Digest>, verdicts: Vec<GateVerdictWire>, broken: Option<String> },
+    LifetimeSet { lifetime: Option<LifetimeWire> },
+    Expired,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LifetimeWire {
+    ttl_ms: u64,
+    until: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +91,19 @@ impl From<&EnvironmentEvent> for EnvironmentWire {
                 Self::ReplicasSet { service: Text(service.clone()), replicas: *replicas, owner: owner.into() }
             }
             EnvironmentEvent::Removed => Self::Removed,
+            EnvironmentEvent::GatesDeclared { gates } => Self::GatesDeclared { gates: (&**gates).into() },
+            EnvironmentEvent::ReleaseApproved { release, until } => {
+                Self::ReleaseApproved { release: Text(*release), until: until.0 }
+            }
+            EnvironmentEvent::GatesPassed { release, verdicts, broken } => Self::GatesPassed {
+                release: Text(*release),
+                verdicts: verdicts.iter().map(GateVerdictWire::from).collect(),
+                broken: broken.clone(),
+            },
+            EnvironmentEvent::LifetimeSet { lifetime } => Self::LifetimeSet {
+                lifetime: lifetime.map(|(ttl, until)| LifetimeWire { ttl_ms: ttl.0, until: until.0 }),
+            },
+            EnvironmentEvent::Expired => Self::Expired,
         }
     }
 }
@@ -93,6 +122,19 @@ impl From<EnvironmentWire> for EnvironmentEvent {
                 Self::ReplicasSet { service: service.0, replicas, owner: owner.into() }
             }
             EnvironmentWire::Removed => Self::Removed,
+            EnvironmentWire::GatesDeclared { gates } => Self::GatesDeclared { gates: Arc::new(gates.into()) },
+            EnvironmentWire::ReleaseApproved { release, until } => {
+                Self::ReleaseApproved { release: release.0, until: Timestamp(until) }
+            }
+            EnvironmentWire::GatesPassed { release, verdicts, broken } => Self::GatesPassed {
+                release: release.0,
+                verdicts: verdicts.into_iter().map(GateVerdict::from).collect(),
+                broken,
+            },
+            EnvironmentWire::LifetimeSet { lifetime } => {
+                Self::LifetimeSet { lifetime: lifetime.map(|it| (Millis(it.ttl_ms), Timestamp(it.until))) }
+            }
+            EnvironmentWire::Expired => Self::Expired,
         }
     }
 }

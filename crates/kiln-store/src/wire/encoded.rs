@@ -2,6 +2,7 @@
 
 use kiln_model::InstanceSpec;
 use kiln_model::event::Purpose;
+use kiln_model::gates::Gates;
 use kiln_model::instance::ExitStatus;
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::SpecWire;
 use super::canary::CanaryWire;
 use super::event::{ExitWire, PurposeWire};
+use super::gates::GatesWire;
 use super::rollout::{CauseWire, OutcomeWire, OwnerWire, StepWire};
 use super::service::{NamedRouteWire, NamedServiceWire};
 
@@ -50,4 +52,5 @@ encoded! {
     ReplicaOwner as OwnerWire;
     Purpose as PurposeWire;
     ExitStatus as ExitWire;
+    Gates as GatesWire;
 }

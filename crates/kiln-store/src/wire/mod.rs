@@ -9,6 +9,7 @@ mod canary;
 mod control;
 mod encoded;
 mod event;
+mod gates;
 mod record;
 mod release;
 mod rollout;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
+use kiln_model::gates::{Freeze, GateKind, GateVerdict, Gates, Window};
 use kiln_model::instance::{
     ExitStatus, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
@@ -209,6 +210,22 @@ fn environment_events() -> Vec<Event> {
         set(ReplicaOwner::Hand),
         set(ReplicaOwner::Autoscaler),
         EnvironmentEvent::Removed,
+        EnvironmentEvent::GatesDeclared { gates: Arc::new(gates()) },
+        EnvironmentEvent::ReleaseApproved { release: digest(7), until: Timestamp(1_700_000_000_000) },
+        EnvironmentEvent::GatesPassed {
+            release: digest(7),
+            verdicts: vec![GateVerdict {
+                gate: GateKind::Soak,
+                is_open: false,
+                detail: "it has served in staging for 5m of 1h".into(),
+                until: Some(Timestamp(1_700_000_000_000)),
+            }],
+            broken: Some("the site is down".into()),
+        },
+        EnvironmentEvent::LifetimeSet {
+            lifetime: Some((Millis::from_secs(8 * 3600), Timestamp(1_700_000_000_000))),
+        },
+        EnvironmentEvent::Expired,
     ]
     .map(Event::Environment)
     .into()
@@ -380,4 +397,19 @@ pub(crate) fn entries(after: u64, count: usize) -> Vec<Entry> {
         }
     };
     (0..count).map(entry).collect()
+}
+
+/// Everything that an environment may ask for.
+fn gates() -> Gates {
+    Gates {
+        from: Some(EnvName::new("staging").unwrap()),
+        soak: Millis::from_secs(3600),
+        approve: Some(vec!["olga".into()]),
+        windows: vec![Window {
+            days: [true, true, true, true, false, false, false],
+            from_minute: 540,
+            to_minute: 960,
+        }],
+        freezes: vec![Freeze { from: Timestamp(1_000), to: Timestamp(2_000), reason: "holidays".into() }],
+    }
 }

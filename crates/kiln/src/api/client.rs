@@ -226,6 +226,22 @@ impl Client {
         self.post(&path(env, "/predict"), predict)
     }
 
+    /// Asks what the gates of an environment say to what would be asked of [`Client::up`].
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn gates(&self, env: &EnvKey, up: &wire::Up) -> Result<wire::GatesFound, RequestError> {
+        self.post(&path(env, "/gates"), up)
+    }
+
+    /// Lets a release into an environment, as far as it depends on the caller.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn approve(&self, env: &EnvKey, approve: &wire::Approve) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/approve"), approve)
+    }
+
     /// Asks to go back.
     ///
     /// # Errors

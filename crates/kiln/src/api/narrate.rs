@@ -3,6 +3,7 @@
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
+use kiln_model::gates::GateVerdict;
 use kiln_model::rollout::{Cause, Outcome, Place, ReplicaOwner};
 use kiln_model::{CheckId, Entry, Event, InstanceId, RevisionNumber, Timestamp, Weight};
 use serde_json::json;
@@ -43,6 +44,9 @@ pub fn event(entry: &Entry) -> wire::Event {
         Event::Check(id, _) => json!({ "check": id.0, "term": entry.term.0 }),
         Event::Environment(EnvironmentEvent::RevisionSealed { revision }) => {
             json!({ "revision": revision.number.0, "term": entry.term.0 })
+        }
+        Event::Environment(EnvironmentEvent::ReleaseApproved { release, until }) => {
+            json!({ "release": release.to_string(), "until_ms": until.0, "term": entry.term.0 })
         }
         _ => json!({ "term": entry.term.0 }),
     };
@@ -111,6 +115,34 @@ fn environment(event: &EnvironmentEvent) -> (&'static str, String) {
             ("environment.replicas_set", format!("{service} is to have {replicas} replicas, {owner}"))
         }
         EnvironmentEvent::Removed => ("environment.removed", "the environment is gone".into()),
+        EnvironmentEvent::LifetimeSet { lifetime: Some((ttl, _)) } => {
+            ("environment.lifetime_set", format!("it lasts for {ttl} from now on"))
+        }
+        EnvironmentEvent::LifetimeSet { lifetime: None } => {
+            ("environment.lifetime_set", "it lasts until somebody takes it down".into())
+        }
+        EnvironmentEvent::Expired => {
+            ("environment.expired", "its time is over: everything of it goes".into())
+        }
+        EnvironmentEvent::GatesDeclared { .. } => {
+            ("environment.gates_declared", "other gates count from now on".into())
+        }
+        EnvironmentEvent::ReleaseApproved { release, until: _ } => {
+            ("environment.release_approved", format!("release {} was approved", release.short()))
+        }
+        EnvironmentEvent::GatesPassed { release, verdicts, broken } => {
+            ("environment.gates_passed", gates_passed(&release.short(), verdicts, broken.as_deref()))
+        }
+    }
+}
+
+fn gates_passed(release: &str, verdicts: &[GateVerdict], broken: Option<&str>) -> String {
+    let wanted = verdicts.iter().filter(|verdict| verdict.is_open == broken.is_none());
+    let details: Vec<&str> = wanted.map(|verdict| verdict.detail.as_str()).collect();
+    let details = details.join("; ");
+    match broken {
+        None => format!("release {release} was let in: {details}"),
+        Some(why) => format!("release {release} was let in by breaking the glass ({why}), though: {details}"),
     }
 }
 

@@ -66,10 +66,11 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::CheckMissing { image, test } => {
             ("check_missing", format!("test {test} of image {} has not passed", image.short()))
         }
-        Refusal::NotReachedThere { from, release } => (
-            "not_reached_there",
-            format!("{from} has no revision of release {} that it was moved to", release.short()),
-        ),
+        Refusal::NotReachedThere { .. }
+        | Refusal::GatesShut { .. }
+        | Refusal::MayNotApprove { .. }
+        | Refusal::UnknownRelease(..)
+        | Refusal::LastsForEver(_) => of_admission(refusal),
         Refusal::TooManyReplicas { max } => {
             ("too_many_replicas", format!("a service can have {max} replicas at most"))
         }
@@ -80,5 +81,30 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::InvalidRevision { reason } => {
             ("invalid_revision", format!("the revision does not hold together: {reason}"))
         }
+    }
+}
+
+/// Why a release is not let into an environment, or not for a while.
+fn of_admission(refusal: &Refusal) -> (&'static str, String) {
+    match refusal {
+        Refusal::NotReachedThere { from, release } => (
+            "not_reached_there",
+            format!("{from} has no revision of release {} that it was moved to", release.short()),
+        ),
+        Refusal::GatesShut { env, verdicts } => {
+            let shut = verdicts.iter().filter(|verdict| !verdict.is_open);
+            let shut: Vec<&str> = shut.map(|verdict| verdict.detail.as_str()).collect();
+            ("gates_shut", format!("{env} does not let this release in now: {}", shut.join("; ")))
+        }
+        Refusal::MayNotApprove { env, by } => {
+            ("may_not_approve", format!("{} may approve releases of {env}, and nobody else", by.join(" or ")))
+        }
+        Refusal::UnknownRelease(stack, release) => {
+            ("unknown_release", format!("no environment of stack {stack} has a release {}", release.short()))
+        }
+        Refusal::LastsForEver(env) => {
+            ("lasts_for_ever", format!("{env} was made to last, and is not given an end by the way"))
+        }
+        _ => unreachable!("it is not about a release that comes into an environment"),
     }
 }

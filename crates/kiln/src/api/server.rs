@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use kiln_core::{Admission, Command, IfRunning, Reply, State};
+use kiln_core::{Admission, Command, IfRunning, Lasting, Reply, State};
 use kiln_model::release::{Release, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Sampling;
@@ -26,7 +26,7 @@ use super::canaries::{Traffic, canaries};
 use super::history::Seen;
 use super::peer::Peer;
 use super::wire::{self, Problem, ProblemBody};
-use super::{narrate, prediction, refusal, sealed, view};
+use super::{narrate, prediction, refusal, sealed, verdicts, view};
 use crate::controller::CommandError;
 
 /// An `up` of 10,000 services takes about 10 MiB.
@@ -114,6 +114,8 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/progress"), get(progress))
         .route(&path("/up"), post(up))
         .route(&path("/predict"), post(predict))
+        .route(&path("/gates"), post(gates))
+        .route(&path("/approve"), post(approve))
         .route(&path("/rollback"), post(rollback))
         .route(&path("/scale"), post(scale))
         .route(&path("/abort"), post(abort))
@@ -363,6 +365,7 @@ async fn up(
     if !api.backend.has_binding(&binding) {
         return Err(Refused::invalid("binding_not_stored", format!("binding {binding} is not stored")));
     }
+    let admission = admission(&up)?;
     let command = Command::Up {
         env: key((&stack, &env))?,
         origin: up.origin,
@@ -372,17 +375,53 @@ async fn up(
         binding,
         checks: stored.checks,
         spec: Arc::new(RevisionSpec::try_from(&up.sealed)?),
-        admission: Admission {
-            promoted_from: up
-                .promoted_from
-                .as_deref()
-                .map(|env| sealed::parse("environment", env))
-                .transpose()?,
-            if_running: match up.if_running {
-                wire::IfRunning::Supersede => IfRunning::Supersede,
-                wire::IfRunning::Refuse => IfRunning::Refuse,
-            },
+        admission,
+    };
+    ask(&api, command, actor).await
+}
+
+fn admission(up: &wire::Up) -> Result<Admission, Refused> {
+    let from = up.promoted_from.as_deref();
+    Ok(Admission {
+        promoted_from: from.map(|env| sealed::parse("environment", env)).transpose()?,
+        if_running: match up.if_running {
+            wire::IfRunning::Supersede => IfRunning::Supersede,
+            wire::IfRunning::Refuse => IfRunning::Refuse,
         },
+        gates: Arc::new(up.gates.as_ref().map(|gates| gates.0.clone()).unwrap_or_default()),
+        break_glass: up.break_glass.clone(),
+        lasting: match up.ttl_ms {
+            None => Lasting::AsBefore,
+            Some(0) => Lasting::ForEver,
+            Some(ttl) => Lasting::For(Millis(ttl)),
+        },
+    })
+}
+
+/// What the gates say to a release, without asking for anything.
+async fn gates(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    bytes: Bytes,
+) -> Result<Json<wire::GatesFound>, Refused> {
+    let up: wire::Up = body(&bytes)?;
+    let (key, release) = (key((&stack, &env))?, sealed::parse("release", &up.release)?);
+    let state = api.backend.state();
+    let found = kiln_core::judge(&state, &key, release, &admission(&up)?, now(&state));
+    Ok(Json(wire::GatesFound { gates: found.iter().map(verdicts::gate).collect() }))
+}
+
+async fn approve(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+    bytes: Bytes,
+) -> Result<Json<wire::Accepted>, Refused> {
+    let approve: wire::Approve = body(&bytes)?;
+    let command = Command::Approve {
+        env: key((&stack, &env))?,
+        release: sealed::parse("release", &approve.release)?,
+        within: Millis(approve.within_ms),
     };
     ask(&api, command, actor).await
 }

@@ -231,6 +231,9 @@ fn nothing_that_is_not_stored_can_be_moved_to() {
         sealed: Sealed::default(),
         promoted_from: None,
         if_running: wire::IfRunning::default(),
+        gates: None,
+        break_glass: None,
+        ttl_ms: None,
     };
     let error = served.client().up(&env(), &up).unwrap_err();
     assert_eq!(refused(&error).code, "release_not_stored");
@@ -468,6 +471,9 @@ fn every_shape_is_as_in_its_golden_file() {
             sealed: (&super::sealed::sample()).into(),
             promoted_from: None,
             if_running: wire::IfRunning::Refuse,
+            gates: None,
+            break_glass: None,
+            ttl_ms: None,
         },
     );
     golden("accepted.json", &wire::Accepted { position: 9, rollout: Some(5), revision: Some(42) });
@@ -485,6 +491,7 @@ fn environment(rollout: wire::Rollout, route: wire::Route) -> wire::Environment 
         previous: Some(40),
         release: Some("sha256:aa".into()),
         rollout: Some(rollout),
+        ends_ms: None,
         waits_for: vec!["the edge".into()],
         services: vec![wire::Service {
             name: "web".into(),

@@ -1,5 +1,6 @@
 //! What the analyses of canaries found, on the wire and in words.
 
+use kiln_model::gates::{GateKind, GateVerdict};
 use kiln_model::rollout::{self, Evidence, Verdict};
 use kiln_model::service::{Margin, MetricKind};
 use kiln_model::{ServiceName, Timestamp};
@@ -103,6 +104,24 @@ const fn verdict_word(verdict: Verdict) -> &'static str {
         Verdict::Pass => "pass",
         Verdict::Fail => "fail",
         Verdict::Inconclusive => "inconclusive",
+    }
+}
+
+/// What was found at a gate of an environment.
+pub(super) fn gate(verdict: &GateVerdict) -> wire::Gate {
+    let GateVerdict { gate, is_open, detail, until } = verdict;
+    let gate = match gate {
+        GateKind::From => "from",
+        GateKind::Soak => "soak",
+        GateKind::Approval => "approval",
+        GateKind::Window => "window",
+        GateKind::Freeze => "freeze",
+    };
+    wire::Gate {
+        gate: gate.into(),
+        is_open: *is_open,
+        detail: detail.clone(),
+        until_ms: until.map(|at| at.0),
     }
 }
 

@@ -39,6 +39,7 @@ pub fn environment(state: &State, env: &Environment, now: Timestamp) -> wire::En
         previous: env.previous().map(|number| number.0),
         release: env.current.and_then(|number| env.revisions.get(&number)).map(|r| r.release.to_string()),
         rollout: current_rollout(env),
+        ends_ms: env.lifetime.map(|lifetime| lifetime.until.0),
         waits_for: waits(state, env, now),
         services: names.into_iter().map(service).collect(),
         routes: routes(env, env.routes),

@@ -3,6 +3,8 @@
 //! A reader ignores fields that it does not know and fills in the ones that it misses, so a command line and a controller
 //! one version apart understand each other. The golden files in `api/golden/` show every shape.
 
+use kiln_model::gates::Gates;
+use kiln_store::Encoded;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -105,6 +107,9 @@ pub struct Environment {
     pub release: Option<String>,
     /// The rollout that runs, or the last one.
     pub rollout: Option<Rollout>,
+    /// When it ends by itself; none if it does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ends_ms: Option<u64>,
     /// What it waits for, for people; empty at rest.
     pub waits_for: Vec<String>,
     /// The services of the current revision, and those that still have instances.
@@ -587,6 +592,46 @@ pub struct Up {
     /// What becomes of a rollout to something else that is running.
     #[serde(default, skip_serializing_if = "IfRunning::is_default")]
     pub if_running: IfRunning,
+    /// What the environment is to ask for from now on before it lets a release in; none for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<Encoded<Gates>>,
+    /// Why it is to be let in whatever the gates say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub break_glass: Option<String>,
+    /// For how long from now on the environment is to last, in milliseconds; 0 for ever, none as long as it was said before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+}
+
+/// Lets a release in, as far as it depends on who asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approve {
+    /// The digest of the release.
+    pub release: String,
+    /// For how long, in milliseconds.
+    pub within_ms: u64,
+}
+
+/// What is found at the gates of an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct GatesFound {
+    /// Each gate.
+    pub gates: Vec<Gate>,
+}
+
+/// What is found at one gate.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Gate {
+    /// `from`, `soak`, `approval`, `window` or `freeze`.
+    pub gate: String,
+    /// Whether the release may pass.
+    pub is_open: bool,
+    /// What was found, or what is missing, for people.
+    pub detail: String,
+    /// When time alone opens it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
 }
 
 /// Asks to go back.

@@ -49,6 +49,7 @@ fn hint(code: &str) -> Option<&'static str> {
             "`kiln rollout watch` follows it; without `--if-running refuse` the new one takes over"
         }
         "unknown_service" => "`kiln status` shows the services",
+        "lasts_for_ever" => "leave out `--ttl`; `kiln down` takes an environment down",
         "no_rollout" => "`kiln status` shows what is going on",
         "route_taken" => "give the route another listen, host or path, or `kiln down` what has it",
         "check_missing" => "`kiln up` runs the tests that are missing",

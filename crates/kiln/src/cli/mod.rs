@@ -18,6 +18,7 @@ mod exit;
 mod failure;
 mod fmt;
 mod follow;
+mod gates;
 mod host;
 mod hosts;
 mod image;

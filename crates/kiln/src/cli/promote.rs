@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_model::gates::Gates;
 use kiln_model::image::Image;
 use kiln_model::release::Release;
 use kiln_model::stack::Stack;
 use kiln_model::{Digest, EnvKey, EnvName, ImageName, SecretName, StackName};
-use kiln_store::{Sealed, Store};
+use kiln_store::{Encoded, Sealed, Store};
 use serde_json::json;
 
 use super::context::Context;
@@ -16,6 +17,7 @@ use super::deploy::{folder, integrity, secrets};
 use super::exit::Exit;
 use super::failure::{Failure, Kind, Outcome};
 use super::follow;
+use super::gates;
 use super::interrupt::Interrupt;
 use super::plan;
 use super::plan::diff::{Bake, Forecast, Plan, Verb};
@@ -49,6 +51,12 @@ pub(super) struct Args {
     /// Read the values of secrets again where the stack says, instead of those that the environment has
     #[arg(long)]
     read_secrets: bool,
+    /// Wait until the gates of the environment are open, as far as time or an approval opens them
+    #[arg(long, conflicts_with_all = ["plan", "break_glass"])]
+    wait: bool,
+    /// Bring the release in whatever the environment's gates say; the reason is logged
+    #[arg(long, value_name = "REASON")]
+    break_glass: Option<String>,
     /// Return once the rollout is recorded, without waiting for its end
     #[arg(long)]
     detach: bool,
@@ -65,13 +73,27 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let stack = context.target(&client)?.stack;
     let (from, to) = (key(&stack, &args.from), key(&stack, &args.to));
     let digest = chosen(&client, &from, args.release.as_deref())?;
-    let promotion = Promotion::prepare(context, &client, &to, digest, args.read_secrets)?;
+    let interrupt = Interrupt::listen(|| {});
+    let mut promotion = Promotion::prepare(context, &client, &to, digest, args.read_secrets)?;
     if args.plan {
-        return shown(context, &promotion, &from, &to);
+        return shown(context, &client, &promotion, &from, &to);
+    }
+    if args.wait {
+        let question = promotion.question(&from);
+        // A collection need not wait for as long: what is there then is prepared anew.
+        drop(promotion);
+        if let Some(exit) = gates::wait(&client, &to, &question, context.screen, &interrupt)? {
+            return Ok(exit);
+        }
+        promotion = Promotion::prepare(context, &client, &to, digest, args.read_secrets)?;
     }
     up::say_plan(context, &to, &promotion.plan);
     promotion.require_whole()?;
-    let accepted = client.up(&to, &promotion.request(&client, &from)?)?;
+    let up = wire::Up { break_glass: args.break_glass.clone(), ..promotion.request(&client, &from)? };
+    if up.break_glass.is_none() {
+        gates::require_open(&client, &to, &up)?;
+    }
+    let accepted = client.up(&to, &up).map_err(|error| gates::refused(error, &to))?;
     let Some(rollout) = accepted.rollout else {
         return up::unchanged(context, &client, &to, accepted.revision);
     };
@@ -81,7 +103,6 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let more = [("release", json!(digest.to_string())), ("promoted_from", json!(from.to_string()))];
     // From here on the log refers to what was stored, and the lease has done its work.
     drop(promotion);
-    let interrupt = Interrupt::listen(|| {});
     let followed = follow::rollout(&client, &to, rollout, context.screen, &interrupt)?;
     follow::conclude(context, &client, &to, followed, &more)
 }
@@ -130,6 +151,7 @@ struct Promotion {
     digest: Digest,
     release: Release,
     sealing: Sealing,
+    gates: Gates,
     plan: Plan,
     base: Option<u64>,
     store: Store,
@@ -168,7 +190,7 @@ impl Promotion {
         let sealing = seal(&stack, &images, &versions, release.source)?;
         let plan = planned(&stack, &sealing, last.as_ref());
         let base = last.and_then(|last| last.number);
-        Ok(Self { digest, release, sealing, plan, base, store, _lease: lease })
+        Ok(Self { digest, release, sealing, gates: stack.gates, plan, base, store, _lease: lease })
     }
 
     /// Refuses to start instances from files that are damaged: nothing looks at them later.
@@ -194,14 +216,27 @@ impl Promotion {
         })?;
         Ok(wire::Up {
             origin: client.environment(from)?.origin.unwrap_or_default(),
+            binding: binding.to_string(),
+            sealed: (&self.sealing.spec).into(),
+            ..self.question(from)
+        })
+    }
+
+    /// What the gates have to know of the request.
+    fn question(&self, from: &EnvKey) -> wire::Up {
+        wire::Up {
+            origin: String::new(),
             adopt: false,
             base: None,
             release: self.digest.to_string(),
-            binding: binding.to_string(),
-            sealed: (&self.sealing.spec).into(),
+            binding: String::new(),
+            sealed: wire::Sealed::default(),
             promoted_from: Some(from.env.to_string()),
             if_running: wire::IfRunning::default(),
-        })
+            gates: Some(Encoded(self.gates.clone())),
+            break_glass: None,
+            ttl_ms: None,
+        }
     }
 }
 
@@ -274,17 +309,29 @@ fn planned(stack: &Stack, sealing: &Sealing, last: Option<&Last>) -> Plan {
     Plan::new(old, &images, &services, &stack.routes)
 }
 
-fn shown(context: &mut Context<'_>, promotion: &Promotion, from: &EnvKey, to: &EnvKey) -> Outcome {
+fn shown(
+    context: &mut Context<'_>,
+    client: &Client,
+    promotion: &Promotion,
+    from: &EnvKey,
+    to: &EnvKey,
+) -> Outcome {
+    let found = client.gates(to, &promotion.question(from))?.gates;
     let (plan, target) = (&promotion.plan, to.to_string());
     if context.screen.json() {
         let mut answer = plan::render::json(plan, &target, promotion.base);
         answer["release"] = json!(promotion.digest.to_string());
         answer["promoted_from"] = json!(from.to_string());
+        answer["gates"] = json!(found);
         context.screen.answer(&answer);
     } else {
         let text = plan::render::text(plan, &target, promotion.base, context.screen.paint());
         context.screen.print(&text);
         context.screen.line(&format!("Release {} of {from}, as it is.", promotion.digest.short()));
+        for gate in &found {
+            let mark = if gate.is_open { "✓" } else { "✗" };
+            context.screen.line(&format!("  {mark} {}", gates::line(gate)));
+        }
     }
     Ok(Exit::Done)
 }

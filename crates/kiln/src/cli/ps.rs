@@ -32,11 +32,15 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
         .filter(|instance| args.service.as_ref().is_none_or(|service| *service == instance.service))
         .collect();
     if context.screen.json() {
-        context.screen.answer(&json!({ "environment": target.to_string(), "instances": chosen }));
+        context.screen.answer(&json!({ "environment": target.to_string(), "instances": chosen, "ends_ms": environment.ends_ms }));
         return Ok(Exit::Done);
     }
     let text = text(&chosen, environment.now_ms, context.screen.paint());
     context.screen.print(&text);
+    if let Some(ends) = environment.ends_ms {
+        let left = span(Timestamp(ends).since(Timestamp(environment.now_ms)));
+        context.screen.line(&format!("{target} ends by itself in {left}"));
+    }
     Ok(Exit::Done)
 }
 

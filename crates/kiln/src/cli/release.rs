@@ -1,5 +1,6 @@
 //! `kiln release`
 
+mod approve;
 mod scanned;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,12 +44,18 @@ enum Verb {
         #[arg(value_parser = super::rollback::number)]
         revision: Option<RevisionNumber>,
     },
+    /// Let a release into the environment, as far as it depends on you
+    ///
+    /// For environments whose gates ask for an approval. It is about the release, by its digest, and ends by itself.
+    #[command(after_help = "Example:\n  kiln release approve 3f9a2c81d07e --env prod --within 8h")]
+    Approve(approve::Args),
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let client = context.client("release")?;
     let target = context.target(&client)?;
     match &args.verb {
+        Verb::Approve(args) => approve::run(args, &client, &target, context),
         Verb::List { retained } => {
             let mut revisions = client.revisions(&target)?;
             let store = open(context)?;

@@ -197,6 +197,10 @@ fn environment_text(text: &mut String, environment: &wire::Environment, paint: P
     if let Some(rollout) = &environment.rollout {
         rollout_text(text, rollout, environment, paint);
     }
+    if let Some(ends) = environment.ends_ms {
+        let left = span(Timestamp(ends).since(Timestamp(environment.now_ms)));
+        let _ = writeln!(text, "  ends by itself in {left}, unless `kiln up` renews it");
+    }
     for wait in &environment.waits_for {
         let _ = writeln!(text, "    waits for {wait}");
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use kiln_edge::ledger::LedgerSnapshot;
-use kiln_model::{EnvKey, EnvName, ImageName};
-use kiln_store::Sealed;
+use kiln_model::{EnvKey, EnvName, ImageName, Millis};
+use kiln_store::{Encoded, Sealed};
 use serde_json::{Value, json};
 
 use super::bake::{Baked, Cache, Verify, bake};
@@ -17,6 +17,7 @@ use super::deploy::{checks, origin, secrets};
 use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow::{self, Followed};
+use super::gates;
 use super::hosts;
 use super::interrupt::Interrupt;
 use super::plan;
@@ -47,6 +48,12 @@ pub(super) struct Args {
     /// What becomes of a rollout to something else that is running
     #[arg(long, value_enum, default_value_t = IfRunning::Supersede)]
     if_running: IfRunning,
+    /// Bring the release in whatever the environment's gates say; the reason is logged
+    #[arg(long, value_name = "REASON")]
+    break_glass: Option<String>,
+    /// End the environment by itself after this long, such as 8h; each `kiln up` begins the time anew, `none` lifts it
+    #[arg(long, value_name = "DURATION", value_parser = ttl)]
+    ttl: Option<Millis>,
 }
 
 /// What becomes of a rollout that is running.
@@ -56,6 +63,21 @@ enum IfRunning {
     Supersede,
     /// It goes on, and the new one is refused
     Refuse,
+}
+
+/// Longer than this is no environment that comes and goes.
+const TTL_MAX: Millis = Millis::from_secs(90 * 24 * 3600);
+
+/// Reads how long an environment is to last; nothing for `none`.
+fn ttl(text: &str) -> Result<Millis, String> {
+    if text == "none" {
+        return Ok(Millis(0));
+    }
+    match kiln_config::parse_millis(text)? {
+        Millis(0) => Err("it must be longer than nothing; `none` lifts it".into()),
+        ttl if ttl > TTL_MAX => Err("an environment that ends lasts for 90 days at most".into()),
+        ttl => Ok(ttl),
+    }
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
@@ -92,7 +114,7 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let sealing = sealed(&declared, &baked, &state)?;
     let up = request(args, &declared, &baked, &sealing, saved.as_ref())?;
     let before = hosts::ledger(&state);
-    let accepted = client.up(&key, &up)?;
+    let accepted = client.up(&key, &up).map_err(|error| gates::refused(error, &key))?;
     // From here on the log refers to what was stored, and the lease has done its work.
     drop(baked);
     let Some(rollout) = accepted.rollout else { return unchanged(context, &client, &key, accepted.revision) };
@@ -180,6 +202,9 @@ fn request(
             IfRunning::Supersede => wire::IfRunning::Supersede,
             IfRunning::Refuse => wire::IfRunning::Refuse,
         },
+        gates: Some(Encoded(declared.stack.gates.clone())),
+        break_glass: args.break_glass.clone(),
+        ttl_ms: args.ttl.map(|ttl| ttl.0),
     })
 }
 

@@ -23,8 +23,8 @@ pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 pub(super) enum Message {
     /// Somebody asks, and waits for the answer.
     Command {
-        /// What.
-        command: Command,
+        /// What. A rare message, and much larger than the others.
+        command: Box<Command>,
         /// Who.
         actor: Actor,
         /// Where the answer goes.
@@ -76,7 +76,8 @@ impl Handle {
     /// See [`CommandError`]: what is not permanent is safe to repeat.
     pub fn command(&self, command: Command, actor: Actor) -> Result<Reply, CommandError> {
         let (answer, answered) = sync_channel(1);
-        self.send(Message::Command { command, actor, answer }).map_err(|Ended| CommandError::NoAnswer)?;
+        self.send(Message::Command { command: Box::new(command), actor, answer })
+            .map_err(|Ended| CommandError::NoAnswer)?;
         answered.recv_timeout(ANSWER_WITHIN).unwrap_or(Err(CommandError::NoAnswer))
     }
 

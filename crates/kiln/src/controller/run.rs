@@ -206,7 +206,7 @@ impl<L: Log, E: Effects, C: Clock> Loop<L, E, C> {
         for message in messages.drain(..) {
             let (actor, kind, asker) = match message {
                 Message::Command { command, actor, answer } => {
-                    (actor, InputKind::Command(command), Some(answer))
+                    (actor, InputKind::Command(*command), Some(answer))
                 }
                 Message::Observation(observation) => {
                     (Actor::Controller, InputKind::Observation(observation), None)

@@ -89,3 +89,62 @@ fn a_release_is_promoted_by_its_digest_without_its_folder_and_goes_back() {
     machine.kiln(&["rollback", "--env", "staging"]).ok();
     wait_page(&machine, "staging", "v1-red-staging ");
 }
+
+/// The name under which the commands of this test are logged.
+fn me(machine: &Machine) -> String {
+    let rollouts = machine.json(&["rollout", "list"]);
+    rollouts["rollouts"][0]["rollout"]["actor"].as_str().expect("an actor").to_owned()
+}
+
+#[test]
+fn an_environment_with_gates_lets_in_what_somebody_approved() {
+    let machine = Machine::new();
+    machine.write("secrets/a", "hush\n");
+    write_stack(&machine, "v1");
+    machine.kiln(&["up"]).ok();
+    let gates = format!(
+        "variables = {{ place = \"staging\" }}\n  promote {{\n    from = \"dev\"\n    approve = [\"{}\"]\n  }}",
+        me(&machine)
+    );
+    machine.edit_stack("variables = { place = \"staging\" }", &gates);
+    machine.kiln(&["up", "--env", "staging"]).fails_with("dev must be moved to it first");
+    machine.kiln(&["up"]).ok();
+    let promote = ["promote", "--from", "dev", "--to", "staging"];
+    machine.kiln(&promote).fails_with("must approve it").fails_with("kiln release approve");
+    machine.kiln(&["up", "--env", "staging"]).fails_with("must approve it");
+
+    // Whoever waits is told for what, and goes on once it is so.
+    let digest = release(&machine, "dev").as_str().expect("a digest").to_owned();
+    let approve = || {
+        machine.kiln(&["release", "approve", &digest, "--env", "staging"]).ok();
+    };
+    machine.kiln_until(&[&promote[..], &["--wait"]].concat(), "must approve it", approve).ok();
+    wait_page(&machine, "staging", "v1-grey-staging ");
+    assert_eq!(release(&machine, "staging"), release(&machine, "dev"));
+
+    machine.edit_stack("v1-", "v2-");
+    machine.kiln(&["up", "--env", "staging", "--break-glass", "the site is down"]).ok();
+    wait_page(&machine, "staging", "v2-grey-staging ");
+    let history = machine.kiln(&["events", "--all"]).ok().out;
+    assert!(history.contains("the site is down") && history.contains("approved it"), "{history}");
+    machine.kiln(&["rollback", "--env", "staging"]).ok();
+    wait_page(&machine, "staging", "v1-grey-staging ");
+}
+
+#[test]
+fn an_environment_with_a_time_to_live_ends_by_itself_with_all_it_owns() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, "");
+    machine.kiln(&["up", "--env", "pr-42", "--ttl", "8h"]).ok();
+    let ends = machine.kiln(&["status", "--env", "pr-42"]).ok().out;
+    assert!(ends.contains("ends by itself in"), "{ends}");
+    // Shorter from here on, and whoever is killed meanwhile knows it from the log.
+    machine.kiln(&["up", "--env", "pr-42", "--ttl", "1s"]).ok();
+    machine.kill("controller");
+    wait_for("the environment to end", || {
+        let status = machine.json(&["status"]);
+        status["environments"].as_array().is_some_and(Vec::is_empty).then_some(())
+    });
+    let history = machine.kiln(&["events", "--all"]).ok().out;
+    assert!(history.contains("its time is over"), "{history}");
+}

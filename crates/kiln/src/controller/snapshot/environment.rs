@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::state::{
-    Backoff, Direction, Environment, FinishedRollout, Pause, ReplicaOverride, Rollout, ServiceState, Share,
-    Slot, Split, StepPhase,
+    Approval, Backoff, Direction, Environment, FinishedRollout, Lifetime, Pause, ReplicaOverride, Rollout,
+    Served, ServiceState, Share, Slot, Split, StepPhase,
 };
+use kiln_model::gates::Gates;
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
 use kiln_model::service::Service;
 use kiln_model::{
-    Actor, Digest, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight,
+    Actor, Digest, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight,
 };
 use kiln_store::{Encoded, Text};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,48 @@ pub(super) struct EnvironmentWire {
     last_rollout: Option<FinishedWire>,
     services: BTreeMap<Text<ServiceName>, ServiceStateWire>,
     ending: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gates: Option<Encoded<Gates>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    served: Vec<ServedWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lifetime: Option<LifetimeWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LifetimeWire {
+    ttl_ms: u64,
+    until: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServedWire {
+    release: Text<Digest>,
+    since: Option<u64>,
+    stretch_ms: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ApprovalWire {
+    release: Text<Digest>,
+    by: ActorWire,
+    until: u64,
+}
+
+impl From<&Approval> for ApprovalWire {
+    fn from(approval: &Approval) -> Self {
+        let Approval { release, by, until } = approval;
+        Self { release: Text(*release), by: by.into(), until: until.0 }
+    }
+}
+
+impl From<ApprovalWire> for Approval {
+    fn from(wire: ApprovalWire) -> Self {
+        Self { release: wire.release.0, by: wire.by.into(), until: Timestamp(wire.until) }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,7 +227,14 @@ impl EnvironmentWire {
             last_rollout,
             services,
             ending,
+            gates,
+            served,
+            lifetime,
         } = env;
+        let stretch = |served: &Served| {
+            let Served { release, since, stretch } = served;
+            ServedWire { release: Text(*release), since: since.map(|at| at.0), stretch_ms: stretch.0 }
+        };
         let service = |(name, it): (&ServiceName, &Arc<ServiceState>)| {
             (Text(name.clone()), ServiceStateWire::from(&**it))
         };
@@ -201,6 +251,9 @@ impl EnvironmentWire {
             last_rollout: last_rollout.as_ref().map(|rollout| FinishedWire::from(&**rollout)),
             services: services.iter().map(service).collect(),
             ending: *ending,
+            gates: (**gates != Gates::default()).then(|| Encoded(Gates::clone(gates))),
+            served: served.iter().map(stretch).collect(),
+            lifetime: lifetime.map(|Lifetime { ttl, until }| LifetimeWire { ttl_ms: ttl.0, until: until.0 }),
         }
     }
 
@@ -211,6 +264,11 @@ impl EnvironmentWire {
         };
         let service =
             |(name, wire): (Text<ServiceName>, ServiceStateWire)| Ok((name.0, Arc::new(wire.into_model()?)));
+        let stretch = |wire: ServedWire| Served {
+            release: wire.release.0,
+            since: wire.since.map(Timestamp),
+            stretch: Millis(wire.stretch_ms),
+        };
         Ok(Environment {
             key: self.key.into(),
             index: self.index,
@@ -224,6 +282,9 @@ impl EnvironmentWire {
             last_rollout: self.last_rollout.map(|rollout| Arc::new(rollout.into())),
             services: self.services.into_iter().map(service).collect::<Result<_, DecodeError>>()?,
             ending: self.ending,
+            gates: Arc::new(self.gates.map(|gates| gates.0).unwrap_or_default()),
+            served: self.served.into_iter().map(stretch).collect(),
+            lifetime: self.lifetime.map(|it| Lifetime { ttl: Millis(it.ttl_ms), until: Timestamp(it.until) }),
         })
     }
 }

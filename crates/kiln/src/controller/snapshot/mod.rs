@@ -19,7 +19,7 @@ use kiln_model::{EnvKey, EnvName, InstanceId, Position, StackName, Term, Timesta
 use kiln_store::{Encoded, Text};
 use serde::{Deserialize, Serialize};
 
-use environment::EnvironmentWire;
+use environment::{ApprovalWire, EnvironmentWire};
 use instance::{CheckWire, InstanceWire, Sources, VerdictWire};
 use service_table::ServiceTable;
 
@@ -59,6 +59,15 @@ struct StateWire {
     listeners: Vec<ListenerWire>,
     table_version: u64,
     table_acknowledged: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    approvals: Vec<ApprovalsWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApprovalsWire {
+    env: EnvWire,
+    given: Vec<ApprovalWire>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -134,6 +143,7 @@ impl From<Parts> for StateWire {
             verdicts,
             listeners,
             table: TableState { version, acknowledged },
+            approvals,
         } = parts;
         let mut services = ServiceTable::default();
         let sources = Sources::new(&environments, &checks);
@@ -157,6 +167,13 @@ impl From<Parts> for StateWire {
             listeners: listeners.iter().map(ListenerWire::from).collect(),
             table_version: version.0,
             table_acknowledged: acknowledged.0,
+            approvals: approvals
+                .iter()
+                .map(|(env, given)| ApprovalsWire {
+                    env: env.into(),
+                    given: given.iter().map(ApprovalWire::from).collect(),
+                })
+                .collect(),
         }
     }
 }
@@ -198,6 +215,11 @@ impl StateWire {
                 version: Position(self.table_version),
                 acknowledged: Position(self.table_acknowledged),
             },
+            approvals: self
+                .approvals
+                .into_iter()
+                .map(|it| (it.env.into(), it.given.into_iter().map(Into::into).collect()))
+                .collect(),
             environments,
             checks,
         })

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use kiln_core::state::{
-    Backoff, Check, Direction, Environment, FinishedRollout, Health, Pause, Phase, ReplicaOverride, Rollout,
-    ServiceState, Share, Slot, Split, StepPhase, Verdict,
+    Approval, Backoff, Check, Direction, Environment, FinishedRollout, Health, Lifetime, Pause, Phase,
+    ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase, Verdict,
 };
 use kiln_model::event::Purpose;
+use kiln_model::gates::Gates;
 use kiln_model::instance::{ExitStatus, InstanceSpec};
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
@@ -144,6 +145,9 @@ fn environment() -> Environment {
         last_rollout: Some(Arc::new(last)),
         services: BTreeMap::from([(web(), Arc::new(slots()))]),
         ending: false,
+        gates: Arc::new(Gates { approve: Some(vec!["olga".into()]), ..Gates::default() }),
+        served: vec![Served { release: digest(3), since: Some(Timestamp(2_500)), stretch: Millis(0) }],
+        lifetime: Some(Lifetime { ttl: Millis(8_000), until: Timestamp(12_000) }),
     }
 }
 
@@ -242,6 +246,10 @@ fn parts() -> Parts {
             (public(82), listener(ListenerPhase::Releasing)),
             (Listener::Internal(4), listener(ListenerPhase::Open { term: Term(2) })),
         ]),
+        approvals: BTreeMap::from([(
+            env(),
+            vec![Approval { release: digest(3), by: Actor::User("olga".into()), until: Timestamp(9_500) }],
+        )]),
         table: TableState { version: Position(59), acknowledged: Position(58) },
     }
 }
