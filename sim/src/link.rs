@@ -43,6 +43,7 @@ impl Link {
             | Observation::TableAcknowledged { .. }
             | Observation::RequestsCounted { .. }
             | Observation::Sampled { .. }
+            | Observation::Measured { .. }
             | Observation::BackendIdle { .. } => true,
             Observation::ControllerStarted
             | Observation::ClockJumped { .. }

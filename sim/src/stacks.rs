@@ -267,7 +267,13 @@ fn canary(rng: &mut Rng) -> Canary {
         1 => Inconclusive::Continue,
         _ => Inconclusive::Ask,
     };
-    let analysis = Analysis { metrics: vec![metric], alpha: 50_000, inconclusive, dry_run: rng.chance(100) };
+    let analysis = Analysis {
+        metrics: vec![metric],
+        outside: Vec::new(),
+        alpha: 50_000,
+        inconclusive,
+        dry_run: rng.chance(100),
+    };
     let analysis = Some(analysis).filter(|_| rng.chance(600));
     let weights = [rng.between(1, 300), rng.between(301, 999)];
     let stages = weights.into_iter().take(rng.between(1, 2) as usize).map(|weight| {

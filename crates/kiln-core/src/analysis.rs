@@ -155,6 +155,7 @@ mod tests {
                     worse_by: Margin::Relative(200_000),
                 },
             ],
+            outside: Vec::new(),
             alpha: 50_000,
             inconclusive: Inconclusive::Stop,
             dry_run: false,

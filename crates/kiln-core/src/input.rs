@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kiln_model::digest::Digest;
 use kiln_model::gates::{GateVerdict, Gates};
 use kiln_model::instance::{ExitStatus, InstanceSpec};
+use kiln_model::outside::Number;
 use kiln_model::release::{RequiredCheck, RevisionSpec};
 use kiln_model::rollout::{ReplicaOwner, RequestCount};
 use kiln_model::route::{Listener, Sampling};
@@ -262,6 +263,21 @@ pub enum Observation {
         sampling: Sampling,
         /// The counts since its beginning.
         samples: Arc<WindowSamples>,
+    },
+    /// Somebody outside was asked for a metric of an analysis.
+    Measured {
+        /// The environment.
+        env: EnvKey,
+        /// The service.
+        service: ServiceName,
+        /// The split that it is about.
+        sampling: Sampling,
+        /// The metric's name.
+        metric: String,
+        /// How many answers were known when it was asked: one that comes later than the next one counts for nothing.
+        known: u32,
+        /// The value, or why there is none, for people.
+        value: Result<Number, String>,
     },
     /// The edge has no request in flight to it and no pooled connection left, and does not route to it.
     BackendIdle {

@@ -102,6 +102,7 @@ pub fn observe(observed: &mut Observed, input: &Input) {
         | Observation::InstanceRefused { .. }
         | Observation::TableAcknowledged { .. }
         | Observation::RequestsCounted { .. }
+        | Observation::Measured { .. }
         | Observation::ListenerOpened { .. }
         | Observation::ListenerFailed { .. }
         | Observation::ListenerClosed { .. } => {}

@@ -18,7 +18,7 @@ pub struct Outlook {
     pub more: Option<u64>,
 }
 
-/// Returns where the analysis of a service is going; none if the target of the rollout declares none.
+/// Returns where the analysis of a service is going; none if its requests are compared with nothing.
 pub fn outlook(
     env: &Environment,
     rollout: &Rollout,
@@ -26,7 +26,8 @@ pub fn outlook(
     samples: &WindowSamples,
 ) -> Option<Outlook> {
     let Strategy::Canary(canary) = &env.service(rollout.to, service)?.strategy else { return None };
-    Some(of_counts(canary.analysis.as_ref()?, canary.stages.len(), samples))
+    let compared = canary.analysis.as_ref().filter(|analysis| !analysis.metrics.is_empty())?;
+    Some(of_counts(compared, canary.stages.len(), samples))
 }
 
 /// How many requests an analysis compares: those of both its groups.
@@ -73,6 +74,7 @@ mod tests {
                 metric(MetricKind::ErrorRate, Margin::Absolute(10_000)),
                 metric(MetricKind::Latency { quantile: 990_000 }, Margin::Relative(200_000)),
             ],
+            outside: Vec::new(),
             alpha: 50_000,
             inconclusive: Inconclusive::Stop,
             dry_run: false,

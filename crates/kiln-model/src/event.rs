@@ -11,6 +11,7 @@ use crate::gates::{GateVerdict, Gates};
 use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, SlotKey, Term};
 use crate::instance::{ExitStatus, InstanceSpec};
 use crate::name::{ServiceName, StackName};
+use crate::outside::Finding;
 use crate::release::Revision;
 use crate::rollout::{Cause, Evidence, Outcome, ReplicaOwner, RequestCount, Step, Verdict};
 use crate::route::Listener;
@@ -176,6 +177,19 @@ pub enum RolloutEvent {
         verdict: Verdict,
         /// What that rests on, for each metric.
         evidence: Vec<Evidence>,
+    },
+    /// A metric of outside was measured, or could not be.
+    Measured {
+        /// The service.
+        service: ServiceName,
+        /// The split that it is about.
+        window: u32,
+        /// The metric's name.
+        metric: String,
+        /// What it came to.
+        finding: Finding,
+        /// The value, or why there is none, for people.
+        text: String,
     },
     /// A step failed or somebody aborted: the way back began. `from` is the target now.
     GoingBack {

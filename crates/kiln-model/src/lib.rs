@@ -12,6 +12,7 @@ pub mod image;
 pub mod instance;
 pub mod latency;
 pub mod name;
+pub mod outside;
 pub mod recipe;
 pub mod release;
 pub mod rollout;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::instance::InstanceSpec;
 use crate::name::{PortName, ServiceName};
+use crate::outside::OutsideMetric;
 use crate::route::{Aim, Mirror, Sticky};
 use crate::units::{Millis, Weight};
 
@@ -70,6 +71,13 @@ pub struct Canary {
     pub audience: Audience,
 }
 
+impl Canary {
+    /// Whether it is compared with a baseline: what only others measure needs none.
+    pub fn is_compared(&self) -> bool {
+        self.analysis.as_ref().is_some_and(|analysis| !analysis.metrics.is_empty())
+    }
+}
+
 /// Which requests a canary gets, beside its share of all.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Audience {
@@ -109,8 +117,10 @@ pub enum Gate {
 /// What a canary is compared by with a baseline: fresh instances of the revision that served before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Analysis {
-    /// What is compared; not empty.
+    /// What is compared; may be empty if others measure.
     pub metrics: Vec<Metric>,
+    /// What others measure.
+    pub outside: Vec<OutsideMetric>,
     /// The chance, in millionths, that any of all looks at a canary that is no worse says that it is.
     pub alpha: u32,
     /// What happens when time is up and the requests were too few to tell.

@@ -6,6 +6,7 @@ mod image;
 mod image_provision;
 mod image_scan;
 mod image_test;
+mod outside;
 mod registry;
 mod rollout;
 mod route;

@@ -9,6 +9,7 @@ use kiln_model::service::{
 use kiln_model::{Millis, Weight};
 
 use super::audience::audience;
+use super::outside::{outside, refuse_too_slow};
 use super::service::REPLICAS_MAX;
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
@@ -139,6 +140,9 @@ fn canary(rollout: Reader<'_>) -> Canary {
             long_form(rollout, analysis.as_ref().map(|(_, within)| *within))
         }
     };
+    if let (Some(block), Some((analysis, _))) = (rollout.block("analysis"), &analysis) {
+        refuse_too_slow(block, &analysis.outside, &stages);
+    }
     Canary { stages, analysis: analysis.map(|(analysis, _)| analysis), audience: audience(rollout) }
 }
 
@@ -295,7 +299,8 @@ fn analysis(block: Reader<'_>) -> Analysis {
             }
         }
     }
-    if is_empty {
+    let outside = outside(block);
+    if is_empty && block.block("metric").is_none() {
         let help = "as in `error_rate = { worse_by = 0.01 }`";
         block.report(Problem::new("missing-attribute", block.header, "nothing is compared").help(help));
     }
@@ -307,6 +312,7 @@ fn analysis(block: Reader<'_>) -> Analysis {
     });
     Analysis {
         metrics,
+        outside,
         alpha: fraction(block, "alpha", 0.000_1..=0.5).unwrap_or(ALPHA),
         inconclusive: inconclusive.unwrap_or(Inconclusive::Stop),
         dry_run: block.bool("dry_run").unwrap_or(false),

@@ -361,9 +361,55 @@ static ANALYSIS: BlockSchema = BlockSchema {
         ),
         attribute("dry_run", "bool", "false", "Whether verdicts are only written down."),
     ],
-    blocks: &[],
+    blocks: &[NestedBlock { schema: &METRIC, many: true }],
     any_attribute: Some(
         "What is compared: `error_rate`, or a quantile of the latency such as `latency_p99`; `worse_by` says how much worse is accepted: a rate (`0.01`), a share of the baseline's (`\"20%\"`) or a duration (`\"50ms\"`).",
     ),
     example: "analysis {\n  error_rate = { worse_by = 0.01 }\n}",
+};
+
+static METRIC: BlockSchema = BlockSchema {
+    name: "metric",
+    labels: &["name"],
+    summary: "Something that Prometheus measures. It is asked once after each interval since the requests were last split; each answer is a success, a failure, or tells nothing. NaN tells nothing. No result, more than one, or no answer is an error. At least one of `success` and `failure` is set: with one of them, all else is the other.",
+    attributes: &[
+        attribute(
+            "prometheus",
+            "URL",
+            "needed",
+            "Where it answers; `/api/v1/query` is added. The controller asks.",
+        ),
+        attribute("query", "string", "needed", "What it is asked: one number, so aggregate, as in `sum(…)`."),
+        attribute(
+            "success",
+            "comparison",
+            "none",
+            "`\"result < 0.05\"`, with one of `<`, `<=`, `>`, `>=`, `==` and `!=`.",
+        ),
+        attribute("failure", "comparison", "none", "As `success`; it comes first where both hold."),
+        attribute("interval", "duration", "\"30s\"", "How long before each measurement."),
+        attribute("count", "number", "3", "How many values make it pass; errors are none."),
+        attribute(
+            "failure_limit",
+            "number",
+            "0",
+            "How many failures are accepted; one more fails the canary.",
+        ),
+        attribute(
+            "inconclusive_limit",
+            "number",
+            "0",
+            "How many values that tell nothing are accepted; with one more the analysis is inconclusive.",
+        ),
+        attribute(
+            "error_limit",
+            "number",
+            "4",
+            "How many errors in a row are accepted; with one more the analysis is inconclusive.",
+        ),
+        attribute("dry_run", "bool", "false", "Whether its measurements are only written down."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "metric \"queue\" {\n  prometheus = \"http://127.0.0.1:9090\"\n  query      = \"sum(queue_length)\"\n  success    = \"result < 100\"\n}",
 };

@@ -61,10 +61,11 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             running(env).promoted = true;
             Ok(())
         }
-        (Some(rollout), RolloutEvent::Analysed { service, window, verdict, .. })
-            if rollout.splits.get(service).is_some_and(|split| split.window == *window) =>
-        {
-            analysed(env, entry, *verdict);
+        (
+            Some(rollout),
+            RolloutEvent::Analysed { service, window, .. } | RolloutEvent::Measured { service, window, .. },
+        ) if rollout.splits.get(service).is_some_and(|split| split.window == *window) => {
+            learned(env, entry, event);
             Ok(())
         }
         (Some(rollout), RolloutEvent::StepCompleted { index })
@@ -109,10 +110,13 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
         Step::Shift { slots, weight, .. } => {
             shift(env, slots, rollout.target(), *weight);
             running(env).splits.retain(|name, _| slots.iter().all(|range| range.service != *name));
+            running(env).measured.retain(|name, _| slots.iter().all(|range| range.service != *name));
         }
         Step::Split { service, weight, window } => {
             let split = Split { weight: *weight, window: *window };
             running(env).splits.insert(service.clone(), split);
+            // What is measured is about this share alone, as what is counted.
+            running(env).measured.remove(service);
         }
         Step::Create { slots } => {
             // Nothing else says that a baseline is wanted.
@@ -131,6 +135,18 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
         | Step::Drain { .. }
         | Step::KeepWarm { .. }
         | Step::Retire { .. } => {}
+    }
+}
+
+/// What is known of a canary: the end of its analysis, or one more measurement.
+fn learned(env: &mut Environment, entry: &Entry, event: &RolloutEvent) {
+    match event {
+        RolloutEvent::Analysed { verdict, .. } => analysed(env, entry, *verdict),
+        RolloutEvent::Measured { service, metric, finding, text, .. } => {
+            let of_service = running(env).measured.entry(service.clone()).or_default();
+            of_service.entry(metric.clone()).or_default().add(*finding, text);
+        }
+        _ => {}
     }
 }
 
@@ -186,6 +202,7 @@ fn start(
         hopeless: None,
         paused: None,
         splits: BTreeMap::new(),
+        measured: BTreeMap::new(),
         promoted: false,
         undecided: false,
     }));
@@ -261,7 +278,7 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     rollout.hopeless = None;
     // Whoever paused it did not want it to go on; now it does not, and what failed must not stay half-way.
     rollout.paused = None;
-    rollout.splits = BTreeMap::new();
+    (rollout.splits, rollout.measured) = (BTreeMap::new(), BTreeMap::new());
     (rollout.promoted, rollout.undecided) = (false, false);
 }
 

@@ -1,6 +1,7 @@
 //! What a canary waits for between two shares: time, an analysis, somebody's approval.
 
 use kiln_model::event::RolloutEvent;
+use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::{Evidence, Verdict};
 use kiln_model::sample::WindowSamples;
 use kiln_model::service::{Analysis, Inconclusive, MetricKind, Strategy};
@@ -8,6 +9,7 @@ use kiln_model::{Event, ServiceName};
 
 use super::work::{Deed, View};
 use crate::analysis::{evidence, verdict};
+use crate::outside::{self, Standing, Tally, standing};
 use crate::state::Rollout;
 
 /// What follows from looking at a step that waits.
@@ -30,7 +32,7 @@ pub(super) fn failed(view: View<'_>, rollout: &Rollout) -> Option<(Deed, String)
         let case = Case::find(view, rollout, name, split.window).filter(|case| !case.analysis.dry_run)?;
         (case.verdict() == Verdict::Fail).then(|| {
             let evidence = case.evidence();
-            let reason = reason(name, &evidence);
+            let reason = case.reason(&evidence);
             (case.concluded(Verdict::Fail, evidence), reason)
         })
     })
@@ -54,11 +56,12 @@ pub(super) fn analyse(
     if is_over {
         return Gate::Open(vec![case.concluded(verdict, case.evidence())]);
     }
-    if !is_late {
+    // Who was asked to decide has the time that it was given.
+    if !is_late && (rollout.undecided || !case.is_stuck()) {
         return Gate::Wait(Vec::new());
     }
     if rollout.undecided {
-        let reason = format!("nobody decided about {name}, whose requests were too few to tell");
+        let reason = format!("nobody decided about {name}: {}", case.unclear());
         return Gate::Shut(Vec::new(), reason);
     }
     let deeds = vec![case.concluded(Verdict::Inconclusive, case.evidence())];
@@ -67,8 +70,8 @@ pub(super) fn analyse(
         Inconclusive::Continue => Gate::Open(deeds),
         Inconclusive::Ask => Gate::Wait(deeds),
         Inconclusive::Stop => {
-            let few = format!("the requests to the new {name} were too few to compare it with its baseline");
-            Gate::Shut(deeds, few)
+            let unclear = case.unclear();
+            Gate::Shut(deeds, unclear)
         }
     }
 }
@@ -82,22 +85,72 @@ struct Case<'a> {
     windows: usize,
     /// None before the edge was asked for the first time.
     samples: Option<&'a WindowSamples>,
+    /// What others measured that counts.
+    outside: Vec<(&'a OutsideMetric, &'a Tally)>,
 }
 
 impl<'a> Case<'a> {
     /// None if the target declares no analysis.
-    fn find(view: View<'a>, rollout: &Rollout, name: &'a ServiceName, window: u32) -> Option<Self> {
+    fn find(view: View<'a>, rollout: &'a Rollout, name: &'a ServiceName, window: u32) -> Option<Self> {
         let Strategy::Canary(canary) = &view.env.service(rollout.to, name)?.strategy else { return None };
         let samples = view.observed.samples(&view.env.key, name, rollout.id, window);
         let (analysis, windows) = (canary.analysis.as_ref()?, canary.stages.len());
-        Some(Self { name, window, analysis, windows, samples })
+        let outside = outside::measured(view.env, rollout, name).filter(|(metric, _)| !metric.dry_run);
+        let outside = outside.collect();
+        Some(Self { name, window, analysis, windows, samples, outside })
     }
 
     fn verdict(&self) -> Verdict {
+        let standings = self.outside.iter().map(|(metric, tally)| standing(metric, tally));
+        let outside = standings.fold(Verdict::Pass, |together, standing| match (together, standing) {
+            (Verdict::Fail, _) | (_, Standing::Failed) => Verdict::Fail,
+            (Verdict::Pass, Standing::Passed) => Verdict::Pass,
+            _ => Verdict::Inconclusive,
+        });
+        match (self.compared(), outside) {
+            (Verdict::Fail, _) | (_, Verdict::Fail) => Verdict::Fail,
+            (Verdict::Pass, Verdict::Pass) => Verdict::Pass,
+            _ => Verdict::Inconclusive,
+        }
+    }
+
+    /// What the comparison with the baseline says.
+    fn compared(&self) -> Verdict {
+        if self.analysis.metrics.is_empty() {
+            return Verdict::Pass;
+        }
         let verdict = |samples| verdict(self.analysis, self.windows, samples);
         self.samples.map_or(Verdict::Inconclusive, verdict)
     }
 
+    /// Whether no time brings it any further: what others measure is beyond what is accepted of not knowing.
+    fn is_stuck(&self) -> bool {
+        let mut standings = self.outside.iter().map(|(metric, tally)| standing(metric, tally));
+        standings.any(|standing| matches!(standing, Standing::Unclear | Standing::Away))
+    }
+
+    /// Why it can't be told, for people.
+    fn unclear(&self) -> String {
+        let name = self.name;
+        let few = || format!("the requests to the new {name} were too few to compare it with its baseline");
+        let is_open =
+            |(metric, tally): &&(&OutsideMetric, &Tally)| standing(metric, tally) != Standing::Passed;
+        let open = self.outside.iter().filter(is_open).map(|(metric, tally)| outside::told(metric, tally));
+        let few = (self.compared() != Verdict::Pass).then(few);
+        few.into_iter().chain(open).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Why it failed, for people: what is worse than the baseline, or what others measured.
+    fn reason(&self, evidence: &[Evidence]) -> String {
+        let is_bad =
+            |(metric, tally): &&(&OutsideMetric, &Tally)| standing(metric, tally) == Standing::Failed;
+        let bad = self.outside.iter().filter(is_bad).map(|(metric, tally)| outside::told(metric, tally));
+        let worse = (self.compared() == Verdict::Fail).then(|| reason(self.name, evidence));
+        let bad = bad.map(|bad| format!("with the new {}, {bad}", self.name));
+        worse.into_iter().chain(bad).collect::<Vec<_>>().join("; ")
+    }
+
+    /// None of a comparison that was not asked for.
     fn evidence(&self) -> Vec<Evidence> {
         self.samples.map_or_else(Vec::new, |samples| evidence(self.analysis, self.windows, samples))
     }

@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 
 use kiln_model::event::{ControlEvent, InstanceEvent, RolloutEvent, TrafficEvent};
 use kiln_model::instance::ExitStatus;
-use kiln_model::route::Listener;
-use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, Term};
+use kiln_model::outside::{Finding, Number};
+use kiln_model::route::{Listener, Sampling};
+use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, ServiceName, Term};
 
 use super::work::{Scope, Work, brief};
 use crate::input::{InstanceSeen, Observation};
+use crate::outside::{self, Standing};
 use crate::state::{Health, Instance, ListenerPhase, ListenerState, Phase};
 
 /// Writes down what an observation says, and returns whom it may concern.
@@ -49,6 +51,10 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
         }
         // What was counted is looked at where the canary's rollout is.
         Observation::Sampled { env, .. } => Scope::Environment(env.clone()),
+        Observation::Measured { env, service, sampling, metric, known, value } => {
+            measured(work, env, (service, *sampling), (metric, *known), value);
+            Scope::Environment(env.clone())
+        }
         Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
         Observation::ListenerOpened { listener, fence } => {
             if awaits_opening(work, *listener, *fence) {
@@ -71,6 +77,30 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             Scope::All
         }
     }
+}
+
+/// Writes down what a metric of outside came to, if it is still asked for.
+fn measured(
+    work: &mut Work<'_>,
+    key: &EnvKey,
+    (service, sampling): (&ServiceName, Sampling),
+    (name, known): (&str, u32),
+    value: &Result<Number, String>,
+) {
+    let found = work.state().environment(key).and_then(|env| {
+        let rollout = env.rollout.as_ref().filter(|rollout| rollout.id == sampling.rollout)?;
+        rollout.splits.get(service).filter(|split| split.window == sampling.window)?;
+        let (metric, tally) =
+            outside::measured(env, rollout, service).find(|(metric, _)| metric.name == name)?;
+        let is_asked = tally.asked() == known && outside::standing(metric, tally) == Standing::Measuring;
+        is_asked.then(|| match value {
+            Ok(value) => (outside::finding(metric, *value), value.to_string()),
+            Err(reason) => (Finding::Error, brief(reason)),
+        })
+    });
+    let Some((finding, text)) = found else { return };
+    let (service, window, metric) = (service.clone(), sampling.window, name.to_owned());
+    work.act(Some(key), Event::Rollout(RolloutEvent::Measured { service, window, metric, finding, text }));
 }
 
 /// Looks only at the slot of an instance; nobody cares about one that the log does not know.

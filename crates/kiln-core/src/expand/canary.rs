@@ -23,7 +23,7 @@ impl Forward<'_> {
         let old = moves.old(name);
         let created = self.stages(name, canary, &entering);
         self.create(runs(name, entering[created..].iter().copied()));
-        let has_baseline = canary.analysis.is_some();
+        let has_baseline = canary.is_compared();
         let baseline = baseline(0, if has_baseline { created } else { 0 });
         // What an earlier rollout left of its own leaves anyway.
         let baseline: Vec<u32> = baseline.filter(|ordinal| !leaving.contains(ordinal)).collect();
@@ -42,7 +42,7 @@ impl Forward<'_> {
         for (window, stage) in (0u32..).zip(&canary.stages) {
             let needed = needed(replicas, stage.weight).clamp(created, entering.len());
             let mut slots = runs(name, entering[created..needed].iter().copied());
-            if canary.analysis.is_some() {
+            if canary.is_compared() {
                 slots.extend(runs(name, baseline(created, needed)));
             }
             created = needed;

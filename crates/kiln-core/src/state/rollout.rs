@@ -7,6 +7,8 @@ use kiln_model::event::Purpose;
 use kiln_model::rollout::{Cause, Outcome, Step};
 use kiln_model::{Actor, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
+use crate::outside::Tally;
+
 /// A rollout that runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rollout {
@@ -44,6 +46,8 @@ pub struct Rollout {
     pub paused: Option<Pause>,
     /// The services whose requests are split between old and new instances.
     pub splits: BTreeMap<ServiceName, Split>,
+    /// What was measured of metrics of outside since the requests of a service were last split.
+    pub measured: BTreeMap<ServiceName, BTreeMap<String, Tally>>,
     /// Whether somebody let the current step be complete.
     pub promoted: bool,
     /// Whether the analysis that is the current step was inconclusive, and an approval is waited for.

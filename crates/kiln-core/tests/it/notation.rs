@@ -119,6 +119,9 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::Paused => "paused".into(),
         RolloutEvent::Resumed => "resumed".into(),
         RolloutEvent::Promoted { index } => format!("step {index} promoted"),
+        RolloutEvent::Measured { service, window, metric, finding, text } => {
+            format!("{metric} of {service} window {window}: {finding:?} {text}")
+        }
         RolloutEvent::Analysed { service, window, verdict, .. } => {
             format!("analysed {service} window {window}: {verdict:?}")
         }

@@ -5,11 +5,12 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use kiln_core::Command;
+use kiln_core::{Command, Observation, Tally};
 use kiln_model::instance::ExitStatus;
+use kiln_model::outside::Number;
 use kiln_model::rollout::ReplicaOwner;
-use kiln_model::route::Listener;
-use kiln_model::{InstanceId, Millis, RevisionNumber};
+use kiln_model::route::{Listener, Sampling};
+use kiln_model::{EnvKey, InstanceId, Millis, RevisionNumber};
 
 use super::notation::{Names, status};
 use super::shapes::{digest_of, env, instance_spec, service_name, up};
@@ -71,6 +72,8 @@ impl Scenario {
                     Command::Check { env: key, image, test, spec: spec.into(), spec_digest, within },
                 );
             }
+            // `measure web 0.3`, or `measure web error`; a number at the end is how many answers are known, if not all.
+            "measure" => measure(world, key, &words[1..]),
             "wait" => self.world.wait(span(words[1])),
             "restart" => self.world.restart(),
             "list" => self.world.list(),
@@ -116,6 +119,18 @@ impl Scenario {
         self.told = self.world.log.len();
         text
     }
+}
+
+fn measure(world: &mut World, key: EnvKey, words: &[&str]) {
+    let service = service_name(words[0]);
+    let rollout = world.state.environment(&key).and_then(|env| env.rollout.clone()).expect("a rollout runs");
+    let asked =
+        rollout.measured.get(&service).and_then(|tallies| tallies.get("queue")).map_or(0, Tally::asked);
+    let known = words.get(2).map_or(asked, |known| known.parse().unwrap());
+    let value = words[1].parse().map(Number).map_err(|_| words[1].to_owned());
+    let window = rollout.splits[&service].window;
+    let (sampling, metric) = (Sampling { rollout: rollout.id, window }, "queue".to_owned());
+    world.see(Observation::Measured { env: key, service, sampling, metric, known, value });
 }
 
 fn span(word: &str) -> Millis {

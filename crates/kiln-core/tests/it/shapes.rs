@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use kiln_core::{Admission, Command};
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
+use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
 use kiln_model::service::{
@@ -141,7 +142,7 @@ fn add(revision: &mut RevisionSpec, word: &str) {
 }
 
 /// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline, `s`
-/// sorts the requests in every way that there is.
+/// sorts the requests in every way that there is, `m` and `c` have others measure it and stop or go on where that tells nothing.
 fn canary(text: &str) -> Canary {
     let mut canary = Canary { stages: Vec::new(), analysis: None, audience: Audience::default() };
     for word in text.split('-') {
@@ -149,10 +150,23 @@ fn canary(text: &str) -> Canary {
             canary.audience = audience();
             continue;
         }
+        if word == "m" || word == "c" {
+            let inconclusive = if word == "m" { Inconclusive::Stop } else { Inconclusive::Continue };
+            let (metrics, outside) = (Vec::new(), vec![queue()]);
+            canary.analysis =
+                Some(Analysis { metrics, outside, alpha: 50_000, inconclusive, dry_run: false });
+            continue;
+        }
         if word == "b" {
             let metric = Metric { kind: MetricKind::ErrorRate, worse_by: Margin::Absolute(10_000) };
             let (alpha, inconclusive) = (50_000, Inconclusive::Stop);
-            canary.analysis = Some(Analysis { metrics: vec![metric], alpha, inconclusive, dry_run: false });
+            canary.analysis = Some(Analysis {
+                metrics: vec![metric],
+                outside: Vec::new(),
+                alpha,
+                inconclusive,
+                dry_run: false,
+            });
             continue;
         }
         let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
@@ -172,6 +186,23 @@ fn canary(text: &str) -> Canary {
         canary.stages.push(Stage { weight, gates: gate.into_iter().collect() });
     }
     canary
+}
+
+/// Passes after two values below 1, fails with two that are not; one error is accepted.
+fn queue() -> OutsideMetric {
+    OutsideMetric {
+        name: "queue".into(),
+        prometheus: "http://127.0.0.1:9090".into(),
+        query: "queue".into(),
+        success: Some(Condition { comparison: Comparison::Less, with: Number(1.0) }),
+        failure: None,
+        interval: Millis(1000),
+        count: 2,
+        failure_limit: 1,
+        inconclusive_limit: 0,
+        error_limit: 1,
+        dry_run: false,
+    }
 }
 
 fn audience() -> Audience {

@@ -1,11 +1,13 @@
 //! Canaries: how one goes, and what its analyses found.
 
+use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::{Estimate, Evidence, Verdict};
 use kiln_model::service::{Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, Stage};
 use kiln_model::{Millis, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::audience::AudienceWire;
+use super::outside::OutsideMetricWire;
 use super::rollout::weight_of;
 
 #[derive(Serialize, Deserialize)]
@@ -42,6 +44,8 @@ enum GateWire {
 #[serde(deny_unknown_fields)]
 struct AnalysisWire {
     metrics: Vec<MetricWire>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    outside: Vec<OutsideMetricWire>,
     alpha_ppm: u32,
     inconclusive: InconclusiveWire,
     dry_run: bool,
@@ -171,6 +175,7 @@ impl From<&Analysis> for AnalysisWire {
             |metric: &Metric| MetricWire { kind: metric.kind.into(), worse_by: metric.worse_by.into() };
         Self {
             metrics: analysis.metrics.iter().map(metric).collect(),
+            outside: analysis.outside.iter().map(OutsideMetricWire::from).collect(),
             alpha_ppm: analysis.alpha,
             inconclusive: match analysis.inconclusive {
                 Inconclusive::Stop => InconclusiveWire::Stop,
@@ -188,6 +193,7 @@ impl From<AnalysisWire> for Analysis {
             |metric: MetricWire| Metric { kind: metric.kind.into(), worse_by: metric.worse_by.into() };
         Self {
             metrics: wire.metrics.into_iter().map(metric).collect(),
+            outside: wire.outside.into_iter().map(OutsideMetric::from).collect(),
             alpha: wire.alpha_ppm,
             inconclusive: match wire.inconclusive {
                 InconclusiveWire::Stop => Inconclusive::Stop,

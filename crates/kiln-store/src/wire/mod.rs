@@ -10,6 +10,7 @@ mod control;
 mod encoded;
 mod event;
 mod gates;
+mod outside;
 mod record;
 mod release;
 mod rollout;

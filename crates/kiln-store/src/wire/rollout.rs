@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Text;
 use super::canary::{EvidenceWire, VerdictWire};
+use super::outside::FindingWire;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -18,6 +19,7 @@ pub(crate) enum RolloutWire {
     Resumed,
     Promoted { index: u32 },
     Analysed { service: Text<ServiceName>, window: u32, verdict: VerdictWire, evidence: Vec<EvidenceWire> },
+    Measured { service: Text<ServiceName>, window: u32, metric: String, finding: FindingWire, text: String },
     GoingBack { reason: String, steps: Vec<StepWire> },
     Counted { rollout: u64, is_end: bool, counts: Option<Vec<RequestCountWire>> },
     Finished { outcome: OutcomeWire, reason: String },
@@ -96,6 +98,13 @@ impl From<&RolloutEvent> for RolloutWire {
                 verdict: (*verdict).into(),
                 evidence: evidence.iter().map(EvidenceWire::from).collect(),
             },
+            RolloutEvent::Measured { service, window, metric, finding, text } => Self::Measured {
+                service: Text(service.clone()),
+                window: *window,
+                metric: metric.clone(),
+                finding: (*finding).into(),
+                text: text.clone(),
+            },
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
@@ -135,6 +144,9 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 verdict: verdict.into(),
                 evidence: evidence.into_iter().map(Evidence::from).collect(),
             },
+            RolloutWire::Measured { service, window, metric, finding, text } => {
+                Self::Measured { service: service.0, window, metric, finding: finding.into(), text }
+            }
             RolloutWire::GoingBack { reason, steps } => Self::GoingBack {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,

@@ -10,6 +10,7 @@ use kiln_model::gates::{Freeze, GateKind, GateVerdict, Gates, Window};
 use kiln_model::instance::{
     ExitStatus, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
+use kiln_model::outside::Finding;
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Estimate, Evidence, Outcome, ReplicaOwner, Slots, Step, Verdict};
 use kiln_model::route::{Listener, Route};
@@ -125,6 +126,7 @@ fn canary() -> Canary {
                 metric(MetricKind::Latency { quantile: 990_000 }, Margin::Relative(200_000)),
             ],
             alpha: 50_000,
+            outside: Vec::new(),
             inconclusive: Inconclusive::Ask,
             dry_run: false,
         }),
@@ -232,6 +234,13 @@ fn environment_events() -> Vec<Event> {
 }
 
 fn rollout_events() -> Vec<Event> {
+    let measured = |finding| RolloutEvent::Measured {
+        service: service("web"),
+        window: 1,
+        metric: "queue".into(),
+        finding,
+        text: "0.31".into(),
+    };
     let started = |cause| RolloutEvent::Started {
         from: Some(RevisionNumber(41)),
         to: Some(RevisionNumber(42)),
@@ -262,6 +271,10 @@ fn rollout_events() -> Vec<Event> {
             verdict: Verdict::Inconclusive,
             evidence: vec![evidence()],
         },
+        measured(Finding::Passed),
+        measured(Finding::Failed),
+        measured(Finding::Unclear),
+        measured(Finding::Error),
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
         RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: false, counts: None },
         RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: true, counts: Some(vec![count]) },

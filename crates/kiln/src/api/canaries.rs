@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use kiln_core::State;
 use kiln_core::state::{Environment, Rollout, StepPhase};
+use kiln_core::{Standing, State, Tally, measured, standing, told};
+use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::Step;
 use kiln_model::route::{Group, Sampling};
 use kiln_model::sample::{GroupSamples, WindowSamples};
@@ -41,6 +42,49 @@ pub struct Canary {
     /// Where its analysis is going, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outlook: Option<Outlook>,
+    /// What others measure for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outside: Vec<Outside>,
+}
+
+/// A metric that others measure.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outside {
+    /// Its name.
+    pub metric: String,
+    /// `measuring`, `passed`, `failed`, `unclear` or `away`.
+    pub standing: String,
+    /// How many values came.
+    pub measured: u32,
+    /// How many are needed.
+    pub count: u32,
+    /// How many of them were failures.
+    pub failed: u32,
+    /// How many attempts came to no value.
+    pub errors: u32,
+    /// Whether it is only written down.
+    pub dry_run: bool,
+    /// How it stands and why, for people.
+    pub text: String,
+}
+
+/// One measurement of a metric of outside.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Measurement {
+    /// When.
+    pub at_ms: u64,
+    /// The service.
+    pub service: String,
+    /// Which split of its requests, from 0.
+    pub window: u32,
+    /// The metric's name.
+    pub metric: String,
+    /// `passed`, `failed`, `unclear` or `error`.
+    pub finding: String,
+    /// The value, or why there is none.
+    pub text: String,
 }
 
 /// What was counted of one group.
@@ -93,10 +137,12 @@ pub(super) fn canaries(state: &State, key: &EnvKey, id: u64, backend: &dyn Backe
     };
     let seen = |(name, split): (&ServiceName, &kiln_core::state::Split)| {
         let sampling = Sampling { rollout: rollout.id, window: split.window };
-        let traffic = backend.traffic(key, name, sampling)?;
-        Some(canary(env, rollout, name, split.window, &traffic))
+        // Before the edge was asked for the first time nothing is counted.
+        let none = || Traffic { samples: Arc::default(), per_minute: None };
+        let traffic = backend.traffic(key, name, sampling).unwrap_or_else(none);
+        canary(env, rollout, name, split.window, &traffic)
     };
-    rollout.splits.iter().filter_map(seen).collect()
+    rollout.splits.iter().map(seen).collect()
 }
 
 fn canary(
@@ -121,6 +167,27 @@ fn canary(
         baseline: of(Group::Baseline),
         copies: copies.filter(|copies| *copies != Copies::default()),
         outlook: outlook(env, rollout, name, window, traffic),
+        outside: measured(env, rollout, name).map(outside).collect(),
+    }
+}
+
+fn outside((metric, tally): (&OutsideMetric, &Tally)) -> Outside {
+    let standing = match standing(metric, tally) {
+        Standing::Measuring => "measuring",
+        Standing::Passed => "passed",
+        Standing::Failed => "failed",
+        Standing::Unclear => "unclear",
+        Standing::Away => "away",
+    };
+    Outside {
+        metric: metric.name.clone(),
+        standing: standing.into(),
+        measured: tally.measured(),
+        count: metric.count,
+        failed: tally.failed,
+        errors: tally.errors,
+        dry_run: metric.dry_run,
+        text: told(metric, tally),
     }
 }
 

@@ -134,6 +134,10 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
         RolloutEvent::Analysed { service, window, verdict, evidence } => {
             record.analyses.push(verdicts::analysis(entry.at, service, *window, *verdict, evidence));
         }
+        RolloutEvent::Measured { service, window, metric, finding, text } => {
+            let of = (service, *window);
+            record.measurements.push(verdicts::measurement(entry.at, of, metric, *finding, text));
+        }
         RolloutEvent::GoingBack { reason, steps } => {
             resume(record, at_ms);
             stop(record, at_ms);

@@ -5,6 +5,8 @@
 
 pub mod canaries;
 pub mod client;
+pub mod foreseen;
+pub mod gates;
 pub(crate) mod hazards;
 pub mod history;
 pub mod narrate;

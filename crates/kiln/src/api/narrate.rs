@@ -172,6 +172,10 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
             let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence);
             ("rollout.analysed", verdicts::sentence(&found))
         }
+        RolloutEvent::Measured { service, window, metric, finding, text } => {
+            let found = verdicts::measurement(Timestamp(0), (service, *window), metric, *finding, text);
+            ("rollout.measured", verdicts::measurement_sentence(&found))
+        }
         RolloutEvent::GoingBack { reason, steps } => {
             let first = steps.first().map(|step| format!("; first: {}", step_text(step))).unwrap_or_default();
             ("rollout.going_back", format!("the rollout goes back: {reason}{first}"))

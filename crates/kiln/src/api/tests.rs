@@ -374,6 +374,14 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                 }]),
                 longest_drain_ms: Some(40),
             }),
+            measurements: vec![wire::Measurement {
+                at_ms: 9,
+                service: "web".into(),
+                window: 1,
+                metric: "queue".into(),
+                finding: "failed".into(),
+                text: "0.31".into(),
+            }],
             analyses: vec![wire::Analysis {
                 at_ms: 2400,
                 service: "web".into(),
@@ -406,6 +414,16 @@ fn canary() -> wire::Canary {
             until_ms: Some(560_000),
             then: "stop".into(),
         }),
+        outside: vec![wire::Outside {
+            metric: "queue".into(),
+            standing: "measuring".into(),
+            measured: 2,
+            count: 5,
+            failed: 1,
+            errors: 3,
+            dry_run: false,
+            text: "queue was measured 2 of 5 times, last 0.31".into(),
+        }],
     }
 }
 

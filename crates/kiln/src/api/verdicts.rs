@@ -1,6 +1,7 @@
 //! What the analyses of canaries found, on the wire and in words.
 
 use kiln_model::gates::{GateKind, GateVerdict};
+use kiln_model::outside::Finding;
 use kiln_model::rollout::{self, Evidence, Verdict};
 use kiln_model::service::{Margin, MetricKind};
 use kiln_model::{ServiceName, Timestamp};
@@ -46,8 +47,51 @@ pub(crate) fn sentence(found: &wire::Analysis) -> String {
     };
     let told = |metric: &&wire::MetricEvidence| metric.verdict == found.verdict;
     let metrics: Vec<String> = found.metrics.iter().filter(told).map(metric_sentence).collect();
-    let space = if metrics.is_empty() { "" } else { ": " };
-    format!("the new {} {how}{space}{}", found.service, metrics.join("; "))
+    if metrics.is_empty() {
+        // What others measured decided, or nothing was counted.
+        let how = match found.verdict.as_str() {
+            "pass" => "passed",
+            "fail" => "failed",
+            _ => "came to no verdict",
+        };
+        return format!("the analysis of the new {} {how}", found.service);
+    }
+    format!("the new {} {how}: {}", found.service, metrics.join("; "))
+}
+
+/// One measurement of a metric of outside, on the wire.
+pub(super) fn measurement(
+    at: Timestamp,
+    (service, window): (&ServiceName, u32),
+    metric: &str,
+    finding: Finding,
+    text: &str,
+) -> wire::Measurement {
+    let finding = match finding {
+        Finding::Passed => "passed",
+        Finding::Failed => "failed",
+        Finding::Unclear => "unclear",
+        Finding::Error => "error",
+    };
+    wire::Measurement {
+        at_ms: at.0,
+        service: service.to_string(),
+        window,
+        metric: metric.into(),
+        finding: finding.into(),
+        text: text.into(),
+    }
+}
+
+/// A measurement in one sentence.
+pub(crate) fn measurement_sentence(found: &wire::Measurement) -> String {
+    let wire::Measurement { service, metric, text, .. } = found;
+    match found.finding.as_str() {
+        "passed" => format!("{metric} of {service} is {text}: a success"),
+        "failed" => format!("{metric} of {service} is {text}: a failure"),
+        "unclear" => format!("{metric} of {service} is {text}, which tells nothing"),
+        _ => format!("{metric} of {service} could not be measured: {text}"),
+    }
 }
 
 /// A metric with both estimates, as in `p99 31ms, baseline 20ms (accepted: 20% more)`.
@@ -155,6 +199,8 @@ mod tests {
             "the new web is worse than its baseline: error rate 5.2% (2.6% to 5.35%, 2000 requests), \
              baseline 0.1% (0.05% to 0.25%, 2000 requests), 1 percentage points more accepted"
         );
+        let measured = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence[1..]);
+        assert_eq!(sentence(&measured), "the analysis of the new web failed");
         assert_eq!(
             metric_sentence(&found.metrics[1]),
             "p99 900µs (450µs to 2.4ms, 2000 requests), baseline 20ms (10ms to 21ms, 2000 requests), \

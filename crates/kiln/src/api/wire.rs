@@ -8,7 +8,9 @@ use kiln_store::Encoded;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use super::canaries::{Canary, Copies, Outlook, Side};
+pub use super::canaries::{Canary, Copies, Measurement, Outlook, Outside, Side};
+pub use super::foreseen::{AssumedDelay, Predict, PredictedStep, Prediction, ServiceRisk};
+pub use super::gates::{Approve, Gate, GatesFound};
 pub use super::running::IfRunning;
 pub use super::sealed::{Sealed, SealedRoute, SealedService, Spec};
 
@@ -296,6 +298,9 @@ pub struct RolloutRecord {
     /// What the analyses of its canaries found.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub analyses: Vec<Analysis>,
+    /// What others measured for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub measurements: Vec<Measurement>,
 }
 
 /// What a rollout came to.
@@ -499,76 +504,6 @@ pub struct Hazard {
     pub service: Option<String>,
 }
 
-/// Asks what moving an environment to this would come to. Nothing of it need be stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Predict {
-    /// What would run.
-    pub sealed: Sealed,
-}
-
-/// What a rollout is expected to come to: the engine's own steps, in a simulated world.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Prediction {
-    /// Why nothing is predicted, for people; then all else is empty.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub unknown: Option<String>,
-    /// How long all of it takes, without the time that people take to approve.
-    pub total_ms: u64,
-    /// What will be done, in order.
-    pub steps: Vec<PredictedStep>,
-    /// Why it would go back, if it would.
-    pub goes_back: Option<String>,
-    /// How many approvals it waits for.
-    pub approvals: u32,
-    /// How much more memory instances may take at the peak than now, by their limits.
-    pub memory_extra_bytes: u64,
-    /// How many more instances without such a limit exist at the peak than now.
-    pub unlimited_extra: u32,
-    /// What is risked of each service of which an instance is replaced.
-    pub services: Vec<ServiceRisk>,
-    /// What it rests on.
-    pub delays: Vec<AssumedDelay>,
-}
-
-/// A step that is expected.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct PredictedStep {
-    /// What it does, for people.
-    pub text: String,
-    /// How long it takes; none if it is not reached.
-    pub took_ms: Option<u64>,
-}
-
-/// What a rollout risks of a service.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ServiceRisk {
-    /// The service.
-    pub service: String,
-    /// How many of the instances that work now are replaced or removed.
-    pub replaced: u32,
-    /// How many work now.
-    pub before: u32,
-    /// How many work at least, at any moment.
-    pub fewest: u32,
-}
-
-/// A delay that a prediction rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AssumedDelay {
-    /// The service.
-    pub service: String,
-    /// `healthy`, `drain`, `stop`, `run` or `analysis`.
-    pub what: String,
-    /// How long it takes; none for all the time that it has.
-    pub ms: Option<u64>,
-    /// By how many of the last rollouts' steps; 0 for a default.
-    pub seen: u32,
-}
-
 /// Asks to move an environment to what was sealed. The store holds the release and the binding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Up {
@@ -601,37 +536,6 @@ pub struct Up {
     /// For how long from now on the environment is to last, in milliseconds; 0 for ever, none as long as it was said before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_ms: Option<u64>,
-}
-
-/// Lets a release in, as far as it depends on who asks.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Approve {
-    /// The digest of the release.
-    pub release: String,
-    /// For how long, in milliseconds.
-    pub within_ms: u64,
-}
-
-/// What is found at the gates of an environment.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct GatesFound {
-    /// Each gate.
-    pub gates: Vec<Gate>,
-}
-
-/// What is found at one gate.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Gate {
-    /// `from`, `soak`, `approval`, `window` or `freeze`.
-    pub gate: String,
-    /// Whether the release may pass.
-    pub is_open: bool,
-    /// What was found, or what is missing, for people.
-    pub detail: String,
-    /// When time alone opens it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub until_ms: Option<u64>,
 }
 
 /// Asks to go back.

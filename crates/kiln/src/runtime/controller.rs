@@ -21,6 +21,7 @@ use super::collector::{self, CollectorError, SharedCollector};
 use super::counted::Counted;
 use super::edge_link::EdgeLink;
 use super::host_link::HostLink;
+use super::measuring;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
@@ -56,6 +57,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     };
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
+    measuring::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
     receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;
     let api = Api { handle: handle.clone(), store, state: state.clone(), collector, counted };
     thread::Builder::new()

@@ -16,6 +16,7 @@ mod machine;
 mod misbehaviour;
 mod mistakes;
 mod operating;
+mod outside;
 mod processes;
 mod promotion;
 mod retention;

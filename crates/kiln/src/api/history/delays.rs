@@ -171,6 +171,7 @@ impl Seen {
                 RolloutEvent::GoingBack { .. } => return,
                 RolloutEvent::Resumed
                 | RolloutEvent::Analysed { .. }
+                | RolloutEvent::Measured { .. }
                 | RolloutEvent::Counted { .. }
                 | RolloutEvent::Finished { .. } => {}
             }

@@ -4,36 +4,50 @@ use std::collections::BTreeMap;
 
 use kiln_model::Millis;
 
-use crate::api::wire::{Canary, Outlook, Side};
+use crate::api::wire::{Canary, Outlook, Outside, Side};
 use crate::cli::table::{count, span};
 
 /// How often a pipe is told how long an analysis still needs: often enough to see that it goes on.
 const TOLD_EVERY_MS: u64 = 60_000;
 
-/// Two lines for each: what was counted, and how much more it takes.
+/// Some lines for each: what was counted, how much more it takes, and what others measured.
 pub(crate) fn lines(canaries: &[Canary], now_ms: u64) -> Vec<String> {
     let lines = |canary: &Canary| {
         let outlook =
             canary.outlook.as_ref().map(|it| format!("{}: {}", canary.service, outlook(it, now_ms)));
-        [Some(counted(canary)), outlook].into_iter().flatten()
+        let outside = canary.outside.iter().map(|it| measured(&canary.service, it));
+        [Some(counted(canary)), outlook].into_iter().flatten().chain(outside).collect::<Vec<_>>()
     };
     canaries.iter().flat_map(lines).collect()
 }
 
 /// When a pipe was told of which canary.
 #[derive(Debug, Default)]
-pub(crate) struct Told(BTreeMap<(String, u32), u64>);
+pub(crate) struct Told {
+    /// By service and window, when.
+    canaries: BTreeMap<(String, u32), u64>,
+    /// By service, window and metric, how often it had been asked for.
+    measured: BTreeMap<(String, u32, String), u32>,
+}
 
 impl Told {
     /// What a pipe is to be told: nothing before the traffic is known, then now and again.
     pub(crate) fn update(&mut self, canaries: &[Canary], now_ms: u64) -> Vec<String> {
         let mut found = Vec::new();
         for canary in canaries {
+            for it in &canary.outside {
+                let key = (canary.service.clone(), canary.window, it.metric.clone());
+                let asked = it.measured + it.errors;
+                if asked > 0 && self.measured.insert(key, asked) != Some(asked) {
+                    found.push(measured(&canary.service, it));
+                }
+            }
             let Some(it) = canary.outlook.as_ref().filter(|it| it.until_ms.is_some()) else { continue };
             let key = (canary.service.clone(), canary.window);
-            let is_due = self.0.get(&key).is_none_or(|last| now_ms.saturating_sub(*last) >= TOLD_EVERY_MS);
+            let is_due =
+                self.canaries.get(&key).is_none_or(|last| now_ms.saturating_sub(*last) >= TOLD_EVERY_MS);
             if it.per_minute.is_some() && is_due {
-                self.0.insert(key, now_ms);
+                self.canaries.insert(key, now_ms);
                 found.push(format!("{}: {}", canary.service, outlook(it, now_ms)));
             }
         }
@@ -83,6 +97,11 @@ fn outlook(it: &Outlook, now_ms: u64) -> String {
     format!("{metrics}: {when}{then}")
 }
 
+fn measured(service: &str, it: &Outside) -> String {
+    let dry = if it.dry_run { " (only written down)" } else { "" };
+    format!("{service}: {}{dry}", it.text)
+}
+
 fn rate(per_minute: u64) -> String {
     match per_minute {
         0..120 => format!("{} a minute", count(per_minute as usize, "request")),
@@ -102,6 +121,7 @@ mod tests {
             canary: Side { requests: 1200, failed: 3 },
             baseline: Side { requests: 1180, failed: 1 },
             copies: None,
+            outside: Vec::new(),
             outlook: Some(Outlook {
                 undecided: vec!["error rate".into(), "p99".into()],
                 more_requests: Some(4800),
@@ -156,6 +176,20 @@ mod tests {
         let canary = Canary { copies: Some(copies), outlook: None, ..sample() };
         let expected = "web: canary 1200 requests, 3 failed; 500 copied, 3 answered differently, 10 lost";
         assert_eq!(lines(&[canary], 0), [expected]);
+    }
+
+    #[test]
+    fn what_others_measure_is_told_once_for_each_measurement() {
+        let canary = |measured, text: &str| {
+            let outside =
+                Outside { metric: "queue".into(), measured, text: text.into(), ..Outside::default() };
+            Canary { outside: vec![outside], outlook: None, ..sample() }
+        };
+        let mut told = Told::default();
+        assert!(told.update(&[canary(0, "queue was not measured yet")], 0).is_empty());
+        assert_eq!(told.update(&[canary(1, "queue is 3")], 0), ["web: queue is 3"]);
+        assert!(told.update(&[canary(1, "queue is 3")], 0).is_empty());
+        assert_eq!(lines(&[canary(1, "queue is 3")], 0)[1], "web: queue is 3");
     }
 
     #[test]

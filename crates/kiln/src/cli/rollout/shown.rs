@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 
 use kiln_model::{EnvKey, Millis, Timestamp};
 
-use crate::api::verdicts::sentence;
+use crate::api::verdicts::{measurement_sentence, sentence};
 use crate::api::wire::{Receipt, Rollout, RolloutRecord, Step};
 use crate::cli::follow::canaries;
 use crate::cli::follow::frame::title;
 use crate::cli::screen::Paint;
 use crate::cli::table::{Table, moment, span};
+
+/// The last ones tell why it ended.
+const MEASUREMENTS_SHOWN_MAX: usize = 20;
 
 /// A line for each rollout.
 pub(super) fn list(rollouts: &[RolloutRecord], now_ms: u64, paint: Paint) -> String {
@@ -67,6 +70,16 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
         let _ = writeln!(text, "{}", paint.bold("Analyses"));
         for found in &record.analyses {
             let _ = writeln!(text, "  {}", sentence(found));
+        }
+    }
+    if !record.measurements.is_empty() {
+        let _ = writeln!(text, "{}", paint.bold("Measurements"));
+        let left_out = record.measurements.len().saturating_sub(MEASUREMENTS_SHOWN_MAX);
+        if left_out > 0 {
+            let _ = writeln!(text, "  {left_out} before; `--json` has all");
+        }
+        for found in record.measurements.iter().skip(left_out) {
+            let _ = writeln!(text, "  after {}: {}", after(found.at_ms), measurement_sentence(found));
         }
     }
     if let Some(back) = &record.way_back {
@@ -198,6 +211,7 @@ mod tests {
             },
             service: Some("web".into()),
             analyses: Vec::new(),
+            measurements: Vec::new(),
             way_back: Some(WayBack {
                 at_ms: 1_772_460_319_020,
                 actor: "bob".into(),

@@ -18,6 +18,7 @@ use kiln_model::{
 use kiln_store::{Encoded, Text};
 use serde::{Deserialize, Serialize};
 
+use super::measured::{self, TallyWire};
 use super::service_table::{self, ServiceTable};
 use super::{DecodeError, EnvWire};
 
@@ -156,6 +157,8 @@ struct RolloutWire {
     paused: Option<PauseWire>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     splits: BTreeMap<Text<ServiceName>, SplitWire>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    measured: BTreeMap<Text<ServiceName>, BTreeMap<String, TallyWire>>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     promoted: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -417,6 +420,7 @@ impl From<&Rollout> for RolloutWire {
             hopeless,
             paused,
             splits,
+            measured,
             promoted,
             undecided,
         } = rollout;
@@ -450,6 +454,10 @@ impl From<&Rollout> for RolloutWire {
                 .map(|(name, split)| {
                     (Text(name.clone()), SplitWire { weight: split.weight.per_mille(), window: split.window })
                 })
+                .collect(),
+            measured: measured
+                .iter()
+                .map(|(name, tallies)| (Text(name.clone()), measured::stored(tallies)))
                 .collect(),
             promoted: *promoted,
             undecided: *undecided,
@@ -489,6 +497,11 @@ impl RolloutWire {
             hopeless: text(wire.hopeless),
             paused: wire.paused.map(|it| Pause { by: it.by.into(), since: Timestamp(it.since) }),
             splits: wire.splits.into_iter().map(split).collect::<Result<_, DecodeError>>()?,
+            measured: wire
+                .measured
+                .into_iter()
+                .map(|(name, tallies)| (name.0, measured::read(tallies)))
+                .collect(),
             promoted: wire.promoted,
             undecided: wire.undecided,
         })

@@ -6,6 +6,7 @@
 
 mod environment;
 mod instance;
+mod measured;
 mod service_table;
 
 use std::collections::BTreeMap;

@@ -99,6 +99,11 @@ fn slots() -> ServiceState {
     ServiceState::new(slots, Some(replicas), Some(digest(5)))
 }
 
+fn tally() -> kiln_core::Tally {
+    let last = "0.31".into();
+    kiln_core::Tally { passed: 1, failed: 2, unclear: 3, errors: 4, errors_in_row: 5, last }
+}
+
 fn environment() -> Environment {
     let rollout = Rollout {
         id: RolloutId(30),
@@ -118,6 +123,7 @@ fn environment() -> Environment {
         hopeless: Some("no such command".into()),
         paused: Some(Pause { by: Actor::User("bob".into()), since: Timestamp(3_600) }),
         splits: [(web(), Split { weight: Weight::new(50).unwrap(), window: 1 })].into(),
+        measured: [(web(), [("queue".to_owned(), tally())].into())].into(),
         promoted: true,
         undecided: true,
     };

@@ -1,0 +1,188 @@
+//! Asks Prometheus, or what speaks as it does, for one number. Whatever it answers, this comes back with it or with a reason.
+
+use std::time::Duration;
+
+use kiln_model::outside::Number;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How long an answer may take, from the name's resolution to the last byte. A query that takes longer is none to ask every few
+/// seconds.
+const WITHIN: Duration = Duration::from_secs(10);
+/// One number takes some hundred bytes; a query that forgot to aggregate should be told so, and takes more.
+const BODY_BYTES_MAX: u64 = 1 << 20;
+/// A proxy in front may send to https and to another path.
+const REDIRECTS_MAX: u32 = 3;
+/// What is said of an error is shown in a line.
+const REASON_CHARS_MAX: usize = 160;
+
+/// Whom to ask: one for the process, so that connections are kept.
+#[derive(Debug, Clone)]
+pub(super) struct Prometheus(ureq::Agent);
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self::within(WITHIN)
+    }
+}
+
+impl Prometheus {
+    fn within(within: Duration) -> Self {
+        let config = ureq::Agent::config_builder()
+            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
+            .timeout_global(Some(within))
+            .max_redirects(REDIRECTS_MAX)
+            // What it says with an error is worth reading.
+            .http_status_as_error(false)
+            // Whoever started Kiln may have had a proxy set for something else.
+            .proxy(None)
+            .build();
+        Self(ureq::Agent::new_with_config(config))
+    }
+
+    /// Returns the value of a query now.
+    ///
+    /// # Errors
+    /// Why there is none, for people.
+    pub(super) fn ask(&self, url: &str, query: &str) -> Result<Number, String> {
+        let url = format!("{}/api/v1/query", url.trim_end_matches('/'));
+        let answer = self.0.get(&url).query("query", query).call();
+        let mut answer = answer.map_err(|error| brief(&error.to_string()))?;
+        let status = answer.status().as_u16();
+        let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string();
+        let body =
+            body.map_err(|error| brief(&format!("it answered {status}, and not to the end: {error}")))?;
+        value(status, &body).map_err(|reason| brief(&reason))
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    status: String,
+    #[serde(default)]
+    error: String,
+    data: Option<Data>,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    #[serde(rename = "resultType")]
+    kind: String,
+    result: Value,
+}
+
+/// Reads the one number of an answer (Prometheus, HTTP API, instant queries).
+fn value(status: u16, body: &str) -> Result<Number, String> {
+    let Ok(answer) = serde_json::from_str::<Answer>(body) else {
+        return Err(format!("it answered {status} with what Prometheus never says: {body}"));
+    };
+    if answer.status != "success" {
+        return Err(format!("it answered {status}: {}", answer.error));
+    }
+    let Some(data) = answer.data else { return Err("it answered without data".to_owned()) };
+    let sample = match (data.kind.as_str(), &data.result) {
+        ("scalar", sample) => sample,
+        ("vector", Value::Array(series)) => match series.as_slice() {
+            [] => return Err("the query has no result".to_owned()),
+            [one] => &one["value"],
+            many => {
+                let count = many.len();
+                return Err(format!(
+                    "the query has {count} results where one is needed: aggregate them, as in `sum(…)`"
+                ));
+            }
+        },
+        (other, _) => return Err(format!("the query is a {other} where a number is needed")),
+    };
+    let text = sample.get(1).and_then(Value::as_str).ok_or("the query is no number")?;
+    text.parse().map(Number).map_err(|_| format!("`{text}` is no number"))
+}
+
+/// In one line, without what a terminal would take for more than text.
+fn brief(text: &str) -> String {
+    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    line.take(REASON_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn one_number_is_read_and_nothing_else() {
+        let vector = |result: &str| {
+            format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{result}]}}}}"#)
+        };
+        let one = r#"{"metric":{"job":"web"},"value":[1435781451.781,"0.25"]}"#;
+        assert_eq!(value(200, &vector(one)), Ok(Number(0.25)));
+        let scalar = r#"{"status":"success","data":{"resultType":"scalar","result":[1.5,"+Inf"]}}"#;
+        assert_eq!(value(200, scalar), Ok(Number(f64::INFINITY)));
+        let nan = r#"{"metric":{},"value":[1,"NaN"]}"#;
+        assert!(value(200, &vector(nan)).unwrap().0.is_nan());
+        let says = |status, body: &str, what: &str| {
+            let reason = value(status, body).unwrap_err();
+            assert!(reason.contains(what), "{reason}");
+        };
+        says(200, &vector(""), "no result");
+        says(200, &vector(&format!("{one},{one}")), "2 results where one");
+        says(200, &vector(r#"{"metric":{},"histogram":[1,{}]}"#), "no number");
+        says(200, &vector(r#"{"metric":{},"value":[1,"many"]}"#), "`many` is no number");
+        says(200, r#"{"status":"success","data":{"resultType":"matrix","result":[]}}"#, "a matrix");
+        says(200, r#"{"status":"success","data":{"resultType":"string","result":[1,"x"]}}"#, "a string");
+        says(400, r#"{"status":"error","errorType":"bad_data","error":"parse error"}"#, "400: parse error");
+        says(200, "<html>sign in</html>", "never says: <html>");
+        says(503, "", "503");
+        says(200, r#"{"status":"success"}"#, "without data");
+    }
+
+    /// Answers one connection with this, and keeps it open if told so.
+    fn server(answer: &'static str, stays: bool) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                head.push(byte[0]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            if stays {
+                // Until the asker has enough.
+                let _ = stream.read(&mut [0]);
+            }
+            head
+        });
+        url
+    }
+
+    #[test]
+    fn whatever_answers_there_is_a_value_or_a_reason() {
+        let prometheus = Prometheus::default();
+        let body = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
+        let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        assert_eq!(prometheus.ask(&server(whole.leak(), false), "up == 1"), Ok(Number(7.0)));
+        let broken = server("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", false);
+        assert!(prometheus.ask(&broken, "up").unwrap_err().contains("not to the end"));
+        let error = server("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", false);
+        assert!(prometheus.ask(&error, "up").unwrap_err().contains("500"));
+        let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let reason = prometheus.ask(&format!("http://{nobody}"), "up").unwrap_err();
+        assert!(!reason.is_empty());
+    }
+
+    #[test]
+    fn an_answer_without_an_end_is_not_waited_for() {
+        let endless = server("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", true);
+        let silent = server("", true);
+        for url in [endless, silent] {
+            let prometheus = Prometheus::within(Duration::from_millis(200));
+            assert!(prometheus.ask(&url, "up").unwrap_err().contains("timeout"));
+        }
+    }
+}
