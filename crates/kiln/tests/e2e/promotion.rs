@@ -138,8 +138,9 @@ fn an_environment_with_a_time_to_live_ends_by_itself_with_all_it_owns() {
     machine.kiln(&["up", "--env", "pr-42", "--ttl", "8h"]).ok();
     let ends = machine.kiln(&["status", "--env", "pr-42"]).ok().out;
     assert!(ends.contains("ends by itself in"), "{ends}");
-    // Shorter from here on, and whoever is killed meanwhile knows it from the log.
-    machine.kiln(&["up", "--env", "pr-42", "--ttl", "1s"]).ok();
+    // Shorter from here on, and whoever is killed meanwhile knows it from the log. On a slow machine it may end before the command
+    // has told of it.
+    let _ = machine.kiln(&["up", "--env", "pr-42", "--ttl", "1s"]);
     machine.kill("controller");
     wait_for("the environment to end", || {
         let status = machine.json(&["status"]);
