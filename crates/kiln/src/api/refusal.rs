@@ -1,6 +1,8 @@
 //! Refusals in words: what was refused and why, with a stable code for programs.
 
 use kiln_core::Refusal;
+use kiln_model::RevisionNumber;
+use kiln_model::gates::GateVerdict;
 
 use super::wire::Problem;
 use crate::controller::CommandError;
@@ -37,8 +39,7 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         }
         Refusal::NoRollout(env) => ("no_rollout", format!("no rollout is running in {env}")),
         Refusal::RolloutRuns { env, rollout, target } => {
-            let target = target.map_or_else(|| "nothing".into(), |number| number.to_string());
-            ("rollout_runs", format!("{rollout} of {env} is running, to {target}"))
+            ("rollout_runs", format!("{rollout} of {env} is running, to {}", or_nothing(*target)))
         }
         Refusal::GoesBack(env) => {
             ("goes_back", format!("the rollout of {env} goes back already, and that is not held up"))
@@ -53,10 +54,10 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::OtherOrigin { stack, origin } => {
             ("other_origin", format!("the stack name {stack} belongs to {origin}"))
         }
-        Refusal::StalePlan { base, current } => {
-            let current = current.map_or_else(|| "nothing".into(), |number| number.to_string());
-            ("stale_plan", format!("it was planned against {base}, but {current} is there now"))
-        }
+        Refusal::StalePlan { base, current } => (
+            "stale_plan",
+            format!("it was planned against {base}, but {} is there now", or_nothing(*current)),
+        ),
         Refusal::RouteTaken { route, owner } => {
             ("route_taken", format!("{route} is answered by a route of {owner} already"))
         }
@@ -66,11 +67,22 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::CheckMissing { image, test } => {
             ("check_missing", format!("test {test} of image {} has not passed", image.short()))
         }
-        Refusal::NotReachedThere { .. }
-        | Refusal::GatesShut { .. }
-        | Refusal::MayNotApprove { .. }
-        | Refusal::UnknownRelease(..)
-        | Refusal::LastsForEver(_) => of_admission(refusal),
+        Refusal::NotReachedThere { from, release } => (
+            "not_reached_there",
+            format!("{from} has no revision of release {} that it was moved to", release.short()),
+        ),
+        Refusal::GatesShut { env, verdicts } => {
+            ("gates_shut", format!("{env} does not let this release in now: {}", shut(verdicts)))
+        }
+        Refusal::MayNotApprove { env, by } => {
+            ("may_not_approve", format!("{} may approve releases of {env}, and nobody else", by.join(" or ")))
+        }
+        Refusal::UnknownRelease(stack, release) => {
+            ("unknown_release", format!("no environment of stack {stack} has a release {}", release.short()))
+        }
+        Refusal::LastsForEver(env) => {
+            ("lasts_for_ever", format!("{env} was made to last, and is not given an end by the way"))
+        }
         Refusal::TooManyReplicas { max } => {
             ("too_many_replicas", format!("a service can have {max} replicas at most"))
         }
@@ -84,27 +96,12 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
     }
 }
 
-/// Why a release is not let into an environment, or not for a while.
-fn of_admission(refusal: &Refusal) -> (&'static str, String) {
-    match refusal {
-        Refusal::NotReachedThere { from, release } => (
-            "not_reached_there",
-            format!("{from} has no revision of release {} that it was moved to", release.short()),
-        ),
-        Refusal::GatesShut { env, verdicts } => {
-            let shut = verdicts.iter().filter(|verdict| !verdict.is_open);
-            let shut: Vec<&str> = shut.map(|verdict| verdict.detail.as_str()).collect();
-            ("gates_shut", format!("{env} does not let this release in now: {}", shut.join("; ")))
-        }
-        Refusal::MayNotApprove { env, by } => {
-            ("may_not_approve", format!("{} may approve releases of {env}, and nobody else", by.join(" or ")))
-        }
-        Refusal::UnknownRelease(stack, release) => {
-            ("unknown_release", format!("no environment of stack {stack} has a release {}", release.short()))
-        }
-        Refusal::LastsForEver(env) => {
-            ("lasts_for_ever", format!("{env} was made to last, and is not given an end by the way"))
-        }
-        _ => unreachable!("it is not about a release that comes into an environment"),
-    }
+fn or_nothing(revision: Option<RevisionNumber>) -> String {
+    revision.map_or_else(|| "nothing".into(), |number| number.to_string())
+}
+
+/// What the gates that are shut say.
+fn shut(verdicts: &[GateVerdict]) -> String {
+    let shut = verdicts.iter().filter(|verdict| !verdict.is_open);
+    shut.map(|verdict| verdict.detail.as_str()).collect::<Vec<_>>().join("; ")
 }
