@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_core::{Command, State};
+use kiln_core::{Admission, Command, IfRunning, State};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::{EnvKey, Millis, RevisionNumber};
 
@@ -71,6 +71,7 @@ impl Client {
         let command = match self.rng.below(10) {
             0..4 if self.declared.contains_key(env) => self.up_in(state, env.clone(), 1),
             4 => Command::Abort { env: env.clone() },
+            5 if self.apart().chance(200) => Command::Withdraw { env: env.clone() },
             5 => Command::Pause { env: env.clone() },
             6 => Command::Down { env: env.clone() },
             7 => Command::Promote { env: env.clone(), step: Some(step) },
@@ -89,6 +90,11 @@ impl Client {
 
     fn by_somebody(&mut self, command: Command) -> Ask {
         Ask { by: self.rng.word(&["ada", "ada", "ada", "bob", "eve"]), command }
+    }
+
+    /// The chance of what was added to the users later: apart, so that older seeds ask for what they always asked for.
+    fn apart(&self) -> Rng {
+        Rng::new(!self.rng.clone().bits())
     }
 
     fn env(&mut self) -> EnvKey {
@@ -119,6 +125,14 @@ impl Client {
             declared.change(&mut self.rng, self.bad);
         }
         let (release, binding, spec) = declared.seal();
+        let if_running = *self.apart().pick(&[
+            IfRunning::Supersede,
+            IfRunning::Supersede,
+            IfRunning::Supersede,
+            IfRunning::Queue,
+            IfRunning::Queue,
+            IfRunning::Refuse,
+        ]);
         Command::Up {
             origin: format!("/src/{}", env.stack),
             adopt: false,
@@ -127,7 +141,7 @@ impl Client {
             binding,
             spec,
             checks: Vec::new(),
-            admission: kiln_core::Admission::default(),
+            admission: Admission { if_running, ..Admission::default() },
             env,
         }
     }

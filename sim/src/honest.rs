@@ -105,6 +105,10 @@ fn unsaid(state: &State, env: &Environment, rollout: &Rollout) -> Option<&'stati
         let says_so = waits.iter().any(|wait| matches!(wait, Wait::Resume { .. }));
         return (!says_so).then_some("it is paused and does not say so");
     }
+    if rollout.halted.is_some() {
+        let says_so = waits.iter().any(|wait| matches!(wait, Wait::Decision { until, .. } if *until > now));
+        return (!says_so).then_some("it stopped and does not say until when");
+    }
     match (rollout.step, rollout.current_step()) {
         (StepPhase::Started { deadline: None }, Some(Step::KeepWarm { .. })) => None,
         (StepPhase::Started { deadline: None }, _) => Some("its step has no deadline"),

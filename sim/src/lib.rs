@@ -99,15 +99,17 @@ fn history(world: &mut World) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Turns the world until it is at rest; what somebody paused is resumed, or it would wait for ever.
+/// Turns the world until it is at rest; what somebody paused is resumed, or it would wait for ever, and what stopped goes back, or
+/// it would wait for a day.
 fn settle(world: &mut World) -> Result<(), Violation> {
     let until = world.now() + REST_WITHIN;
     loop {
-        world.turn(until, |world| world.is_at_rest() || paused(world).is_some())?;
+        world.turn(until, |world| world.is_at_rest() || held_up(world).is_some())?;
         // Whoever repeats a command that was not answered may pause it once more.
-        let Some(env) = paused(world).filter(|_| world.now() < until) else { break };
-        world.ask(Command::Resume { env: env.clone() });
-        world.turn(until, |world| paused(world).as_ref() != Some(&env))?;
+        let Some((env, is_halted)) = held_up(world).filter(|_| world.now() < until) else { break };
+        let held = Some((env.clone(), is_halted));
+        world.ask(if is_halted { Command::Abort { env } } else { Command::Resume { env } });
+        world.turn(until, |world| held_up(world) != held)?;
     }
     let state = world.witness.state();
     let checked = if world.is_at_rest() {
@@ -121,13 +123,14 @@ fn settle(world: &mut World) -> Result<(), Violation> {
     checked.map_err(|violation| violation.at(world.now()))
 }
 
-/// An environment whose rollout somebody paused.
-fn paused(world: &World) -> Option<EnvKey> {
+/// An environment whose rollout somebody paused, or which failed and stopped, and whether it is the latter.
+fn held_up(world: &World) -> Option<(EnvKey, bool)> {
     let mut environments = world.witness.state().environments();
-    let is_paused = |env: &&kiln_core::state::Environment| {
-        env.rollout.as_ref().is_some_and(|rollout| rollout.paused.is_some())
-    };
-    environments.find(is_paused).map(|env| env.key.clone())
+    environments.find_map(|env| {
+        let rollout = env.rollout.as_ref()?;
+        let is_halted = rollout.halted.is_some();
+        (is_halted || rollout.paused.is_some()).then(|| (env.key.clone(), is_halted))
+    })
 }
 
 fn check_end(world: &World) -> Result<(), Violation> {

@@ -42,6 +42,8 @@ impl Link {
             | Observation::InstanceDestroyed { .. }
             | Observation::TableAcknowledged { .. }
             | Observation::RequestsCounted { .. }
+            | Observation::RolloutPredicted { .. }
+            | Observation::NoticeGivenUp { .. }
             | Observation::Sampled { .. }
             | Observation::Measured { .. }
             | Observation::BackendIdle { .. } => true,

@@ -164,8 +164,8 @@ impl Machine {
                 if falls_ill(batch, *id) =>
             {
                 // A place in the log can't be left out, and nothing follows from this.
-                let (rollout, is_end, counts) = (RolloutId(0), true, None);
-                entry.event = Event::Rollout(RolloutEvent::Counted { rollout, is_end, counts });
+                let (rollout, is_end, counts, extra) = (RolloutId(0), true, None, None);
+                entry.event = Event::Rollout(RolloutEvent::Counted { rollout, is_end, counts, extra });
             }
             (Some(Plant::LoseDeadline), Event::Rollout(RolloutEvent::StepStarted { deadline, .. })) => {
                 *deadline = None;

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
+use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
-    Service, ServiceKind, Stage, Strategy,
+    Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
 };
 use kiln_model::{
     Digest, EnvKey, EnvName, InstanceSpec, Millis, PortName, RouteName, ServiceName, StackName, Weight,
@@ -84,6 +85,7 @@ struct Desired {
     replicas: u32,
     strategy: Strategy,
     bounds: RolloutBounds,
+    interludes: Arc<Interludes>,
     probed: bool,
 }
 
@@ -156,7 +158,7 @@ impl Declared {
                 }
             }
         }
-        let spec = RevisionSpec { services, routes };
+        let spec = RevisionSpec { services, routes, ..RevisionSpec::default() };
         let text = format!("{spec:?}");
         (digest(&[b"release", text.as_bytes()]), digest(&[b"binding", text.as_bytes()]), Arc::new(spec))
     }
@@ -187,8 +189,10 @@ impl Desired {
                 progress_deadline: Millis::from_secs(rng.between(10, 60)),
                 drain_deadline: Millis::from_secs(rng.between(1, 10)),
                 warm_for: Millis::from_secs(rng.between(0, 90)),
+                auto_revert: !Rng::new(!rng.clone().bits()).chance(150),
                 ..RolloutBounds::default()
             },
+            interludes: Arc::new(interludes(rng, kind)),
             probed: kind == ServiceKind::Service || rng.chance(500),
         }
     }
@@ -198,6 +202,7 @@ impl Desired {
             0 if self.kind != ServiceKind::Job => self.replicas = rng.between(0, 5) as u32,
             1 => self.strategy = strategy(rng, self.kind),
             2 => self.bounds.warm_for = Millis::from_secs(rng.between(0, 90)),
+            3 => self.interludes = Arc::new(interludes(rng, self.kind)),
             _ => self.new_version(rng, bad_per_mille),
         }
     }
@@ -242,8 +247,29 @@ impl Desired {
             strategy: self.strategy.clone(),
             after: BTreeSet::new(),
             bounds: self.bounds,
+            interludes: self.interludes.clone(),
         }
     }
+}
+
+/// Nothing, or something at some moments; the job may be there or not.
+fn interludes(rng: &mut Rng, kind: ServiceKind) -> Interludes {
+    let mut all = Interludes::default();
+    if kind == ServiceKind::Job || rng.chance(600) {
+        return all;
+    }
+    let Interludes { before, created, ready, moved, drained, retired } = &mut all;
+    for list in [before, created, ready, moved, drained, retired] {
+        let within = Millis::from_secs(rng.between(1, 40));
+        match rng.below(8) {
+            0 => list.push(Gate::Run { job: service("migrate"), within }),
+            1 => list.push(Gate::Check { job: service("migrate"), within }),
+            2 => list.push(Gate::Hold(within)),
+            3 => list.push(Gate::Approve { by: approvers(rng), within }),
+            _ => {}
+        }
+    }
+    all
 }
 
 fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
@@ -254,9 +280,21 @@ fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
         _ => {
             let max_unavailable = rng.below(3) as u32;
             let least_surge = u64::from(max_unavailable == 0);
-            Strategy::Rolling { max_surge: rng.between(least_surge, 3) as u32, max_unavailable }
+            let max_surge = rng.between(least_surge, 3) as u32;
+            // Apart, so that older seeds declare what they always did.
+            let mut apart = Rng::new(!rng.clone().bits());
+            let waves = apart.chance(400).then(|| Arc::new(waves(&mut apart)));
+            Strategy::Rolling { max_surge, max_unavailable, waves }
         }
     }
+}
+
+/// One instance, then perhaps a share of them.
+fn waves(rng: &mut Rng) -> Waves {
+    let share = Weight::new(rng.between(100, 900) as u16).expect("below a thousand");
+    let sizes = [WaveSize::Count(1), WaveSize::Share(share)];
+    let count = rng.between(1, 2) as usize;
+    Waves { sizes: sizes.into_iter().take(count).collect(), soak: Millis::from_secs(rng.between(1, 20)) }
 }
 
 /// One or two stages, with whatever may be waited for after each.

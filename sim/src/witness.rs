@@ -88,6 +88,7 @@ impl Witness {
             }
             Command::Rollback { .. }
             | Command::Abort { .. }
+            | Command::Withdraw { .. }
             | Command::Pause { .. }
             | Command::Resume { .. }
             | Command::Promote { .. }

@@ -53,6 +53,8 @@ fn seeds_that_once_failed_hold() {
     run([3_030]);
     // A canary that went back kept its traffic while the old instance of its slot was being replaced.
     run([6_378]);
+    // A canary was given up while only its baseline was healthy, and both kept their requests.
+    run([24_738]);
 }
 
 #[test]

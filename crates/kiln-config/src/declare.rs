@@ -8,8 +8,9 @@ use crate::source::Span;
 use crate::syntax::{Attribute, Block, Body, Expr};
 
 /// The kinds of blocks that have a name and can be referred to.
-pub(crate) const NAMED: [&str; 10] =
-    ["config", "secret", "base", "image", "registry", "service", "worker", "job", "volume", "route"];
+pub(crate) const NAMED: [&str; 11] = [
+    "config", "secret", "base", "image", "registry", "service", "worker", "job", "volume", "route", "notify",
+];
 
 /// All that is declared.
 #[derive(Debug, Default)]

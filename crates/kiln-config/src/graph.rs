@@ -127,7 +127,7 @@ fn collect(resolver: &Resolver<'_>, edges: &mut Edges, checks: &mut Edges, sink:
             add(resolver, edges, node, &inner.expr, each, sink);
         }
     }
-    for kind in ["secret", "base", "image", "service", "worker", "job", "volume", "route"] {
+    for kind in ["secret", "base", "image", "service", "worker", "job", "volume", "route", "notify"] {
         for (b, block) in declared.of_kind(kind).iter().enumerate() {
             let node = Node::ForEach(kind, b);
             if let Some(for_each) = block.for_each {

@@ -148,6 +148,7 @@ impl<'a> Resolver<'a> {
             }
             root => match NAMED.into_iter().find(|k| *k == root) {
                 Some("route") => Err(Problem::new("unknown-name", span, "a route can't be referred to")),
+                Some("notify") => Err(Problem::new("unknown-name", span, "a webhook can't be referred to")),
                 Some(kind) => {
                     let (name, at) = first(&format!("{kind}.NAME"))?;
                     match declared.block(kind, name) {

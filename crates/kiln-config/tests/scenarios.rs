@@ -111,6 +111,9 @@ fn summary(stack: &Stack) -> String {
     for (name, ty) in &stack.holes {
         let _ = writeln!(out, "hole {name}: {ty} = {}", stack.bound.get(name).map_or("(left out)", |v| v));
     }
+    for (name, webhook) in &stack.webhooks {
+        let _ = writeln!(out, "notify {name} {webhook:?}");
+    }
     if stack.gates != Default::default() {
         let _ = writeln!(out, "gates {:?}", stack.gates);
     }

@@ -43,6 +43,9 @@ pub(crate) const SHIFT_WITHIN: Millis = Millis::from_secs(60);
 /// How long a switch that somebody is to let waits for them: somebody is there on the next day.
 pub(crate) const PROMOTE_WITHIN: Millis = Millis::from_secs(24 * 3600);
 
+/// How long a rollout that failed and stopped waits for somebody: somebody is there on the next day.
+pub(crate) const HALTED_WITHIN: Millis = Millis::from_secs(24 * 3600);
+
 /// How much longer than drain and grace together destroying may take before a rollout ends without waiting for it.
 pub(crate) const DESTROY_WITHIN: Millis = Millis::from_secs(30);
 
@@ -67,3 +70,6 @@ pub(crate) const APPROVALS_MAX: usize = 100;
 
 /// An environment that could not be taken down when its time was over is tried again so much later.
 pub(crate) const EXPIRE_RETRY: Millis = Millis::from_secs(60);
+
+/// Why a rollout goes back that somebody aborted: the entry's actor.
+pub const ABORTED: &str = "it was aborted";

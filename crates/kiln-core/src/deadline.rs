@@ -25,9 +25,10 @@ pub fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
 
 fn of_environment<'a>(state: &'a State, env: &'a Environment) -> impl Iterator<Item = Timestamp> + use<'a> {
     let running = env.rollout.as_ref().filter(|rollout| rollout.paused.is_none());
-    let rollout = running.and_then(|rollout| match rollout.step {
-        StepPhase::Started { deadline } => deadline,
-        StepPhase::Waiting => Some(rollout.moved_at.plus(patience(env, rollout))),
+    let rollout = running.and_then(|rollout| match (&rollout.halted, rollout.step) {
+        (Some(halt), _) => Some(halt.until),
+        (None, StepPhase::Started { deadline }) => deadline,
+        (None, StepPhase::Waiting) => Some(rollout.moved_at.plus(patience(env, rollout))),
     });
     let proofs = env.rollout.iter().flat_map(|rollout| proofs(state, env, rollout));
     let resting = env

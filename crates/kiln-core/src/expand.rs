@@ -6,7 +6,9 @@
 mod back;
 mod canary;
 mod forward;
+mod interludes;
 mod moves;
+mod rolling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -56,6 +58,22 @@ fn in_dependency_order(spec: &RevisionSpec) -> Vec<&ServiceName> {
         visit(spec, name, &mut seen, &mut order);
     }
     order
+}
+
+/// Whether a service needs another one, itself or by what it needs.
+fn needs(spec: &RevisionSpec, name: &ServiceName, other: &ServiceName) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![name]);
+    while let Some(name) = open.pop() {
+        for needed in spec.services.get(name).into_iter().flat_map(|service| &service.after) {
+            if needed == other {
+                return true;
+            }
+            if seen.insert(needed) {
+                open.push(needed);
+            }
+        }
+    }
+    false
 }
 
 /// The bounds of a service: as the target says, or else as what is there says.
@@ -112,12 +130,13 @@ pub(crate) fn deadline_of(
 ) -> Option<Timestamp> {
     let span = match step {
         Step::OpenListeners => LISTENERS_WITHIN,
-        Step::Run { job } => bounds(env, rollout.target(), job).progress_deadline,
+        Step::Run { within: Some(within), .. } => *within,
+        Step::Run { job, within: None } => bounds(env, rollout.target(), job).progress_deadline,
         // Creating is only an intent, but where old and new must not meet it waits for the old to be gone.
         Step::Create { .. } => patience(env, rollout),
         Step::WaitHealthy { within, .. } | Step::Drain { within, .. } => *within,
         Step::Shift { .. } | Step::Split { .. } => SHIFT_WITHIN,
-        Step::Hold { span } => *span,
+        Step::Hold { span } | Step::Soak { span, .. } => *span,
         Step::Analyse { within, .. } | Step::Approve { within, .. } => *within,
         Step::KeepWarm { .. } => return None,
         Step::Retire { slots } => {

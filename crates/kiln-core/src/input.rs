@@ -4,8 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kiln_model::digest::Digest;
+use kiln_model::forecast::Forecast;
 use kiln_model::gates::{GateVerdict, Gates};
 use kiln_model::instance::{ExitStatus, InstanceSpec};
+use kiln_model::notify::Occasion;
 use kiln_model::outside::Number;
 use kiln_model::release::{RequiredCheck, RevisionSpec};
 use kiln_model::rollout::{ReplicaOwner, RequestCount};
@@ -87,8 +89,13 @@ pub enum Command {
         /// Who decides.
         owner: ReplicaOwner,
     },
-    /// Stop the rollout that is running and go back.
+    /// Stop the rollout that is running and go back. What is queued behind it does not begin.
     Abort {
+        /// The environment.
+        env: EnvKey,
+    },
+    /// Do not begin what is queued behind the rollout that is running, which goes on.
+    Withdraw {
         /// The environment.
         env: EnvKey,
     },
@@ -98,7 +105,7 @@ pub enum Command {
         /// The environment.
         env: EnvKey,
     },
-    /// Let a rollout that is paused go on.
+    /// Let a rollout that is paused go on, or try again what failed and stopped.
     Resume {
         /// The environment.
         env: EnvKey,
@@ -180,6 +187,8 @@ pub enum IfRunning {
     Supersede,
     /// It goes on, and the new one is refused.
     Refuse,
+    /// It goes on, and the new one begins when it has ended.
+    Queue,
 }
 
 /// How long an environment is to last.
@@ -297,6 +306,28 @@ pub enum Observation {
         /// The counts; none if they can't be read.
         counts: Option<Vec<RequestCount>>,
     },
+    /// What was to be expected of a rollout when it began: nothing follows from it but an entry.
+    RolloutPredicted {
+        /// The environment; it may be gone.
+        env: EnvKey,
+        /// The rollout.
+        rollout: RolloutId,
+        /// What was predicted, or why nothing was, for people.
+        forecast: Result<Forecast, String>,
+    },
+    /// Somebody who was to be told of a rollout could not be, and nobody tries any more: nothing follows from it but an entry.
+    NoticeGivenUp {
+        /// The environment; it may be gone.
+        env: EnvKey,
+        /// The rollout.
+        rollout: RolloutId,
+        /// Who, by name.
+        webhook: String,
+        /// Of what.
+        occasion: Occasion,
+        /// Why, for people.
+        reason: String,
+    },
     /// A socket is open and the edge has it.
     ListenerOpened {
         /// Which.
@@ -357,6 +388,10 @@ pub enum Refusal {
         /// Where it goes now; none takes everything down.
         target: Option<RevisionNumber>,
     },
+    /// The rollout failed and stopped: it can only be tried again, or go back.
+    Halted(EnvKey),
+    /// No rollout is queued.
+    NothingQueued(EnvKey),
     /// The rollout goes back already: a way back is not held up.
     GoesBack(EnvKey),
     /// The rollout waits for nothing that somebody could decide.

@@ -29,7 +29,7 @@ mod waiting;
 
 pub use action::{Action, ActionKind};
 pub use apply::{ApplyError, apply};
-pub use bounds::{APPROVAL_MAX, ENVIRONMENTS_MAX, REPLICAS_MAX, RETAINED_MAX};
+pub use bounds::{ABORTED, APPROVAL_MAX, ENVIRONMENTS_MAX, REPLICAS_MAX, RETAINED_MAX};
 pub use deadline::next_deadline;
 pub use decide::{Decision, Draft, Reply, decide, number};
 pub use gates::judge;
@@ -39,7 +39,7 @@ pub use observed::{Observed, observe};
 pub use outlook::{Outlook, compared, outlook};
 pub use outside::{Standing, Tally, measured, standing, told};
 pub use outstanding::outstanding;
-pub use predict::{Delays, PredictError, PredictedStep, Prediction, Risk, predict_up};
+pub use predict::{Delays, PredictError, PredictedStep, Prediction, Risk, predict, predict_up};
 pub use state::State;
 pub use table::route_table;
 pub use waiting::{Wait, waiting};

@@ -102,6 +102,8 @@ pub fn observe(observed: &mut Observed, input: &Input) {
         | Observation::InstanceRefused { .. }
         | Observation::TableAcknowledged { .. }
         | Observation::RequestsCounted { .. }
+        | Observation::RolloutPredicted { .. }
+        | Observation::NoticeGivenUp { .. }
         | Observation::Measured { .. }
         | Observation::ListenerOpened { .. }
         | Observation::ListenerFailed { .. }

@@ -1,6 +1,7 @@
 //! How much more must be seen of a canary until its analysis can tell, for people: nothing is decided by it.
 
 use kiln_model::ServiceName;
+use kiln_model::latency::bucket;
 use kiln_model::route::Group;
 use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::service::{Analysis, MetricKind, Strategy};
@@ -36,6 +37,19 @@ pub fn compared(samples: &WindowSamples) -> u64 {
     of(Group::Baseline) + of(Group::Canary)
 }
 
+/// So many requests of each group tell how many it takes: few enough that no analysis needs fewer.
+const FEW: u64 = 100;
+/// What they take, in microseconds. Any will do: what is compared is alike.
+const TOOK: u64 = 5_000;
+
+/// How many requests to both groups together it takes to find that a canary is no worse which has no more errors, and no
+/// slower answers, than its baseline has; none where no end can be told.
+pub(crate) fn needed(analysis: &Analysis, windows: usize) -> Option<u64> {
+    let group = GroupSamples { ok: FEW, latency: [(bucket(TOOK), FEW)].into(), ..GroupSamples::default() };
+    let samples = [(Group::Baseline, group.clone()), (Group::Canary, group)].into();
+    Some(2 * FEW + of_counts(analysis, windows, &samples).more?)
+}
+
 fn of_counts(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Outlook {
     let seen = compared(samples);
     // Far below 2^52, where a float is exact.
@@ -61,7 +75,6 @@ fn of_counts(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Ou
 
 #[cfg(test)]
 mod tests {
-    use kiln_model::latency::bucket;
     use kiln_model::service::{Inconclusive, Margin, Metric};
 
     use super::*;
@@ -103,6 +116,14 @@ mod tests {
         assert_eq!(at(each * 9 / 10), kiln_model::rollout::Verdict::Inconclusive, "{each}");
         let decided = of_counts(&analysis(), 2, &samples(20_000, 0));
         assert_eq!(decided, Outlook { undecided: Vec::new(), more: Some(0) });
+    }
+
+    #[test]
+    fn what_is_needed_is_told_before_a_request_came() {
+        let each = needed(&analysis(), 2).unwrap() / 2;
+        let at = |requests| verdict(&analysis(), 2, &samples(requests, 0));
+        assert_eq!(at(each * 11 / 10), kiln_model::rollout::Verdict::Pass, "{each}");
+        assert_eq!(at(each * 9 / 10), kiln_model::rollout::Verdict::Inconclusive, "{each}");
     }
 
     #[test]

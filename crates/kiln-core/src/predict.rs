@@ -4,14 +4,16 @@
 //! function of the state, the command and the delays, and what the engine would do is never written a second time.
 
 mod toll;
+mod verdict;
 mod world;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kiln_model::forecast::{Extra, Forecast};
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::Step;
-use kiln_model::{ByteSize, Digest, EnvKey, Millis, ServiceName};
+use kiln_model::{Digest, EnvKey, Millis, ServiceName};
 
 use crate::input::{Admission, Command, Refusal};
 use crate::state::State;
@@ -28,8 +30,11 @@ pub struct Delays {
     pub stop: Millis,
     /// How long a job runs.
     pub run: Millis,
-    /// Until an analysis comes to its verdict; none means all the time that it may take.
+    /// Until an analysis comes to its verdict; none means that the requests decide, and where that can't be told either, all
+    /// the time that it may take.
     pub analysis: Option<Millis>,
+    /// How many requests come to the service in a minute, if that is known.
+    pub per_minute: Option<u64>,
 }
 
 /// What is predicted of a rollout.
@@ -43,12 +48,23 @@ pub struct Prediction {
     pub goes_back: Option<String>,
     /// How many approvals it waits for.
     pub approvals: u32,
-    /// The memory of instances at the peak beyond that at the start, by their limits.
-    pub memory_extra: ByteSize,
-    /// How many more instances than at the start exist at the peak, of those whose memory has no limit.
-    pub unlimited_extra: u32,
+    /// What instances take at the peak.
+    pub extra: Extra,
     /// What is risked, for each service of which an instance is replaced.
     pub services: BTreeMap<ServiceName, Risk>,
+}
+
+impl Prediction {
+    /// What of it is kept with the rollout.
+    pub fn forecast(&self) -> Forecast {
+        Forecast {
+            total: self.total,
+            steps: self.steps.iter().map(|step| step.took).collect(),
+            extra: self.extra,
+            approvals: self.approvals,
+            goes_back: self.goes_back.clone(),
+        }
+    }
 }
 
 /// A step with the time that it takes.
@@ -118,7 +134,40 @@ pub fn predict_up(
     if size > INSTANCES_MAX {
         return Err(PredictError::TooLarge(size));
     }
+    run(state, key, up, delays)
+}
+
+/// Predicts what a command that begins a rollout of an environment will come to.
+///
+/// # Errors
+/// See [`PredictError`].
+pub fn predict(
+    state: &State,
+    command: &Command,
+    delays: &dyn Fn(&ServiceName) -> Delays,
+) -> Result<Prediction, PredictError> {
+    let key = match command {
+        // What it needs to be let in is no matter of how long it takes.
+        Command::Up { env, spec, .. } => return predict_up(state, env, spec, delays),
+        Command::Rollback { env, .. } | Command::Down { env } => env,
+        _ => return Err(PredictError::NoEnd),
+    };
+    let env = state.environment(key);
+    // Each instance that is there is replaced at most once.
+    let size = env.map_or(0, |env| state.instances_of(env).count()).saturating_mul(2);
+    if size > INSTANCES_MAX {
+        return Err(PredictError::TooLarge(size));
+    }
+    run(state, key, command.clone(), delays)
+}
+
+fn run(
+    state: &State,
+    key: &EnvKey,
+    command: Command,
+    delays: &dyn Fn(&ServiceName) -> Delays,
+) -> Result<Prediction, PredictError> {
     let mut world = World::new(state, key, delays).ok_or(PredictError::NoEnd)?;
-    world.ask(up)?;
+    world.ask(command)?;
     world.run_to_the_end()
 }

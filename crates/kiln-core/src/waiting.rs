@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kiln_model::rollout::Step;
 use kiln_model::route::Listener;
-use kiln_model::{Actor, EnvKey, InstanceId, Position, ServiceName, Timestamp};
+use kiln_model::{Actor, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, Timestamp};
 
 use crate::state::{ListenerPhase, Phase, State, StepPhase};
 
@@ -18,6 +18,13 @@ pub enum Wait {
         /// Since when.
         since: Timestamp,
     },
+    /// A rollout failed and stopped: it waits for somebody to try again, to let it go back, or to bring another release.
+    Decision {
+        /// Why it failed.
+        reason: Arc<str>,
+        /// When it goes back all the same.
+        until: Timestamp,
+    },
     /// A rollout waits for its step.
     Step {
         /// Its index.
@@ -26,6 +33,15 @@ pub enum Wait {
         step: Step,
         /// When the wait is over; none if the step did not begin, or the rollout is paused.
         deadline: Option<Timestamp>,
+    },
+    /// A rollout is queued behind the one that runs.
+    Turn {
+        /// Its target.
+        revision: RevisionNumber,
+        /// Who asked for it.
+        by: Actor,
+        /// The one that runs.
+        behind: RolloutId,
     },
     /// The edge has not acknowledged the table.
     Acknowledgement {
@@ -81,12 +97,20 @@ pub fn waiting(state: &State, env: &EnvKey, now: Timestamp) -> Vec<Wait> {
         if let Some(pause) = &rollout.paused {
             found.push(Wait::Resume { by: pause.by.clone(), since: pause.since });
         }
+        if let Some(halt) = &rollout.halted {
+            found.push(Wait::Decision { reason: halt.reason.clone(), until: halt.until });
+        }
         let deadline = match rollout.step {
-            // It does not come nearer while the rollout is paused.
-            StepPhase::Started { deadline } => deadline.filter(|_| rollout.paused.is_none()),
+            // It does not come nearer while the rollout is paused, and not once it stopped.
+            StepPhase::Started { deadline } => {
+                deadline.filter(|_| rollout.paused.is_none() && rollout.halted.is_none())
+            }
             StepPhase::Waiting => None,
         };
         found.push(Wait::Step { index: rollout.next, step: step.clone(), deadline });
+    }
+    if let (Some(rollout), Some(queued)) = (&env.rollout, &env.queued) {
+        found.push(Wait::Turn { revision: queued.to, by: queued.by.clone(), behind: rollout.id });
     }
     for listener in env.needed_listeners() {
         match state.listeners.get(&listener).map(|found| &found.phase) {

@@ -7,10 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::digest::Digest;
+use crate::forecast::{Extra, Forecast};
 use crate::gates::{GateVerdict, Gates};
 use crate::id::{Actor, CheckId, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, SlotKey, Term};
 use crate::instance::{ExitStatus, InstanceSpec};
 use crate::name::{ServiceName, StackName};
+use crate::notify::Occasion;
 use crate::outside::Finding;
 use crate::release::Revision;
 use crate::rollout::{Cause, Evidence, Outcome, ReplicaOwner, RequestCount, Step, Verdict};
@@ -130,6 +132,18 @@ pub enum EnvironmentEvent {
     },
     /// Its time is over: everything of it goes.
     Expired,
+    /// The entry's actor wants it moved as soon as the rollout that runs has ended.
+    RolloutQueued {
+        /// To where.
+        to: RevisionNumber,
+        /// Why.
+        cause: Cause,
+    },
+    /// The rollout that was to begin then does not.
+    RolloutDequeued {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// About the one rollout that an environment may have.
@@ -191,6 +205,13 @@ pub enum RolloutEvent {
         /// The value, or why there is none, for people.
         text: String,
     },
+    /// It failed, and stops where it is for somebody to decide; what served before has all requests of what was tried out.
+    Halted {
+        /// Why, for people.
+        reason: String,
+        /// When it goes back all the same.
+        until: Timestamp,
+    },
     /// A step failed or somebody aborted: the way back began. `from` is the target now.
     GoingBack {
         /// Why, for people.
@@ -207,6 +228,26 @@ pub enum RolloutEvent {
         is_end: bool,
         /// The counts, by service and revision; none if they could not be read.
         counts: Option<Vec<RequestCount>>,
+        /// What its instances took at the peak, at its end; none where that is not known.
+        extra: Option<Extra>,
+    },
+    /// What was predicted of it by what had been seen before it began. It changes nothing.
+    Predicted {
+        /// The rollout; it may have ended since.
+        rollout: RolloutId,
+        /// The prediction, or why there is none, for people.
+        forecast: Result<Forecast, String>,
+    },
+    /// Somebody who was to be told of it could not be. It changes nothing.
+    NotTold {
+        /// The rollout; it may have ended since.
+        rollout: RolloutId,
+        /// Who, by name.
+        webhook: String,
+        /// Of what.
+        occasion: Occasion,
+        /// Why, for people.
+        reason: String,
     },
     /// It ended.
     Finished {

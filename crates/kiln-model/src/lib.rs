@@ -6,12 +6,15 @@
 pub mod calendar;
 pub mod digest;
 pub mod event;
+pub mod forecast;
 pub mod gates;
 pub mod id;
 pub mod image;
 pub mod instance;
+pub mod interlude;
 pub mod latency;
 pub mod name;
+pub mod notify;
 pub mod outside;
 pub mod recipe;
 pub mod release;

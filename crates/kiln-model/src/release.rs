@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::digest::Digest;
 use crate::id::RevisionNumber;
 use crate::name::{ImageName, RouteName, ServiceName, StackName, VariableName};
+use crate::notify::Webhook;
 use crate::route::Route;
 use crate::service::Service;
 
@@ -77,4 +78,6 @@ pub struct RevisionSpec {
     pub services: BTreeMap<ServiceName, Service>,
     /// The ways in.
     pub routes: BTreeMap<RouteName, Route>,
+    /// Who is told of the rollouts that lead here, by name.
+    pub webhooks: BTreeMap<String, Webhook>,
 }

@@ -68,6 +68,9 @@ pub enum Step {
     Run {
         /// The job.
         job: ServiceName,
+        /// How long before the rollout goes back; it runs then even if it did so before. None for a job that runs once for
+        /// each revision that changes it: as long as its bounds say.
+        within: Option<Millis>,
     },
     /// New instances exist in these slots.
     Create {
@@ -102,6 +105,14 @@ pub enum Step {
     },
     /// Time passes.
     Hold {
+        /// How much.
+        span: Millis,
+    },
+    /// Time passes, and none of the new instances of these slots fails: one that ends, is ill, or can't be created takes the
+    /// rollout back.
+    Soak {
+        /// Where.
+        slots: Vec<Slots>,
         /// How much.
         span: Millis,
     },

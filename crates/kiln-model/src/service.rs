@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::instance::InstanceSpec;
+use crate::interlude::Interludes;
 use crate::name::{PortName, ServiceName};
 use crate::outside::OutsideMetric;
 use crate::route::{Aim, Mirror, Sticky};
@@ -40,6 +41,19 @@ pub struct Service {
     pub after: BTreeSet<ServiceName>,
     /// The bounds of a rollout.
     pub bounds: RolloutBounds,
+    /// What its rollout does between its moves.
+    pub interludes: Arc<Interludes>,
+}
+
+impl Service {
+    /// Returns everything that its rollouts do between their moves.
+    pub fn gates(&self) -> impl Iterator<Item = &Gate> {
+        let stages = match &self.strategy {
+            Strategy::Canary(canary) => canary.stages.as_slice(),
+            Strategy::BlueGreen | Strategy::Rolling { .. } | Strategy::StopThenStart => &[],
+        };
+        self.interludes.gates().chain(stages.iter().flat_map(|stage| &stage.gates))
+    }
 }
 
 /// How a service moves from one revision to another; each expands to the one step list.
@@ -53,11 +67,55 @@ pub enum Strategy {
         max_surge: u32,
         /// How many fewer than the replicas may be healthy and routed.
         max_unavailable: u32,
+        /// The groups that move one after the other; none moves all without a stop between.
+        waves: Option<Arc<Waves>>,
     },
     /// The old ones are gone before the new ones start: for what must not run twice.
     StopThenStart,
     /// A small share of the requests first, then more.
     Canary(Arc<Canary>),
+}
+
+impl Strategy {
+    /// Whether old instances go before the new ones that take their places are created.
+    pub const fn is_old_first(&self) -> bool {
+        match self {
+            Self::StopThenStart => true,
+            Self::Rolling { max_surge, max_unavailable, .. } => *max_surge == 0 && *max_unavailable > 0,
+            Self::BlueGreen | Self::Canary(_) => false,
+        }
+    }
+}
+
+/// Groups of slots that move one after the other, each once the ones before have proven themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waves {
+    /// How many have moved after each wave; after the last one all the others follow.
+    pub sizes: Vec<WaveSize>,
+    /// For how long nothing of what has moved may fail before the next wave begins.
+    pub soak: Millis,
+}
+
+/// How many slots have moved after a wave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaveSize {
+    /// So many.
+    Count(u32),
+    /// This share of those that are to move, rounded up.
+    Share(Weight),
+}
+
+impl WaveSize {
+    /// Returns how many that is of `all`, and all at most.
+    pub fn of(self, all: u32) -> u32 {
+        match self {
+            Self::Count(count) => count.min(all),
+            Self::Share(share) => {
+                let part = (u64::from(all) * u64::from(share.per_mille())).div_ceil(1000);
+                u32::try_from(part).unwrap_or(all)
+            }
+        }
+    }
 }
 
 /// How a canary goes.
@@ -98,7 +156,7 @@ pub struct Stage {
     pub gates: Vec<Gate>,
 }
 
-/// What must hold before a canary goes on.
+/// What must hold before a rollout goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gate {
     /// This much time passed.
@@ -109,6 +167,20 @@ pub enum Gate {
     Approve {
         /// Who may; nobody named means anybody.
         by: Vec<String>,
+        /// How long before the rollout goes back.
+        within: Millis,
+    },
+    /// A job ran to its end, successfully.
+    Run {
+        /// The job.
+        job: ServiceName,
+        /// How long before the rollout goes back.
+        within: Millis,
+    },
+    /// The same of a job that only looks: it runs on a careful way back, too.
+    Check {
+        /// The job.
+        job: ServiceName,
         /// How long before the rollout goes back.
         within: Millis,
     },
@@ -184,6 +256,8 @@ pub struct RolloutBounds {
     /// Whether traffic moves to the new instances as soon as they are healthy; otherwise somebody lets it. For
     /// [`Strategy::BlueGreen`].
     pub auto_promote: bool,
+    /// Whether a rollout that fails goes back by itself; otherwise it stops where it is, and somebody decides.
+    pub auto_revert: bool,
 }
 
 impl Default for RolloutBounds {
@@ -198,6 +272,7 @@ impl Default for RolloutBounds {
             // A health check says so itself how often it must be passed.
             healthy_for: Millis(0),
             auto_promote: true,
+            auto_revert: true,
         }
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::gates::Gates;
 use crate::image::{Image, ImageConfig};
 use crate::instance::{HealthCheck, InstanceSpec, Limits, SecretRef, Security, StopPolicy, VolumeMount};
+use crate::interlude::Interludes;
 use crate::name::{
     BaseName, EnvName, ImageName, PortName, RouteName, SecretName, ServiceName, StackName, VariableName,
     VolumeName,
 };
+use crate::notify::WebhookDefinition;
 use crate::recipe::{BaseRecipe, ImageRecipe};
 use crate::route::Route;
 use crate::service::{RolloutBounds, ServiceKind, Strategy};
@@ -47,6 +49,8 @@ pub struct Stack {
     pub given: BTreeMap<VariableName, Option<String>>,
     /// What this environment asks for before it lets a release in.
     pub gates: Gates,
+    /// Who is told of rollouts, by name.
+    pub webhooks: BTreeMap<String, WebhookDefinition>,
 }
 
 /// What is wanted of the images of a registry, or of a part of one.
@@ -110,6 +114,8 @@ pub struct ServiceDefinition {
     pub strategy: Strategy,
     /// The bounds of a rollout.
     pub bounds: RolloutBounds,
+    /// What its rollout does between its moves.
+    pub interludes: Arc<Interludes>,
 }
 
 /// Why a definition can't be sealed into an [`InstanceSpec`].

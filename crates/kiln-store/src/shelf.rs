@@ -303,9 +303,12 @@ impl Staged {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(mode).open(&path);
         let file = file.map_err(PutError::at(&path))?;
         let staged = Self { path, file, hash: Sha256::new(), size: 0, whole: None };
-        // The umask must not show in what is stored.
-        let mode = fs::Permissions::from_mode(mode);
-        staged.file.set_permissions(mode).map_err(PutError::at(&staged.path))?;
+        // The umask must not show in what is stored. Most often it takes nothing away, and a look costs less than a change.
+        let meta = staged.file.metadata().map_err(PutError::at(&staged.path))?;
+        if meta.permissions().mode() & 0o7777 != mode {
+            let mode = fs::Permissions::from_mode(mode);
+            staged.file.set_permissions(mode).map_err(PutError::at(&staged.path))?;
+        }
         Ok(staged)
     }
 

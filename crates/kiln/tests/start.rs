@@ -38,8 +38,9 @@ fn revision() -> Revision {
         strategy: Strategy::StopThenStart,
         after: Default::default(),
         bounds: RolloutBounds::default(),
+        interludes: Arc::default(),
     };
-    let spec = RevisionSpec { services: BTreeMap::from([(name, service)]), routes: BTreeMap::new() };
+    let spec = RevisionSpec { services: BTreeMap::from([(name, service)]), ..RevisionSpec::default() };
     let (number, release, binding) = (RevisionNumber(1), Digest::new([3; 32]), Digest::new([4; 32]));
     Revision { number, release, binding, spec: Arc::new(spec), composed: None }
 }

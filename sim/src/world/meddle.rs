@@ -49,10 +49,14 @@ impl World {
             if let Step::Approve { within, .. } = &step {
                 self.approve(env, *index, within.0);
             }
-            // The steps that only a canary has are rare.
+            // The steps that only a canary or a wave has are rare.
             let is_rare = matches!(
                 step,
-                Step::Split { .. } | Step::Hold { .. } | Step::Analyse { .. } | Step::Approve { .. }
+                Step::Split { .. }
+                    | Step::Hold { .. }
+                    | Step::Soak { .. }
+                    | Step::Analyse { .. }
+                    | Step::Approve { .. }
             );
             if self.meddler.chance(self.faults.meddling * if is_rare { 3 } else { 1 }) {
                 self.meddle(env, *index, kind(&step));
@@ -141,6 +145,7 @@ fn kind(step: &Step) -> &'static str {
         Step::Shift { .. } => "shift",
         Step::Split { .. } => "split",
         Step::Hold { .. } => "hold",
+        Step::Soak { .. } => "soak",
         Step::Analyse { .. } => "analyse",
         Step::Approve { .. } => "approve",
         Step::Drain { .. } => "drain",

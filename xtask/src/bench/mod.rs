@@ -11,6 +11,7 @@ mod registry;
 mod replace;
 mod sbom;
 mod start;
+mod switch;
 mod table;
 
 #[path = "../../../crates/kiln/tests/e2e/load.rs"]
@@ -38,6 +39,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         "memory",
         "rollback",
         "replace",
+        "switch",
         "plan",
         "bake",
         "sbom",
@@ -56,11 +58,12 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         let binary = build(&mut table, wanted("build"))?;
         machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
     }
-    let benches: [(&str, Bench); 11] = [
+    let benches: [(&str, Bench); 12] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
         ("replace", replace::replicas),
+        ("switch", switch::run),
         ("plan", plan::run),
         ("bake", bake::run),
         ("sbom", sbom::run),

@@ -6,11 +6,14 @@ mod image;
 mod image_provision;
 mod image_scan;
 mod image_test;
+mod notify;
 mod outside;
 mod registry;
 mod rollout;
 mod route;
 mod service;
+mod steps;
+mod waves;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,6 +75,7 @@ pub(crate) fn stack(context: &Context<'_>, env: &EnvName, holes: Holes) -> Stack
         bound: holes.bound,
         given: holes.given,
         gates: gates::gates(context, env),
+        webhooks: notify::webhooks(context),
     }
 }
 

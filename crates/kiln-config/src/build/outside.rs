@@ -54,7 +54,7 @@ pub(super) fn refuse_too_slow(analysis: Reader<'_>, metrics: &[OutsideMetric], s
     let gates = stages.iter().flat_map(|stage| &stage.gates);
     let shortest = gates.filter_map(|gate| match gate {
         Gate::Analyse(within) => Some(*within),
-        Gate::Hold(_) | Gate::Approve { .. } => None,
+        Gate::Hold(_) | Gate::Approve { .. } | Gate::Run { .. } | Gate::Check { .. } => None,
     });
     let Some(shortest) = shortest.min() else { return };
     for metric in metrics {
@@ -123,13 +123,13 @@ fn metric(block: Reader<'_>, name: &str) -> Option<OutsideMetric> {
     })
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     let is_fine = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
     (1..=64).contains(&text.len()) && text.bytes().all(is_fine)
 }
 
-/// `http://host:9090/prefix`, to which the path of the API is added.
-fn url(text: &str) -> Result<String, String> {
+/// `http://host:9090/prefix`: who is asked or told. What says who asks belongs into a secret.
+pub(super) fn url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     let Some(rest) = rest else { return Err("it begins with `http://` or `https://`".to_owned()) };
     let host = rest.split('/').next().unwrap_or_default();

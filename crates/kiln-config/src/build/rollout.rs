@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use kiln_model::interlude::Interludes;
 use kiln_model::service::{
     Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind, Stage,
     Strategy,
 };
-use kiln_model::{Millis, Weight};
+use kiln_model::{Millis, ServiceName, Weight};
 
 use super::audience::audience;
 use super::outside::{outside, refuse_too_slow};
 use super::service::REPLICAS_MAX;
+use super::steps::{Check, Steps, steps};
+use super::waves::waves;
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
 use crate::source::Span;
@@ -29,9 +32,6 @@ const HOLD: Millis = Millis::from_secs(60);
 /// How long an analysis may take before it counts as inconclusive.
 const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
 
-/// How long an approval is waited for: somebody is there on the next day.
-const APPROVE_WITHIN: Millis = Millis::from_secs(24 * 3600);
-
 /// Nobody remembers what a canary that is older was for.
 const STEP_MAX: Millis = Millis::from_secs(14 * 24 * 3600);
 
@@ -41,13 +41,23 @@ const STAGES_MAX: usize = 50;
 /// The chance that a canary that is no worse is stopped.
 const ALPHA: u32 = 50_000;
 
-pub(super) fn rollout(reader: Reader<'_>, kind: ServiceKind, has_ports: bool) -> (Strategy, RolloutBounds) {
+/// How a service moves, with its bounds and with what is done between its moves.
+pub(super) struct Rollout {
+    pub(super) strategy: Strategy,
+    pub(super) bounds: RolloutBounds,
+    pub(super) interludes: Arc<Interludes>,
+    pub(super) checks: Vec<Check>,
+}
+
+pub(super) fn rollout(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind, has_ports: bool) -> Rollout {
     let default = if kind == ServiceKind::Service { Strategy::BlueGreen } else { Strategy::StopThenStart };
     let mut bounds = RolloutBounds::default();
-    let Some(rollout) = reader.block("rollout") else { return (default, bounds) };
+    let plain = |strategy| Rollout { strategy, bounds, interludes: Arc::default(), checks: Vec::new() };
+    let Some(rollout) = reader.block("rollout") else { return plain(default) };
     let Some((label, span)) = reader.blocks("rollout").next().and_then(|b| b.labels.first()) else {
-        return (default, bounds);
+        return plain(default);
     };
+    let mut of_canary = Steps::default();
     let strategy = match &**label {
         "blue_green" => Strategy::BlueGreen,
         "stop_then_start" => Strategy::StopThenStart,
@@ -58,15 +68,23 @@ pub(super) fn rollout(reader: Reader<'_>, kind: ServiceKind, has_ports: bool) ->
             rollout.report(Problem::new("wrong-value", *span, message).help(help));
             default
         }
-        "canary" => Strategy::Canary(Arc::new(canary(rollout))),
+        "canary" => {
+            let (canary, steps) = canary(rollout, name);
+            of_canary = steps;
+            Strategy::Canary(Arc::new(canary))
+        }
         other => {
             let normal = other.to_ascii_lowercase().replace('-', "_");
             let message = format!("there is no strategy \"{other}\"");
             let help = did_you_mean(&normal, STRATEGIES.into_iter())
                 .unwrap_or_else(|| format!("there are \"{}\"", STRATEGIES.join("\", \"")));
             rollout.report(Problem::new("wrong-value", *span, message).help(help));
-            return (default, bounds);
+            return plain(default);
         }
+    };
+    let steps = match strategy {
+        Strategy::Canary(_) => of_canary,
+        _ => steps(rollout, label, name, strategy.is_old_first(), false),
     };
     misplaced(rollout, label);
     bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
@@ -74,7 +92,8 @@ pub(super) fn rollout(reader: Reader<'_>, kind: ServiceKind, has_ports: bool) ->
     bounds.warm_for = rollout.millis("warm_for").unwrap_or(bounds.warm_for);
     bounds.healthy_for = healthy_for(rollout, bounds.progress_deadline);
     bounds.auto_promote = rollout.bool("auto_promote").unwrap_or(bounds.auto_promote);
-    (strategy, bounds)
+    bounds.auto_revert = rollout.bool("auto_revert").unwrap_or(bounds.auto_revert);
+    Rollout { strategy, bounds, interludes: Arc::new(steps.interludes), checks: steps.checks }
 }
 
 /// Who needs longer to prove that it is healthy than it may take to become so never does.
@@ -97,9 +116,10 @@ fn misplaced(rollout: Reader<'_>, label: &str) {
         ("auto_promote", "blue_green"),
         ("max_surge", "rolling"),
         ("max_unavailable", "rolling"),
+        ("waves", "rolling"),
+        ("soak", "rolling"),
         ("steps", "canary"),
         ("hold", "canary"),
-        ("step", "canary"),
         ("analysis", "canary"),
         ("sticky", "canary"),
         ("match", "canary"),
@@ -122,11 +142,12 @@ fn rolling(rollout: Reader<'_>) -> Strategy {
         let message = "with neither `max_surge` nor `max_unavailable` a rollout can't take a step";
         rollout.report(Problem::new("wrong-value", rollout.span("max_surge"), message));
     }
-    Strategy::Rolling { max_surge, max_unavailable }
+    Strategy::Rolling { max_surge, max_unavailable, waves: waves(rollout).map(Arc::new) }
 }
 
-fn canary(rollout: Reader<'_>) -> Canary {
+fn canary(rollout: Reader<'_>, name: &ServiceName) -> (Canary, Steps) {
     let analysis = rollout.block("analysis").map(|block| (analysis(block), within(block)));
+    let mut found = Steps::default();
     let stages = match rollout.block("step") {
         None => short_form(rollout, analysis.as_ref().map(|(_, within)| *within)),
         Some(_) => {
@@ -137,13 +158,15 @@ fn canary(rollout: Reader<'_>) -> Canary {
                     rollout.report(Problem::new("wrong-value", rollout.span(name), message));
                 }
             }
-            long_form(rollout, analysis.as_ref().map(|(_, within)| *within))
+            found = steps(rollout, "canary", name, false, analysis.is_some());
+            ascending(rollout, rollout.header, std::mem::take(&mut found.stages))
         }
     };
     if let (Some(block), Some((analysis, _))) = (rollout.block("analysis"), &analysis) {
         refuse_too_slow(block, &analysis.outside, &stages);
     }
-    Canary { stages, analysis: analysis.map(|(analysis, _)| analysis), audience: audience(rollout) }
+    let analysis = analysis.map(|(analysis, _)| analysis);
+    (Canary { stages, analysis, audience: audience(rollout) }, found)
 }
 
 fn within(analysis: Reader<'_>) -> Millis {
@@ -151,7 +174,7 @@ fn within(analysis: Reader<'_>) -> Millis {
 }
 
 /// A duration of at least a millisecond and at most [`STEP_MAX`].
-fn bounded(reader: Reader<'_>, name: &str) -> Option<Millis> {
+pub(super) fn bounded(reader: Reader<'_>, name: &str) -> Option<Millis> {
     reader.parsed(name, "\"10m\"", |text| match parse_millis(text)? {
         Millis(0) => Err("it must be longer than nothing".to_owned()),
         millis if millis > STEP_MAX => Err(format!("it must be at most {STEP_MAX}")),
@@ -188,56 +211,13 @@ fn short_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
     ascending(rollout, rollout.span("steps"), stages.map(|stage| (stage, rollout.span("steps"))).collect())
 }
 
-/// `step { … }` blocks, one thing each.
-fn long_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
-    let mut stages: Vec<(Stage, Span)> = Vec::new();
-    for step in rollout.blocks("step").map(|block| rollout.within(block)) {
-        let kinds = ["shift", "hold", "analyse", "approve"];
-        let set: Vec<&str> = kinds.into_iter().filter(|name| step.has(name)).collect();
-        let [kind] = set[..] else {
-            let help = "as in `step { shift = \"5%\" }`, then `step { hold = \"10m\" }`";
-            let message = format!("a `step` has exactly one of `{}`", kinds.join("`, `"));
-            step.report(Problem::new("wrong-value", step.header, message).help(help));
-            continue;
-        };
-        if step.has("within") && kind != "approve" {
-            wrong(step, step.span("within"), "`within` is for a `step` that waits for an approval");
-        }
-        let gate = match kind {
-            "shift" => {
-                if let Some(weight) = step.parsed("shift", "\"5%\"", parse_weight) {
-                    stages.push((Stage { weight, gates: Vec::new() }, step.span("shift")));
-                }
-                continue;
-            }
-            "hold" => bounded(step, "hold").map(Gate::Hold),
-            "analyse" => {
-                if analyse.is_none() {
-                    let message = "there is no `analysis` block that says what is compared";
-                    wrong(step, step.span("analyse"), message);
-                }
-                bounded(step, "analyse").map(Gate::Analyse)
-            }
-            _ => step.strings("approve").map(|by| {
-                let within = bounded(step, "within").unwrap_or(APPROVE_WITHIN);
-                Gate::Approve { by, within }
-            }),
-        };
-        match stages.last_mut() {
-            Some((stage, _)) if stage.weight < Weight::FULL => stage.gates.extend(gate),
-            Some(_) => {
-                wrong(step, step.header, "nothing can follow \"100%\": there is nothing to go back to")
-            }
-            None => {
-                wrong(step, step.header, "the first `step` sends a share of the requests: `shift = \"5%\"`")
-            }
-        }
-    }
-    ascending(rollout, rollout.header, stages)
+pub(super) fn wrong(reader: Reader<'_>, span: Span, message: &str) {
+    reader.report(Problem::new("wrong-value", span, message));
 }
 
-fn wrong(reader: Reader<'_>, span: Span, message: &str) {
-    reader.report(Problem::new("wrong-value", span, message));
+/// A share as people write it.
+pub(super) fn percent(weight: Weight) -> f64 {
+    f64::from(weight.per_mille()) / 10.0
 }
 
 /// Each share is greater than the one before; that of all is what follows anyway.
@@ -246,7 +226,6 @@ fn ascending(rollout: Reader<'_>, whole: Span, stages: Vec<(Stage, Span)>) -> Ve
     let mut last = Weight::ZERO;
     for (stage, span) in stages {
         if stage.weight <= last {
-            let percent = |weight: Weight| f64::from(weight.per_mille()) / 10.0;
             let message = match last {
                 Weight::ZERO => "a share must be more than nothing".to_owned(),
                 last => format!("{}% does not come after {}%", percent(stage.weight), percent(last)),

@@ -9,7 +9,7 @@ use kiln_model::{ByteSize, ImageName, Millis, PortName, SecretName, ServiceName}
 
 use super::image::{Images, request_path, user};
 use super::route::default_port;
-use super::{Instance, instances, rollout};
+use super::{Instance, instances, rollout, steps};
 use crate::diagnostic::Problem;
 use crate::order;
 use crate::reader::{Context, Reader, absolute_path, positive_size};
@@ -83,7 +83,7 @@ struct Place {
 pub(super) fn services(context: &Context<'_>, images: &mut Images) -> Services {
     let mut definitions = BTreeMap::new();
     let mut places: BTreeMap<ServiceName, Place> = BTreeMap::new();
-    let mut ports = TestPorts::default();
+    let (mut ports, mut all_checks) = (TestPorts::default(), Vec::new());
     for (kind, word) in
         [(ServiceKind::Service, "service"), (ServiceKind::Worker, "worker"), (ServiceKind::Job, "job")]
     {
@@ -99,17 +99,29 @@ pub(super) fn services(context: &Context<'_>, images: &mut Images) -> Services {
                     .report(Problem::new("duplicate", header, message).also(other.header, "the other one"));
                 continue;
             }
-            let (read, uses) = instance.read(context, |r| definition(r, kind));
-            let (definition, depends_on) = read;
-            places.insert(name.clone(), Place { header, depends_on });
+            let (read, uses) = instance.read(context, |r| definition(r, &name, kind));
+            let (definition, depends_on, checks) = read;
+            places.insert(name.clone(), Place { header, depends_on: depends_on.clone() });
             let Some(mut definition) = definition else {
                 ports.is_partial = true;
                 continue;
             };
             definition.uses = uses;
             ports.note(context, &instance, &definition);
+            for check in checks {
+                all_checks.push((check.header, depends_on.clone(), check.job(&definition)));
+            }
             definitions.insert(name, definition);
         }
+    }
+    for (header, depends_on, (name, job)) in all_checks {
+        if let Some(other) = places.get(&name) {
+            let message = format!("this check is the job \"{name}\", and there is a block of that name");
+            context.report(Problem::new("duplicate", header, message).also(other.header, "the other one"));
+            continue;
+        }
+        places.insert(name.clone(), Place { header, depends_on });
+        definitions.insert(name, job);
     }
     set_order(context, &mut definitions, &places);
     ports.fill(context, images);
@@ -144,6 +156,13 @@ fn set_order(
         let apart = |other: &&ServiceName| *other != name && groups.get(*other) != groups.get(name);
         after.extend(definition.uses.iter().filter(apart).cloned());
         definition.after = after;
+    }
+    for (name, job) in steps::order_jobs(definitions) {
+        let message =
+            format!("\"{job}\" depends on \"{name}\", which a step of \"{name}\" runs before it is there");
+        let problem = Problem::new("cycle", places[&name].header, message);
+        let help = "the `depends_on` must go, or the step comes after the new instances have the requests";
+        context.report(problem.also(places[&job].header, "the job").help(help));
     }
 }
 
@@ -202,13 +221,17 @@ impl TestPorts {
     }
 }
 
-fn definition(reader: Reader<'_>, kind: ServiceKind) -> (Option<ServiceDefinition>, BTreeSet<ServiceName>) {
+type Read = (Option<ServiceDefinition>, BTreeSet<ServiceName>, Vec<steps::Check>);
+
+/// Reads a block, with what it depends on and what its checks run.
+fn definition(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind) -> Read {
     let depends_on = depends_on(reader);
     let image = reader.reference("image", &["image"], "image.NAME");
     let image: Option<ImageName> = image.and_then(|(reference, _)| reference.name.parse().ok());
     let ports = ports(reader);
     let health = health(reader, &ports);
-    let (strategy, bounds) = rollout::rollout(reader, kind, !ports.is_empty());
+    let rollout::Rollout { strategy, bounds, interludes, checks } =
+        rollout::rollout(reader, name, kind, !ports.is_empty());
     let stop = reader.block("stop");
     let replicas = if kind == ServiceKind::Job { Some(1) } else { reader.int("replicas", 0..=REPLICAS_MAX) };
     let volumes = volumes(reader);
@@ -237,11 +260,12 @@ fn definition(reader: Reader<'_>, kind: ServiceKind) -> (Option<ServiceDefinitio
         replicas: replicas.unwrap_or(1),
         strategy,
         bounds,
+        interludes,
     };
     // Without an image the rest is still read: all errors at once.
     let name = image.clone().or_else(|| "missing".parse().ok());
     let definition = name.map(rest).filter(|_| image.is_some());
-    (definition, depends_on)
+    (definition, depends_on, checks)
 }
 
 fn depends_on(reader: Reader<'_>) -> BTreeSet<ServiceName> {

@@ -90,6 +90,7 @@ static TOP_LEVEL: &[&BlockSchema] = &[
     &service::JOB,
     &stack::VOLUME,
     &stack::ROUTE,
+    &stack::NOTIFY,
     &stack::ENVIRONMENT,
 ];
 

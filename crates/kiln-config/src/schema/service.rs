@@ -84,7 +84,7 @@ pub(super) static WORKER: BlockSchema = BlockSchema {
 pub(super) static JOB: BlockSchema = BlockSchema {
     name: "job",
     labels: &["name"],
-    summary: "Runs to its end once for each revision that changes it, before anything of the revision is created. A failed job ends the rollout.",
+    summary: "Runs to its end once for each revision that changes it, before anything of the revision is created, or where a [`step`](#step-in-rollout) runs it. A failed job ends the rollout.",
     attributes: &[
         IMAGE, COMMAND, ENTRYPOINT, ENV, WORKDIR, USER, SECRETS, VOLUMES, SCRATCH, DEPENDS_ON, FOR_EACH,
     ],
@@ -202,6 +202,18 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "For `rolling`: how many fewer than the replicas may be healthy.",
         ),
         attribute(
+            "waves",
+            "list of numbers or shares",
+            "none",
+            "For `rolling`: how many instances are new after each wave, as in `[\"1\", \"25%\", \"100%\"]`; then all. Shares are of those that are to be replaced, rounded up.",
+        ),
+        attribute(
+            "soak",
+            "duration",
+            "\"10m\"",
+            "For `rolling` with `waves`: how long each wave is watched before the next. A new instance of the waves before that fails meanwhile takes the rollout back.",
+        ),
+        attribute(
             "warm_for",
             "duration",
             "\"10m\"",
@@ -230,6 +242,12 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "bool",
             "true",
             "For `blue_green`: whether traffic moves to the new instances as soon as they are healthy. Otherwise `kiln rollout promote` lets it, within a day; then the rollout goes back.",
+        ),
+        attribute(
+            "auto_revert",
+            "bool",
+            "true",
+            "Whether a rollout that fails goes back by itself. Otherwise it stops where it is, what served before keeps the requests, and somebody decides, within a day; then it goes back.",
         ),
         attribute(
             "steps",
@@ -318,22 +336,70 @@ static MIRROR: BlockSchema = BlockSchema {
 static STEP: BlockSchema = BlockSchema {
     name: "step",
     labels: &[],
-    summary: "For `canary`: one step, in the order in which they stand, in place of `steps` and `hold`. Exactly one of `shift`, `hold`, `analyse` and `approve` is set.",
+    summary: "One step, in the order in which they stand; exactly one attribute is set, beside `within`, or a `check` block. The strategy moves in this order: `create`, `wait`, `shift`, `drain`, `retire`; where old instances go first, `drain`, `retire`, `create`, `wait`. A move that is not written is made where it has to be. What stands before any move comes once the new instances are healthy, unless it is a `run` at the beginning, or `create` or `wait` stand further down. `rolling` goes through all of it with each batch, but for what comes before the first move. With `canary`, `step` blocks are in place of `steps` and `hold`. See [rollouts](rollouts.md#steps).",
     attributes: &[
-        attribute("shift", "share", "none", "Sends this share of the requests to the new instances."),
+        attribute(
+            "run",
+            "job",
+            "none",
+            "Runs `job.NAME` to its end, in each rollout that replaces instances of the service; it runs nowhere else then. If it fails, the rollout goes back.",
+        ),
+        attribute("create", "bool", "none", "`true`: creates the new instances."),
+        attribute("wait", "\"healthy\"", "none", "Waits until they are healthy."),
+        attribute(
+            "shift",
+            "share",
+            "none",
+            "Sends this share of the requests to the new instances. Less than `\"100%\"` is for `canary`.",
+        ),
         attribute("hold", "duration", "none", "Waits."),
-        attribute("analyse", "duration", "none", "Waits for the analysis to pass, for this long at most."),
+        attribute(
+            "analyse",
+            "duration",
+            "none",
+            "For `canary`: waits for the analysis to pass, for this long at most.",
+        ),
         attribute(
             "approve",
             "list of strings",
             "none",
             "Waits for `kiln rollout promote` by one of these; an empty list means by anybody.",
         ),
-        attribute("within", "duration", "\"1d\"", "For `approve`: how long before the rollout goes back."),
+        attribute(
+            "drain",
+            "bool",
+            "none",
+            "`true`: waits until the old instances have no request in flight.",
+        ),
+        attribute("retire", "bool", "none", "`true`: removes the old instances, or keeps them warm."),
+        attribute(
+            "within",
+            "duration",
+            "\"1d\", or \"10m\" for `run`",
+            "For `approve` and `run`: how long before the rollout goes back.",
+        ),
+    ],
+    blocks: &[NestedBlock { schema: &CHECK, many: false }],
+    any_attribute: None,
+    example: "step {\n  run    = job.migrate\n  within = \"5m\"\n}",
+};
+
+static CHECK: BlockSchema = BlockSchema {
+    name: "check",
+    labels: &[],
+    summary: "A command that decides whether the rollout goes on: it must exit with 0. It runs in an instance of its own, made as the service's of the new revision are, that gets no requests and can only read the volumes: a job named `SERVICE-check-1`, `-2` and so on.",
+    attributes: &[
+        attribute("exec", "list of strings", "", "The program in the service's image, with its arguments."),
+        attribute(
+            "timeout",
+            "duration",
+            "\"1m\"",
+            "How long it may take. Then it is ended, and the rollout goes back.",
+        ),
     ],
     blocks: &[],
     any_attribute: None,
-    example: "step {\n  approve = [\"olga\"]\n  within  = \"2h\"\n}",
+    example: "check {\n  exec    = [\"/app/smoke\", \"--fast\"]\n  timeout = \"30s\"\n}",
 };
 
 static ANALYSIS: BlockSchema = BlockSchema {

@@ -84,7 +84,7 @@ pub(super) static CONFIG: BlockSchema = BlockSchema {
 pub(super) static SECRET: BlockSchema = BlockSchema {
     name: "secret",
     labels: &["name"],
-    summary: "A secret value. `secret.NAME` can be used in `secrets` alone: of a service, for which the value is captured when the stack is deployed, and of an image with a `dockerfile`, whose commands may mount it. Exactly one source is set.",
+    summary: "A secret value. `secret.NAME` can be used in `secrets` of a service, for which the value is captured when the stack is deployed, in `secrets` of an image with a `dockerfile`, whose commands may mount it, and in `secret` of a `notify`. Exactly one source is set.",
     attributes: &[
         attribute(
             "file",
@@ -133,6 +133,36 @@ pub(super) static ROUTE: BlockSchema = BlockSchema {
     blocks: &[],
     any_attribute: None,
     example: "route \"public\" {\n  listen = \":8080\"\n  host   = \"shop.localhost\"\n  to     = service.web.http\n}",
+};
+
+pub(super) static NOTIFY: BlockSchema = BlockSchema {
+    name: "notify",
+    labels: &["name"],
+    summary: "Somebody who is told of rollouts by signed HTTP requests: see [rollouts](rollouts.md#notifications). The block of the revision that a rollout leads to counts.",
+    attributes: &[
+        attribute(
+            "url",
+            "URL",
+            "",
+            "Where the requests go: `http://` or `https://`, without a user and without `?`. Redirects are not followed.",
+        ),
+        attribute(
+            "events",
+            "list of strings",
+            "all",
+            "Of what: `\"started\"`, `\"waiting\"` (for somebody to decide), `\"analysed\"`, `\"completed\"`, `\"going_back\"`, `\"aborted\"`, `\"went_back\"`, `\"stuck\"`, `\"superseded\"`.",
+        ),
+        attribute(
+            "secret",
+            "secret",
+            "",
+            "`secret.NAME`: what signs the requests. One that begins with `whsec_` has the key in base64, as Standard Webhooks writes it.",
+        ),
+        FOR_EACH,
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "notify \"chat\" {\n  url    = \"https://chat.example/hooks/kiln\"\n  events = [\"waiting\", \"completed\", \"went_back\"]\n  secret = secret.chat_hook\n}",
 };
 
 pub(super) static ENVIRONMENT: BlockSchema = BlockSchema {

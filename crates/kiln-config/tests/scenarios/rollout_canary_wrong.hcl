@@ -164,27 +164,21 @@ service "rolls" {
 # 24 |     max_surge     = 1
 #    |                     ^
 #
-# error[wrong-value]: the first `step` sends a share of the requests: `shift = "5%"`
-#   --> stack.hcl:26:5
-#    |
-# 26 |     step {
-#    |     ^^^^
-#
-# error[wrong-value]: a `step` has exactly one of `shift`, `hold`, `analyse`, `approve`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:29:5
 #    |
 # 29 |     step {
 #    |     ^^^^
-#    = help: as in `step { shift = "5%" }`, then `step { hold = "10m" }`
+#    = help: as in `step { run = job.migrate }`, then `step { hold = "10m" }`
 #
-# error[wrong-value]: a `step` has exactly one of `shift`, `hold`, `analyse`, `approve`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:33:5
 #    |
 # 33 |     step {}
 #    |     ^^^^
-#    = help: as in `step { shift = "5%" }`, then `step { hold = "10m" }`
+#    = help: as in `step { run = job.migrate }`, then `step { hold = "10m" }`
 #
-# error[wrong-value]: `within` is for a `step` that waits for an approval
+# error[wrong-value]: `within` is for a `step` that runs a job or waits for an approval
 #   --> stack.hcl:36:16
 #    |
 # 36 |       within = "1m"
@@ -201,12 +195,6 @@ service "rolls" {
 #    |
 # 39 |       analyse = "100d"
 #    |                 ^^^^^^
-#
-# error[wrong-value]: nothing can follow "100%": there is nothing to go back to
-#   --> stack.hcl:44:5
-#    |
-# 44 |     step {
-#    |     ^^^^
 #
 # error[wrong-type]: `approve` of service "both": expected a list(string), found a string
 #   --> stack.hcl:45:17
@@ -324,12 +312,6 @@ service "rolls" {
 #     |
 # 117 |     hold  = "1m"
 #     |             ^^^^
-#
-# error[wrong-value]: `step` is for "canary" alone
-#    --> stack.hcl:118:5
-#     |
-# 118 |     step {
-#     |     ^^^^
 #
 # error[wrong-value]: `analysis` is for "canary" alone
 #    --> stack.hcl:121:5

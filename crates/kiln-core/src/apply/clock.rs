@@ -62,6 +62,9 @@ fn extend_environment(env: &mut Environment, by: Millis) {
         if let Some(pause) = &mut rollout.paused {
             later(&mut pause.since, by);
         }
+        if let Some(halt) = &mut rollout.halted {
+            later(&mut halt.until, by);
+        }
     }
     for service in env.services.values_mut() {
         for slot in Arc::make_mut(service).slots.values_mut() {

@@ -8,7 +8,7 @@ use kiln_model::rollout::ReplicaOwner;
 use kiln_model::route::Listener;
 use kiln_model::{Entry, EnvKey, RevisionNumber, ServiceName};
 
-use super::{ApplyError, environment_of, key_of, soak};
+use super::{ApplyError, environment_of, key_of, queue, soak};
 use crate::bounds::{ENVIRONMENTS_MAX, EXPIRE_RETRY, REPLICAS_MAX};
 use crate::state::{Environment, Lifetime, ReplicaOverride, ServiceState, State};
 
@@ -28,7 +28,8 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &EnvironmentEvent) 
         }
         EnvironmentEvent::RevisionReleased { number } => {
             let env = environment_of(state, entry)?;
-            let in_use = [env.current, env.routes, env.target()].contains(&Some(*number));
+            let queued = env.queued.as_ref().map(|queued| queued.to);
+            let in_use = [env.current, env.routes, env.target(), queued].contains(&Some(*number));
             if in_use || env.revisions.remove(number).is_none() {
                 return Err(ApplyError::illegal(&env.key, format!("revision {number} can't be released")));
             }
@@ -62,6 +63,9 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &EnvironmentEvent) 
             lifetime.until = entry.at.plus(EXPIRE_RETRY);
             Ok(())
         }
+        EnvironmentEvent::RolloutQueued { .. } | EnvironmentEvent::RolloutDequeued { .. } => {
+            queue::apply(environment_of(state, entry)?, entry, event)
+        }
     }
 }
 
@@ -87,6 +91,7 @@ fn created(state: &mut State, entry: &Entry, index: u8) -> Result<(), ApplyError
         gates: crate::gates::none(),
         served: Vec::new(),
         lifetime: None,
+        queued: None,
     };
     state.environments.insert(key.clone(), Arc::new(env));
     Ok(())

@@ -9,7 +9,7 @@ use kiln_model::{Entry, InstanceId, InstanceSpec, Millis, Timestamp, Weight};
 
 use super::{ApplyError, environment_of, soak};
 use crate::bounds::{BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX};
-use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, State};
+use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, Room, State};
 
 pub(super) fn apply(
     state: &mut State,
@@ -76,9 +76,22 @@ fn request(
         return Err(ApplyError::illegal(id, "its spec is not the one of its revision"));
     }
     let instance = new_instance(entry, id, env, purpose.clone(), spec, digest);
+    count_room(state, &instance, |room| room.arrive(&instance));
     state.instances.insert(id, Arc::new(instance));
     state.pending.insert(id, ());
     Ok(())
+}
+
+/// Takes into account that an instance of a slot comes or goes while a rollout runs.
+fn count_room(state: &mut State, instance: &Instance, count: impl FnOnce(&mut Room)) {
+    let Purpose::Slot { slot, .. } = &instance.purpose else { return };
+    let Some(env) = state.environments.get_mut(&slot.env).filter(|env| env.rollout.is_some()) else { return };
+    if let Some(rollout) = &mut Arc::make_mut(env).rollout
+        && rollout.room.is_some()
+        && let Some(room) = &mut Arc::make_mut(rollout).room
+    {
+        count(room);
+    }
 }
 
 fn new_instance(
@@ -182,6 +195,7 @@ fn destroyed(state: &mut State, id: InstanceId) -> Result<(), ApplyError> {
     if let Some(moment) = instance.timer() {
         state.timers.remove(&(moment, id));
     }
+    count_room(state, &instance, |room| room.leave(&instance));
     match &instance.purpose {
         Purpose::Slot { slot, .. } => {
             if let Some(env) = state.environments.get_mut(&slot.env) {
@@ -256,6 +270,9 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
         let text: Arc<str> = format!("{}/{}: {what}", slot.service, slot.ordinal).into();
         let rollout = Arc::make_mut(rollout);
         rollout.last_exit = Some(text.clone());
+        if rollout.hopeless.is_none() && rollout.soaks(&slot.service, slot.ordinal) {
+            rollout.hopeless = Some(format!("{text}, while it soaked").into());
+        }
         if !matches!(event, InstanceEvent::BecameUnhealthy { .. }) {
             count_exit(rollout, text, is_final || is_job);
         }

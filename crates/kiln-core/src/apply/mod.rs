@@ -8,6 +8,7 @@ mod check;
 mod clock;
 mod environment;
 mod instance;
+mod queue;
 mod rollout;
 mod scale;
 mod soak;

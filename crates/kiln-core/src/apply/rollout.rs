@@ -7,19 +7,27 @@ use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Outcome, Slots, Step, Verdict};
 use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
-use super::{ApplyError, environment_of, soak};
+use super::{ApplyError, environment_of, queue, soak};
 use crate::state::{
-    Direction, Environment, FinishedRollout, Pause, Rollout, Share, Slot, Split, State, StepPhase,
+    Direction, Environment, FinishedRollout, Halt, Pause, Rollout, Room, Share, Slot, Split, State, StepPhase,
 };
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
-    if matches!(event, RolloutEvent::Counted { .. }) {
-        // The environment may be gone with its last rollout. Nothing follows from what was counted but a receipt.
+    let is_note = matches!(
+        event,
+        RolloutEvent::Counted { .. } | RolloutEvent::Predicted { .. } | RolloutEvent::NotTold { .. }
+    );
+    if is_note {
+        // The environment may be gone with its last rollout. Nothing follows from these but what is told of it.
         return Ok(());
     }
+    let room = room(state, entry, event);
     let env = environment_of(state, entry)?;
     let before = splits(env);
     advance(env, entry, event)?;
+    if let (Some(room), Some(rollout)) = (room, &mut env.rollout) {
+        Arc::make_mut(rollout).room = Some(room);
+    }
     if before != splits(env) {
         // The table says what is counted apart: it is another one, even where no weight changes.
         if let Some(rollout) = &mut env.rollout {
@@ -28,6 +36,12 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
         state.table.version = entry.position;
     }
     Ok(())
+}
+
+/// What the instances of the environment take when its rollout starts; none for any other event.
+fn room(state: &State, entry: &Entry, event: &RolloutEvent) -> Option<Room> {
+    let env = entry.env.as_ref().filter(|_| matches!(event, RolloutEvent::Started { .. }))?;
+    Some(Room::begin(state.instances_of(state.environment(env)?)))
 }
 
 fn splits(env: &Environment) -> BTreeMap<ServiceName, Split> {
@@ -44,6 +58,7 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             if *index == rollout.next
                 && rollout.step == StepPhase::Waiting
                 && rollout.paused.is_none()
+                && rollout.halted.is_none()
                 && rollout.current_step().is_some() =>
         {
             let step = rollout.current_step().expect("checked in the guard");
@@ -56,7 +71,10 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             Ok(())
         }
         (Some(rollout), RolloutEvent::Promoted { index })
-            if *index == rollout.next && rollout.step != StepPhase::Waiting && rollout.is_promotable() =>
+            if *index == rollout.next
+                && rollout.step != StepPhase::Waiting
+                && rollout.is_promotable()
+                && rollout.halted.is_none() =>
         {
             running(env).promoted = true;
             Ok(())
@@ -69,7 +87,7 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             Ok(())
         }
         (Some(rollout), RolloutEvent::StepCompleted { index })
-            if *index == rollout.next && rollout.step != StepPhase::Waiting =>
+            if *index == rollout.next && rollout.step != StepPhase::Waiting && rollout.halted.is_none() =>
         {
             let rollout = running(env);
             rollout.next += 1;
@@ -77,13 +95,10 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             rollout.moved_at = entry.at;
             Ok(())
         }
-        (Some(rollout), RolloutEvent::Paused) if rollout.paused.is_none() && !rollout.is_going_back() => {
-            let pause = Pause { by: entry.actor.clone(), since: entry.at };
-            running(env).paused = Some(pause);
-            Ok(())
-        }
-        (Some(rollout), RolloutEvent::Resumed) if rollout.paused.is_some() => {
-            resume(running(env), entry.at);
+        (Some(rollout), RolloutEvent::Paused | RolloutEvent::Resumed | RolloutEvent::Halted { .. })
+            if may_hold(&rollout, entry, event) =>
+        {
+            hold(running(env), entry, event);
             Ok(())
         }
         (Some(rollout), RolloutEvent::GoingBack { reason, steps }) if !rollout.is_going_back() => {
@@ -126,10 +141,17 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
                 }
             }
         }
+        Step::Run { job, within: Some(_) } => {
+            // It runs in each rollout that comes to it.
+            if let Some(service) = env.services.get_mut(job) {
+                Arc::make_mut(service).job_done = None;
+            }
+        }
         Step::OpenListeners
-        | Step::Run { .. }
+        | Step::Run { within: None, .. }
         | Step::WaitHealthy { .. }
         | Step::Hold { .. }
+        | Step::Soak { .. }
         | Step::Analyse { .. }
         | Step::Approve { .. }
         | Step::Drain { .. }
@@ -181,6 +203,7 @@ fn start(
             "a rollout goes from the current revision to a retained one",
         ));
     }
+    queue::begin(env, to);
     put_on_duty(env);
     place_creations(env, steps);
     env.ending = false;
@@ -201,10 +224,12 @@ fn start(
         last_exit: None,
         hopeless: None,
         paused: None,
+        halted: None,
         splits: BTreeMap::new(),
         measured: BTreeMap::new(),
         promoted: false,
         undecided: false,
+        room: None,
     }));
     Ok(())
 }
@@ -277,9 +302,40 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     rollout.last_exit = None;
     rollout.hopeless = None;
     // Whoever paused it did not want it to go on; now it does not, and what failed must not stay half-way.
-    rollout.paused = None;
+    (rollout.paused, rollout.halted) = (None, None);
     (rollout.splits, rollout.measured) = (BTreeMap::new(), BTreeMap::new());
     (rollout.promoted, rollout.undecided) = (false, false);
+}
+
+/// Whether a rollout that goes forward may be held up by this, or let go on.
+fn may_hold(rollout: &Rollout, entry: &Entry, event: &RolloutEvent) -> bool {
+    let is_held = rollout.paused.is_some() || rollout.halted.is_some();
+    match event {
+        RolloutEvent::Paused => !is_held && !rollout.is_going_back(),
+        RolloutEvent::Resumed => rollout.paused.is_some(),
+        RolloutEvent::Halted { until, .. } => {
+            rollout.halted.is_none() && !rollout.is_going_back() && *until > entry.at
+        }
+        _ => false,
+    }
+}
+
+fn hold(rollout: &mut Rollout, entry: &Entry, event: &RolloutEvent) {
+    match event {
+        RolloutEvent::Paused => {
+            rollout.paused = Some(Pause { by: entry.actor.clone(), since: entry.at });
+        }
+        RolloutEvent::Resumed => resume(rollout, entry.at),
+        RolloutEvent::Halted { reason, until } => halt(rollout, reason, *until),
+        _ => {}
+    }
+}
+
+/// What is tried out gets no request any more, and nothing else changes. It waits for somebody: nobody need resume it first.
+fn halt(rollout: &mut Rollout, reason: &str, until: Timestamp) {
+    rollout.halted = Some(Halt { reason: reason.into(), until });
+    rollout.paused = None;
+    (rollout.splits, rollout.measured) = (BTreeMap::new(), BTreeMap::new());
 }
 
 /// The time of the pause is no time that passed.
@@ -296,7 +352,7 @@ fn resume(rollout: &mut Rollout, now: Timestamp) {
 fn may_finish(rollout: &Rollout, outcome: &Outcome) -> bool {
     let is_through = rollout.current_step().is_none();
     match outcome {
-        Outcome::Completed => is_through && !rollout.is_going_back(),
+        Outcome::Completed => is_through && !rollout.is_going_back() && rollout.halted.is_none(),
         Outcome::WentBack => is_through && rollout.is_going_back(),
         Outcome::Stuck => rollout.is_going_back(),
         Outcome::Superseded => true,
@@ -325,6 +381,7 @@ fn finish(env: &mut Environment, entry: &Entry, rollout: &Rollout, outcome: &Out
         cause: rollout.cause.clone(),
         outcome: outcome.clone(),
         reason: reason.into(),
+        extra: rollout.room.map(|room| room.extra()),
     }));
     if *outcome != Outcome::Superseded {
         stand_down(env);

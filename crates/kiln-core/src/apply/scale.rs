@@ -68,6 +68,7 @@ fn slots_of(step: &Step) -> &[Slots] {
         | Step::Run { .. }
         | Step::Split { .. }
         | Step::Hold { .. }
+        | Step::Soak { .. }
         | Step::Analyse { .. }
         | Step::Approve { .. } => &[],
     }

@@ -33,7 +33,7 @@ fn next_of(work: &Work<'_>, state: &State, check: &Check) -> Option<Event> {
     }
     match advance_one(state, work.observed(), work.now(), instance) {
         Some(Deed::Log(event)) => Some(event),
-        Some(Deed::Create { .. }) | None => None,
+        Some(Deed::Create { .. } | Deed::AskedBy(..)) | None => None,
     }
 }
 

@@ -8,8 +8,8 @@ use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::{CheckId, Digest, EnvKey, Event, InstanceSpec, RevisionNumber, RolloutId, ServiceName};
 
 use super::work::{Deed, View, Work, brief};
-use super::{Reply, admission, check, compose, lifetime, rollout};
-use crate::bounds::{ENVIRONMENTS_MAX, REPLICAS_MAX};
+use super::{Reply, admission, check, compose, lifetime, queue, rollout};
+use crate::bounds::{ABORTED, ENVIRONMENTS_MAX, REPLICAS_MAX};
 use crate::expand::{Manners, expand_forward};
 use crate::input::{Admission, Command, IfRunning, Refusal};
 use crate::state::{Environment, State, StepPhase};
@@ -33,6 +33,7 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
         }
         Command::Scale { env, service, replicas, owner } => scale(work, env, service, *replicas, *owner)?,
         Command::Abort { env } => abort(work, env)?,
+        Command::Withdraw { env } => queue::withdraw(work, env)?,
         Command::Pause { env } => pause(work, env)?,
         Command::Resume { env } => resume(work, env)?,
         Command::Promote { env, step } => promote(work, env, *step)?,
@@ -54,6 +55,7 @@ pub(super) fn run(work: &mut Work<'_>, command: &Command) -> Answer {
     | Command::Rollback { env, .. }
     | Command::Scale { env, .. }
     | Command::Abort { env }
+    | Command::Withdraw { env }
     | Command::Pause { env }
     | Command::Resume { env }
     | Command::Promote { env, .. }
@@ -113,6 +115,8 @@ fn up(
         && is_same(revision, wanted)
     {
         let reply = there_already(env, revision.number);
+        // What is asked for last is what comes.
+        queue::clear(work, key, "what runs was asked for again");
         lifetime::set(work, key, wanted.admission.lasting)?;
         return Ok(reply);
     }
@@ -121,6 +125,16 @@ fn up(
     {
         let (rollout, target) = (rollout.id, rollout.target());
         return Err(Refusal::RolloutRuns { env: key.clone(), rollout, target });
+    }
+    let waits = wanted.admission.if_running == IfRunning::Queue;
+    if let Some(env) = found
+        && let (Some(rollout), Some(queued)) = (&env.rollout, &env.queued)
+        && waits
+        && env.revisions.get(&queued.to).is_some_and(|revision| is_same(revision, wanted))
+    {
+        let reply = Reply::Queued { behind: rollout.id, revision: queued.to };
+        lifetime::set(work, key, wanted.admission.lasting)?;
+        return Ok(reply);
     }
     compose::validate(wanted.spec)?;
     let missing = wanted.checks.iter().find(|check| {
@@ -143,6 +157,9 @@ fn up(
         Some(from) => Cause::Promotion { from: from.clone() },
         None => Cause::Up,
     };
+    if waits && find(work.state(), key)?.rollout.is_some() {
+        return queue::put(work, key, number, cause);
+    }
     start(work, key, Some(number), cause, true)
 }
 
@@ -187,8 +204,19 @@ fn start(
     cause: Cause,
     tries_out: bool,
 ) -> Result<Reply, Refusal> {
+    queue::clear(work, key, "another rollout took over");
+    begin(work, key, to, (cause, tries_out), "another rollout took over")
+}
+
+fn begin(
+    work: &mut Work<'_>,
+    key: &EnvKey,
+    to: Option<RevisionNumber>,
+    (cause, tries_out): (Cause, bool),
+    why: &str,
+) -> Result<Reply, Refusal> {
     if find(work.state(), key)?.rollout.is_some() {
-        let reason = "another rollout took over".to_owned();
+        let reason = why.to_owned();
         let event = RolloutEvent::Finished { outcome: Outcome::Superseded, reason };
         work.ask(Some(key), Event::Rollout(event));
     }
@@ -263,13 +291,14 @@ fn abort(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let env = find(work.state(), key)?;
     let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
     let reply = Reply::GoingBack { rollout: running.id, revision: running.from };
-    if running.is_going_back() {
-        return Ok(reply);
+    if !running.is_going_back() {
+        let view = View { state: work.state(), observed: work.observed(), now: work.now(), env, focus: None };
+        if let Deed::Log(event) = rollout::going_back(view, running, ABORTED.to_owned()) {
+            work.ask(Some(key), event);
+        }
     }
-    let view = View { state: work.state(), observed: work.observed(), now: work.now(), env, focus: None };
-    if let Deed::Log(event) = rollout::going_back(view, running, "it was aborted".to_owned()) {
-        work.ask(Some(key), event);
-    }
+    // Who aborts wants to be where it was, and nothing else to begin.
+    queue::clear(work, key, "the rollout before it was aborted");
     Ok(reply)
 }
 
@@ -278,6 +307,9 @@ fn pause(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
     if running.is_going_back() {
         return Err(Refusal::GoesBack(key.clone()));
+    }
+    if running.halted.is_some() {
+        return Err(Refusal::Halted(key.clone()));
     }
     let reply = Reply::Paused { rollout: running.id, revision: running.to };
     if running.paused.is_none() {
@@ -289,6 +321,10 @@ fn pause(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
 fn resume(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let env = find(work.state(), key)?;
     let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
+    if running.halted.is_some() {
+        let (to, cause) = (running.to, running.cause.clone());
+        return begin(work, key, to, (cause, true), "it is tried again");
+    }
     let reply = Reply::Resumed { rollout: running.id, revision: running.target() };
     if running.paused.is_some() {
         work.ask(Some(key), Event::Rollout(RolloutEvent::Resumed));
@@ -301,6 +337,9 @@ fn promote(work: &mut Work<'_>, key: &EnvKey, step: Option<u32>) -> Result<Reply
     let env = find(work.state(), key)?;
     let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
     let (rollout, index) = (running.id, running.next);
+    if running.halted.is_some() {
+        return Err(Refusal::Halted(key.clone()));
+    }
     let reply = Reply::Promoted { rollout, step: step.unwrap_or(index) };
     if step.is_some_and(|step| step < index) || running.promoted {
         return Ok(reply);

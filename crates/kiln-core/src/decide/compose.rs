@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kiln_model::release::{Composed, RevisionSpec};
 use kiln_model::route::Route;
+use kiln_model::service::{Gate, Service};
 use kiln_model::{Digest, EnvKey, RevisionNumber, ServiceName};
 
 use crate::bounds::REPLICAS_MAX;
@@ -34,6 +35,12 @@ pub(super) fn compose(
     }
     let mut spec = RevisionSpec::clone(&target.spec);
     spec.services.insert(name.clone(), then.clone());
+    // What a service is checked by is made of it: it comes and goes with it.
+    for check in checks(now) {
+        spec.services.remove(check);
+    }
+    let made = checks(then).filter_map(|check| env.service(Some(from), check));
+    spec.services.extend(made.map(|check| (check.name.clone(), check.clone())));
     if let Some(route) = spec.routes.values().find(|route| route.to.service == *name && !leads(&spec, route))
     {
         return Err(Refusal::RouteUnserved { route: text(route), service: name.clone() });
@@ -42,6 +49,14 @@ pub(super) fn compose(
     let composed = Composed { service: name.clone(), from };
     let (release, binding) = (target.release, target.binding);
     Ok(Some(Composition { release, binding, spec: Arc::new(spec), composed }))
+}
+
+/// The jobs that check new instances of a service.
+fn checks(service: &Service) -> impl Iterator<Item = &ServiceName> {
+    service.gates().filter_map(|gate| match gate {
+        Gate::Check { job, .. } => Some(job),
+        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } | Gate::Run { .. } => None,
+    })
 }
 
 /// Refuses what no environment can serve. The language checks it too and says where; this is the last line.
@@ -81,7 +96,8 @@ fn leads(spec: &RevisionSpec, route: &Route) -> bool {
 pub(crate) fn routes_are_free(state: &State, key: &EnvKey, spec: &RevisionSpec) -> Result<(), Refusal> {
     for env in state.environments().filter(|env| env.key != *key) {
         let rollout = env.rollout.iter().flat_map(|rollout| [rollout.from, rollout.to]);
-        for number in [env.current, env.routes].into_iter().chain(rollout) {
+        let queued = env.queued.as_ref().map(|queued| queued.to);
+        for number in [env.current, env.routes, queued].into_iter().chain(rollout) {
             let taken = env.spec(number).into_iter().flat_map(|spec| spec.routes.values());
             for other in taken {
                 if spec.routes.values().any(|route| is_same(route, other)) {

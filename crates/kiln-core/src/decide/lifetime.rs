@@ -50,6 +50,10 @@ pub(super) fn end(work: &mut Work<'_>) {
 
 fn take_down(work: &mut Work<'_>, key: &EnvKey) {
     work.act(Some(key), Event::Environment(EnvironmentEvent::Expired));
+    if work.state().environment(key).is_some_and(|env| env.queued.is_some()) {
+        let reason = "the time of the environment is over".to_owned();
+        work.act(Some(key), Event::Environment(EnvironmentEvent::RolloutDequeued { reason }));
+    }
     if work.state().environment(key).is_some_and(|env| env.rollout.is_some()) {
         let reason = "the time of the environment is over".to_owned();
         let event = RolloutEvent::Finished { outcome: Outcome::Superseded, reason };

@@ -172,7 +172,7 @@ fn reason_to_go(
 
 fn is_running_job(view: View<'_>, name: &ServiceName, instance: &Instance) -> bool {
     let Some(rollout) = &view.env.rollout else { return false };
-    let is_current = matches!(rollout.current_step(), Some(Step::Run { job }) if job == name)
+    let is_current = matches!(rollout.current_step(), Some(Step::Run { job, .. }) if job == name)
         && rollout.step != StepPhase::Waiting;
     let target = view.env.service(rollout.target(), name);
     is_current && target.is_some_and(|service| service.spec_digest == instance.spec_digest)

@@ -9,10 +9,12 @@ mod check;
 mod command;
 mod compose;
 mod gate;
+mod halt;
 mod lifetime;
 mod listeners;
 mod maintain;
 mod observe;
+mod queue;
 mod retain;
 mod retire;
 mod rollout;
@@ -107,6 +109,18 @@ pub enum Reply {
         rollout: RolloutId,
         /// The step's index.
         step: u32,
+    },
+    /// The rollout begins when the one that runs has ended.
+    Queued {
+        /// The one that runs.
+        behind: RolloutId,
+        /// Its target.
+        revision: RevisionNumber,
+    },
+    /// The rollout that was queued does not begin.
+    Withdrawn {
+        /// Its target.
+        revision: RevisionNumber,
     },
     /// The number of replicas is this.
     Scaled {

@@ -42,10 +42,11 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             listed(work, *as_of, instances);
             Scope::All
         }
-        Observation::RequestsCounted { env, rollout, is_end, counts } => {
-            if rollout.0 <= work.state().position().0 {
-                let (rollout, is_end, counts) = (*rollout, *is_end, counts.clone());
-                work.act(Some(env), Event::Rollout(RolloutEvent::Counted { rollout, is_end, counts }));
+        Observation::RequestsCounted { .. }
+        | Observation::RolloutPredicted { .. }
+        | Observation::NoticeGivenUp { .. } => {
+            if let Some((env, event)) = note_of(work, observation) {
+                work.act(Some(&env), Event::Rollout(event));
             }
             Scope::Global
         }
@@ -77,6 +78,26 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             Scope::All
         }
     }
+}
+
+/// What is written down of a rollout and nothing follows from; none of one that never was.
+fn note_of(work: &Work<'_>, observation: &Observation) -> Option<(EnvKey, RolloutEvent)> {
+    let (env, rollout, event) = match observation.clone() {
+        Observation::RequestsCounted { env, rollout, is_end, counts } => {
+            let last = work.state().environment(&env).and_then(|env| env.last_rollout.as_ref());
+            let extra = last.filter(|last| is_end && last.id == rollout).and_then(|last| last.extra);
+            (env, rollout, RolloutEvent::Counted { rollout, is_end, counts, extra })
+        }
+        Observation::RolloutPredicted { env, rollout, forecast } => {
+            (env, rollout, RolloutEvent::Predicted { rollout, forecast })
+        }
+        Observation::NoticeGivenUp { env, rollout, webhook, occasion, reason } => {
+            let reason = brief(&reason);
+            (env, rollout, RolloutEvent::NotTold { rollout, webhook, occasion, reason })
+        }
+        _ => return None,
+    };
+    (rollout.0 <= work.state().position().0).then_some((env, event))
 }
 
 /// Writes down what a metric of outside came to, if it is still asked for.

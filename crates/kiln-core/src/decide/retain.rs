@@ -34,7 +34,8 @@ pub(super) fn release(view: View<'_>) -> Vec<Deed> {
 /// The revisions that are kept whether or not an instance of them is left.
 fn needed(env: &Environment) -> BTreeSet<RevisionNumber> {
     let recent = env.completed.iter().rev().take(RETAINED_MAX).copied();
-    let fixed = [env.current, env.routes, env.previous()].into_iter().flatten();
+    let queued = env.queued.as_ref().map(|queued| queued.to);
+    let fixed = [env.current, env.routes, env.previous(), queued].into_iter().flatten();
     recent.chain(fixed).collect()
 }
 

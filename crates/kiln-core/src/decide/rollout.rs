@@ -7,15 +7,18 @@ use kiln_model::rollout::{Outcome, Step};
 use kiln_model::{Event, Timestamp};
 
 use super::gate::{self, Gate};
-use super::step;
 use super::work::{Deed, View, brief};
+use super::{halt, queue, step};
 use crate::bounds::ROLLOUT_EXITS_MAX;
 use crate::expand::{deadline_of, expand_back, patience};
 use crate::state::{Direction, Rollout, StepPhase};
 
 /// Moves the rollout as far as one look allows.
 pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
-    let Some(rollout) = &view.env.rollout else { return Vec::new() };
+    let Some(rollout) = &view.env.rollout else { return queue::begin(view) };
+    if let Some(halt) = &rollout.halted {
+        return halt::wait(view, rollout, halt);
+    }
     if let Some(reason) = hopeless(view, rollout) {
         return fail(view, rollout, &reason);
     }
@@ -66,6 +69,7 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
         // undo a switch that is complete.
         Step::Drain { .. } | Step::Retire { .. } | Step::KeepWarm { .. } => completed(),
         Step::Hold { .. } => completed(),
+        Step::Soak { slots, .. } if step::are_well(view, rollout, slots) => completed(),
         Step::OpenListeners
         | Step::Run { .. }
         | Step::Create { .. }
@@ -73,6 +77,7 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
         | Step::Shift { .. }
         | Step::Split { .. }
         | Step::Analyse { .. }
+        | Step::Soak { .. }
         | Step::Approve { .. } => fail(view, rollout, &step::too_late(view, rollout, step)),
     }
 }
@@ -94,7 +99,7 @@ fn fail(view: View<'_>, rollout: &Rollout, reason: &str) -> Vec<Deed> {
         let reason = brief(&format!("going back failed: {reason}; it went back because {first}"));
         return vec![log(RolloutEvent::Finished { outcome: Outcome::Stuck, reason })];
     }
-    vec![going_back(view, rollout, brief(reason))]
+    vec![halt::stop(view, rollout, reason).unwrap_or_else(|| going_back(view, rollout, brief(reason)))]
 }
 
 /// The event that turns a rollout round.

@@ -91,6 +91,7 @@ pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed>
         | Step::WaitHealthy { .. }
         | Step::Split { .. }
         | Step::Hold { .. }
+        | Step::Soak { .. }
         | Step::Analyse { .. }
         | Step::Approve { .. }
         | Step::Drain { .. }
@@ -101,7 +102,7 @@ pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed>
 /// What a step writes down for as long as it is not complete.
 pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed> {
     match step {
-        Step::Run { job } => run(view, rollout, job),
+        Step::Run { job, .. } => run(view, rollout, job),
         Step::Retire { slots } => retire(view, rollout, slots),
         // The other rules do what is left: they know from the state what a slot is to hold.
         Step::OpenListeners
@@ -110,6 +111,7 @@ pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed
         | Step::Shift { .. }
         | Step::Split { .. }
         | Step::Hold { .. }
+        | Step::Soak { .. }
         | Step::Analyse { .. }
         | Step::Approve { .. }
         | Step::Drain { .. }
@@ -124,7 +126,7 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             let found = view.state.listeners.get(&listener).map(|found| &found.phase);
             matches!(found, Some(ListenerPhase::Open { .. }))
         }),
-        Step::Run { job } => {
+        Step::Run { job, .. } => {
             let target = view.env.service(rollout.target(), job).map(|service| service.spec_digest);
             let done = view.env.services.get(job).and_then(|service| service.job_done);
             target.is_none() || done == target
@@ -136,11 +138,11 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             };
             places(view, rollout, slots).all(is_there)
         }
-        Step::WaitHealthy { slots, .. } => {
-            places(view, rollout, slots).all(|place| is_healthy(view, rollout, &place))
-        }
+        Step::WaitHealthy { slots, .. } => are_well(view, rollout, slots),
         Step::Shift { .. } | Step::Split { .. } => view.state.is_acknowledged(rollout.table),
-        Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } => rollout.promoted,
+        Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } | Step::Soak { .. } => {
+            rollout.promoted
+        }
         Step::Drain { slots, .. } => places(view, rollout, slots).all(|place| {
             let mut old = place.instances(view).filter(|instance| !place.is_new(instance));
             old.all(|instance| is_drained(view, instance))
@@ -152,6 +154,11 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             old.all(|instance| is_kept(&place, instance))
         }),
     }
+}
+
+/// Whether each of these slots has a new instance that proved to be healthy.
+pub(super) fn are_well(view: View<'_>, rollout: &Rollout, slots: &[Slots]) -> bool {
+    places(view, rollout, slots).all(|place| is_healthy(view, rollout, &place))
 }
 
 fn is_healthy(view: View<'_>, rollout: &Rollout, place: &Place<'_>) -> bool {
@@ -323,7 +330,8 @@ pub(super) fn too_few(view: View<'_>, rollout: &Rollout, step: &Step) -> String 
 pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String {
     match step {
         Step::OpenListeners => "the sockets were not open in time".to_owned(),
-        Step::Run { job } => format!("job {job} did not end in time"),
+        Step::Run { job, within: None } => format!("job {job} did not end in time"),
+        Step::Run { job, within: Some(within) } => format!("job {job} did not end within {within}"),
         Step::Create { .. } => "the instances before were not gone in time".to_owned(),
         Step::WaitHealthy { slots, within } => {
             let late = places(view, rollout, slots).find(|place| !is_healthy(view, rollout, place));
@@ -343,6 +351,11 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
             "the edge did not acknowledge the new table in time".to_owned()
         }
         Step::Hold { .. } => "it was held for too long".to_owned(),
+        Step::Soak { slots, span } => {
+            let ill = places(view, rollout, slots).find(|place| !is_healthy(view, rollout, place));
+            let ill = ill.map(|place| format!("{}/{}", place.name, place.ordinal)).unwrap_or_default();
+            format!("{ill} was not healthy at the end of its soak of {span}")
+        }
         Step::Analyse { service, within, .. } => {
             format!("the analysis of {service} came to no verdict within {within}")
         }

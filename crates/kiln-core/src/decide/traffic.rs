@@ -110,21 +110,28 @@ fn balance_service(
 }
 
 /// Whether an instance is of the release that a rollout goes back from, while another of its service does its work: what was
-/// found wanting does not go on beside that until its own slot is filled again.
+/// found wanting does not go on beside that until its own slot is filled again. A baseline does that work too where it gets
+/// requests already: it is of the release that the rollout goes back to, and stays until somebody on duty is there.
 fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, instance: &Instance) -> bool {
-    let rollout = view.env.rollout.as_ref().filter(|rollout| rollout.is_going_back());
-    let failed = rollout.and_then(|rollout| view.env.service(rollout.to, name));
-    if failed.is_none_or(|failed| failed.spec_digest != instance.spec_digest) {
+    let Some(rollout) = view.env.rollout.as_ref().filter(|rollout| rollout.is_going_back()) else {
+        return false;
+    };
+    let is_of = |other: &Instance, revision| {
+        view.env.service(revision, name).is_some_and(|service| service.spec_digest == other.spec_digest)
+    };
+    if !is_of(instance, rollout.to) {
         return false;
     }
     service.slots.iter().any(|(ordinal, slot)| {
         let duty = roles(view.env, name, *ordinal, slot).duty;
+        let is_baseline = *ordinal >= BASELINE_FIRST;
+        let does_work = |other: &Instance| {
+            duty.is_some_and(|duty| duty.fits(other))
+                || (is_baseline && other.is_routed() && is_of(other, rollout.from))
+        };
         let mut others = slot.instances.iter().filter_map(|id| view.state.instance(*id));
-        others.any(|other| {
-            other.is_routable()
-                && other.spec_digest != instance.spec_digest
-                && duty.is_some_and(|duty| duty.fits(other))
-        })
+        others
+            .any(|other| other.is_routable() && other.spec_digest != instance.spec_digest && does_work(other))
     })
 }
 

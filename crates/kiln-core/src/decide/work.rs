@@ -18,6 +18,8 @@ use crate::state::{Environment, Instance, ServiceState, Slot, State};
 pub(super) enum Deed {
     /// An event.
     Log(Event),
+    /// An event that is due now, and that somebody asked for before.
+    AskedBy(Actor, Event),
     /// A new instance, whose id is drawn when it is written down.
     Create {
         /// The service.
@@ -245,6 +247,9 @@ impl<'a> Work<'a> {
         for deed in deeds {
             match deed {
                 Deed::Log(event) => self.act(Some(key), event),
+                Deed::AskedBy(actor, event) => {
+                    self.write(Draft { env: Some(key.clone()), event, actor: Some(actor) });
+                }
                 Deed::Create { service, ordinal, revision, spec } => {
                     let slot = SlotKey { env: key.clone(), service, ordinal };
                     self.create(key, Purpose::Slot { slot, revision }, spec);

@@ -4,7 +4,7 @@ use kiln_model::rollout::{Slots, Step};
 use kiln_model::service::Strategy;
 use kiln_model::{RevisionNumber, Weight};
 
-use super::forward::stop_then_start;
+use super::forward::{Between, stop_then_start};
 use super::moves::moves;
 use super::{drain, progress, runs};
 use crate::state::{Environment, State};
@@ -24,7 +24,12 @@ pub(crate) fn expand_back(state: &State, env: &Environment, from: Option<Revisio
         let service = env.service(from, &name).filter(|_| !moves.enter.is_empty());
         let Some(service) = service else { continue };
         if service.strategy == Strategy::StopThenStart {
-            exclusive.extend(stop_then_start(service, moves.entering(&name), &moves.old(&name)));
+            exclusive.extend(stop_then_start(
+                service,
+                moves.entering(&name),
+                &moves.old(&name),
+                Between::default(),
+            ));
             continue;
         }
         let (lives, lacks): (Vec<_>, Vec<_>) = moves.enter.iter().partition(|slot| slot.is_ready);

@@ -1,74 +1,141 @@
-//! A canary: a small share of the requests first, then more, then all.
+//! Canaries: a small share of the requests first, then more, then all. Those of services that do not need each other move side by
+//! side, stage by stage, and take over in one table.
 
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::{BASELINE_FIRST, Slots, Step};
-use kiln_model::service::{Canary, Gate, Stage, Strategy};
-use kiln_model::{ServiceName, Weight};
+use kiln_model::service::{Canary, Strategy};
+use kiln_model::{Millis, ServiceName, Weight};
 
 use super::forward::{Forward, Manner};
 use super::{progress, runs};
 
+/// One service that is tried out.
+struct Trial<'a> {
+    name: &'a ServiceName,
+    canary: &'a Canary,
+    /// The slots that get a new instance, the first ones first.
+    entering: Vec<u32>,
+    /// The slots that are to be empty.
+    leaving: Vec<u32>,
+    old: Vec<Slots>,
+    /// How many of the slots that enter have their new instance.
+    created: usize,
+}
+
 impl Forward<'_> {
-    /// The steps of a service that begins with a canary. Old instances stay in the routes, all of them, until the last
-    /// stage is through: until then going back is one table.
-    pub(super) fn try_out(&mut self, spec: &RevisionSpec, name: &ServiceName) {
-        let service = &spec.services[name];
-        let Strategy::Canary(canary) = &service.strategy else { return };
-        if self.manner(service) != Manner::TryOut {
-            return;
-        }
-        let Some(moves) = self.moves.get(name) else { return };
-        let (entering, leaving) = (moves.enter.iter().map(|slot| slot.ordinal), moves.leave.iter().copied());
-        let (entering, leaving): (Vec<u32>, Vec<u32>) = (entering.collect(), leaving.collect());
-        let old = moves.old(name);
-        let created = self.stages(name, canary, &entering);
-        self.create(runs(name, entering[created..].iter().copied()));
-        let has_baseline = canary.is_compared();
-        let baseline = baseline(0, if has_baseline { created } else { 0 });
-        // What an earlier rollout left of its own leaves anyway.
-        let baseline: Vec<u32> = baseline.filter(|ordinal| !leaving.contains(ordinal)).collect();
-        let old_baseline = runs(name, baseline.iter().copied());
-        let slots = runs(name, entering.into_iter().chain(leaving).chain(baseline));
-        let serve_routes = self.brings_routes();
-        self.steps.push(Step::Shift { slots, weight: Weight::FULL, serve_routes });
-        self.old.extend(old);
-        self.old.extend(old_baseline);
+    /// Whether a service begins with a canary.
+    pub(super) fn is_tried_out(&self, spec: &RevisionSpec, name: &ServiceName) -> bool {
+        self.manner(&spec.services[name]) == Manner::TryOut && self.moves.contains_key(name)
     }
 
-    /// Returns how many of the slots that enter have their new instance after the last stage.
-    fn stages(&mut self, name: &ServiceName, canary: &Canary, entering: &[u32]) -> usize {
-        let replicas = self.env.replicas(self.to, name);
-        let mut created = 0;
-        for (window, stage) in (0u32..).zip(&canary.stages) {
-            let needed = needed(replicas, stage.weight).clamp(created, entering.len());
-            let mut slots = runs(name, entering[created..needed].iter().copied());
-            if canary.is_compared() {
-                slots.extend(runs(name, baseline(created, needed)));
-            }
-            created = needed;
-            self.create(slots);
-            self.steps.push(Step::Split { service: name.clone(), weight: stage.weight, window });
-            self.steps.extend(gates(name, stage, window));
+    /// The steps of services that begin with a canary, side by side. Old instances stay in the routes, all of them, until the
+    /// last stage of each is through: until then going back is one table.
+    pub(super) fn try_out(&mut self, spec: &RevisionSpec, names: &[&ServiceName]) {
+        let mut trials: Vec<Trial<'_>> = names.iter().filter_map(|name| self.trial(spec, name)).collect();
+        if trials.is_empty() {
+            return;
         }
-        created
+        let moving: Vec<&ServiceName> = trials.iter().map(|trial| trial.name).collect();
+        self.pause(spec, &moving, |interludes| &interludes.before);
+        let stages = trials.iter().map(|trial| trial.canary.stages.len()).max().unwrap_or(0);
+        for stage in 0..stages {
+            self.stage(spec, &mut trials, stage);
+        }
+        self.create(
+            trials.iter().flat_map(|it| runs(it.name, it.entering[it.created..].iter().copied())).collect(),
+        );
+        let (mut slots, mut old) = (Vec::new(), Vec::new());
+        for Trial { name, canary, entering, leaving, old: before, created } in trials {
+            let compared = if canary.is_compared() { created } else { 0 };
+            // What an earlier rollout left of its own leaves anyway.
+            let baseline: Vec<u32> =
+                baseline(0, compared).filter(|ordinal| !leaving.contains(ordinal)).collect();
+            old.extend(before);
+            old.extend(runs(name, baseline.iter().copied()));
+            slots.extend(runs(name, entering.into_iter().chain(leaving).chain(baseline)));
+        }
+        let serve_routes = self.brings_routes();
+        self.steps.push(Step::Shift { slots, weight: Weight::FULL, serve_routes });
+        self.pause(spec, &moving, |interludes| &interludes.moved);
+        self.paused.extend(moving.into_iter().cloned());
+        self.old.extend(old);
+    }
+
+    fn trial<'a>(&self, spec: &'a RevisionSpec, name: &'a ServiceName) -> Option<Trial<'a>> {
+        let Strategy::Canary(canary) = &spec.services[name].strategy else { return None };
+        let moves = self.moves.get(name)?;
+        let entering = moves.enter.iter().map(|slot| slot.ordinal).collect();
+        let (leaving, old) = (moves.leave.clone(), moves.old(name));
+        Some(Trial { name, canary, entering, leaving, old, created: 0 })
+    }
+
+    /// One stage of each that has so many. Who has fewer keeps its last share until the others are through.
+    fn stage(&mut self, spec: &RevisionSpec, trials: &mut [Trial<'_>], index: usize) {
+        let (mut slots, mut splits, mut gates) = (Vec::new(), Vec::new(), Vec::new());
+        let names: Vec<&ServiceName> = trials.iter().map(|trial| trial.name).collect();
+        let window = u32::try_from(index).expect("a canary has few stages");
+        for trial in trials {
+            let Some(stage) = trial.canary.stages.get(index) else { continue };
+            let replicas = self.env.replicas(self.to, trial.name);
+            let (from, entering) = (trial.created, &trial.entering);
+            trial.created = needed(replicas, stage.weight).clamp(from, entering.len());
+            slots.extend(runs(trial.name, entering[from..trial.created].iter().copied()));
+            if trial.canary.is_compared() {
+                slots.extend(runs(trial.name, baseline(from, trial.created)));
+            }
+            splits.push(Step::Split { service: trial.name.clone(), weight: stage.weight, window });
+            gates.push(self.gates(trial.name, &stage.gates, window));
+        }
+        // The first ones are looked at before they get anything.
+        match index {
+            0 => self.create_and_look(spec, &names, slots),
+            _ => self.create(slots),
+        }
+        self.steps.extend(splits);
+        self.steps.extend(together(gates));
     }
 
     fn create(&mut self, slots: Vec<Slots>) {
+        self.create_and_look(&RevisionSpec::default(), &[], slots);
+    }
+
+    /// Creates instances, with what their services do until they get requests.
+    pub(super) fn create_and_look(&mut self, spec: &RevisionSpec, names: &[&ServiceName], slots: Vec<Slots>) {
         if slots.is_empty() {
             return;
         }
         let within = progress(self.env, self.to, &slots);
         self.steps.push(Step::Create { slots: slots.clone() });
+        self.pause(spec, names, |interludes| &interludes.created);
         self.steps.push(Step::WaitHealthy { slots, within });
+        self.pause(spec, names, |interludes| &interludes.ready);
     }
 }
 
-fn gates(name: &ServiceName, stage: &Stage, window: u32) -> impl Iterator<Item = Step> {
-    stage.gates.iter().map(move |gate| match gate {
-        Gate::Hold(span) => Step::Hold { span: *span },
-        Gate::Analyse(within) => Step::Analyse { service: name.clone(), window, within: *within },
-        Gate::Approve { by, within } => Step::Approve { by: by.clone(), within: *within },
-    })
+/// What must hold after a stage of several services: the first thing of each, then the second, and so on. Time passes for all at
+/// once, and who approves one approves all that ask the same people.
+fn together(gates: Vec<Vec<Step>>) -> Vec<Step> {
+    let longest = gates.iter().map(Vec::len).max().unwrap_or(0);
+    let mut gates: Vec<_> = gates.into_iter().map(Vec::into_iter).collect();
+    let mut steps = Vec::new();
+    for _ in 0..longest {
+        let (mut hold, mut others) = (None::<Millis>, Vec::new());
+        let mut approvals: Vec<(Vec<String>, Millis)> = Vec::new();
+        for step in gates.iter_mut().filter_map(Iterator::next) {
+            match step {
+                Step::Hold { span } => hold = hold.max(Some(span)),
+                Step::Approve { by, within } => match approvals.iter_mut().find(|(other, _)| *other == by) {
+                    Some((_, until)) => *until = (*until).min(within),
+                    None => approvals.push((by, within)),
+                },
+                other => others.push(other),
+            }
+        }
+        steps.extend(hold.map(|span| Step::Hold { span }));
+        steps.extend(others);
+        steps.extend(approvals.into_iter().map(|(by, within)| Step::Approve { by, within }));
+    }
+    steps
 }
 
 /// How many instances serve a share as well as all replicas serve all: at least one.

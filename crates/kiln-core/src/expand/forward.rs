@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::{Slots, Step};
-use kiln_model::service::{Service, ServiceKind, Strategy};
+use kiln_model::service::{Gate, Service, ServiceKind, Strategy};
 use kiln_model::{Millis, RevisionNumber, ServiceName, Weight};
 
-use super::moves::{Enter, Moves, moves};
-use super::{by_warmth, drain, in_dependency_order, progress, runs};
+use super::interludes::{Extent, is_old_first, jobs_of_steps};
+use super::moves::{Moves, moves};
+use super::{by_warmth, drain, in_dependency_order, needs, runs};
 use crate::bounds::PROMOTE_WITHIN;
 use crate::serving::is_routed;
 use crate::state::{Environment, State};
@@ -17,8 +19,8 @@ use crate::state::{Environment, State};
 ///
 /// In this order: sockets, so that a port in use fails before anything is created; what is new and needed by others, and
 /// changed jobs, each after what it needs; everything that is replaced blue-green, in one switch that also brings the
-/// routes; rolling services, batch by batch; what stops before it starts. The old instances of the switch are drained and
-/// kept warm at the end, so that going back finds them.
+/// routes; rolling services, batch by batch, and canaries, side by side unless one needs another; what stops before it
+/// starts. The old instances of the switch are drained and kept warm at the end, so that going back finds them.
 pub(crate) fn expand_forward(
     state: &State,
     env: &Environment,
@@ -26,7 +28,10 @@ pub(crate) fn expand_forward(
     manners: Manners,
 ) -> Vec<Step> {
     let moves = moves(state, env, to);
-    let mut way = Forward { env, to, manners, moves, steps: Vec::new(), old: Vec::new() };
+    let extent = |(name, moves): (&ServiceName, &Moves)| Some((name.clone(), Extent::of(moves, manners)?));
+    let extents = moves.iter().filter_map(extent).collect();
+    let (steps, old, paused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut way = Forward { env, to, manners, moves, extents, steps, old, paused };
     let blank = RevisionSpec::default();
     let spec = env.spec(to).unwrap_or(&blank);
     let needs_sockets =
@@ -36,15 +41,22 @@ pub(crate) fn expand_forward(
     }
     let order = in_dependency_order(spec);
     way.bring_up_what_is_needed(spec, &order);
-    way.switch(spec);
+    way.switch(spec, &order);
+    let mut together: Vec<&ServiceName> = Vec::new();
     for name in &order {
+        if together.iter().any(|other| needs(spec, name, other)) {
+            way.try_out(spec, &std::mem::take(&mut together));
+        }
         way.roll(spec, name);
-        way.try_out(spec, name);
+        if way.is_tried_out(spec, name) {
+            together.push(name);
+        }
     }
+    way.try_out(spec, &together);
     for name in &order {
         way.stop_then_start(spec, name);
     }
-    way.clear_up();
+    way.clear_up(spec);
     way.steps
 }
 
@@ -60,11 +72,15 @@ pub(crate) struct Manners {
 pub(super) struct Forward<'a> {
     pub(super) env: &'a Environment,
     pub(super) to: Option<RevisionNumber>,
-    manners: Manners,
+    pub(super) manners: Manners,
     pub(super) moves: BTreeMap<ServiceName, Moves>,
+    /// How much of what the services declare between their moves is done.
+    pub(super) extents: BTreeMap<ServiceName, Extent>,
     pub(super) steps: Vec<Step>,
     /// Where old instances of the switch are left.
     pub(super) old: Vec<Slots>,
+    /// The services that are in the switch, or moved like one.
+    pub(super) paused: Vec<ServiceName>,
 }
 
 /// How a service's entering slots are handled.
@@ -92,10 +108,10 @@ impl Forward<'_> {
             Strategy::StopThenStart => Manner::StopThenStart,
             // Where nothing serves yet there is nothing to go easy on.
             Strategy::Rolling { .. } if !is_serving => Manner::Switch,
-            Strategy::Rolling { max_surge: 0, max_unavailable: 0 } => {
+            Strategy::Rolling { max_surge: 0, max_unavailable: 0, .. } => {
                 Manner::Roll { batch: 1, old_first: false }
             }
-            Strategy::Rolling { max_surge: 0, max_unavailable } => {
+            Strategy::Rolling { max_surge: 0, max_unavailable, .. } => {
                 Manner::Roll { batch: count(max_unavailable), old_first: true }
             }
             Strategy::Rolling { max_surge, .. } => Manner::Roll { batch: count(max_surge), old_first: false },
@@ -109,17 +125,18 @@ impl Forward<'_> {
         let needed: BTreeSet<&ServiceName> =
             spec.services.values().flat_map(|service| &service.after).collect();
         let mut together: Vec<Slots> = Vec::new();
-        let mut names: BTreeSet<&ServiceName> = BTreeSet::new();
+        let mut names: Vec<&ServiceName> = Vec::new();
+        let of_steps: BTreeSet<&ServiceName> = jobs_of_steps(spec).collect();
         for name in order {
             let service = &spec.services[*name];
-            if service.after.iter().any(|other| names.contains(other)) {
-                self.create_and_shift(std::mem::take(&mut together), false);
-                names.clear();
+            if service.after.iter().any(|other| names.contains(&other)) {
+                self.bring_up(spec, &std::mem::take(&mut names), std::mem::take(&mut together));
             }
             if service.kind == ServiceKind::Job {
                 let done = self.env.services.get(*name).and_then(|state| state.job_done);
-                if self.manners.runs_jobs && done != Some(service.spec_digest) {
-                    self.steps.push(Step::Run { job: (*name).clone() });
+                let is_due = !of_steps.contains(name) && done != Some(service.spec_digest);
+                if self.manners.runs_jobs && is_due {
+                    self.steps.push(Step::Run { job: (*name).clone(), within: None });
                 }
                 continue;
             }
@@ -131,13 +148,13 @@ impl Forward<'_> {
             // What leaves goes with the switch, which names it.
             self.old.extend(moves.old_of_entering(name));
             moves.enter.clear();
-            names.insert(name);
+            names.push(name);
         }
-        self.create_and_shift(together, false);
+        self.bring_up(spec, &names, together);
     }
 
     /// One table for everything that is replaced at once, and for what is removed.
-    fn switch(&mut self, spec: &RevisionSpec) {
+    fn switch(&mut self, spec: &RevisionSpec, order: &[&ServiceName]) {
         let (mut create, mut shift) = (Vec::new(), Vec::new());
         for (name, moves) in &self.moves {
             let leaving = runs(name, moves.leave.iter().copied());
@@ -165,18 +182,19 @@ impl Forward<'_> {
                 .is_some_and(|service| matches!(self.manner(service), Manner::Roll { .. } | Manner::TryOut))
         };
         let serve_routes = self.env.routes != self.to && (!shift.is_empty() || !self.moves.iter().any(rolls));
-        if !create.is_empty() {
-            let within = progress(self.env, self.to, &create);
-            self.steps.push(Step::Create { slots: create.clone() });
-            let waits = create.iter().any(|range| self.waits_for_somebody(spec, &range.service));
-            self.steps.push(Step::WaitHealthy { slots: create, within });
-            if waits {
-                self.steps.push(Step::Approve { by: Vec::new(), within: PROMOTE_WITHIN });
-            }
+        let is_in = |name: &&&ServiceName| create.iter().any(|range| range.service == ***name);
+        let names: Vec<&ServiceName> = order.iter().filter(is_in).copied().collect();
+        let waits = names.iter().any(|name| self.waits_for_somebody(spec, name));
+        self.pause_before(spec, &names);
+        self.create_and_look(spec, &names, create);
+        if waits {
+            self.steps.push(Step::Approve { by: Vec::new(), within: PROMOTE_WITHIN });
         }
         if serve_routes || !shift.is_empty() {
             self.steps.push(Step::Shift { slots: shift, weight: Weight::FULL, serve_routes });
         }
+        self.pause(spec, &names, |interludes| &interludes.moved);
+        self.paused.extend(names.into_iter().cloned());
     }
 
     /// Whether a service is switched only once somebody says so. Who goes back does not wait, and where nothing serves yet there
@@ -187,38 +205,15 @@ impl Forward<'_> {
         is_manual && is_serving && self.manners.tries_out
     }
 
-    fn create_and_shift(&mut self, slots: Vec<Slots>, serve_routes: bool) {
+    fn bring_up(&mut self, spec: &RevisionSpec, names: &[&ServiceName], slots: Vec<Slots>) {
         if slots.is_empty() {
             return;
         }
-        let within = progress(self.env, self.to, &slots);
-        self.steps.push(Step::Create { slots: slots.clone() });
-        self.steps.push(Step::WaitHealthy { slots: slots.clone(), within });
-        self.steps.push(Step::Shift { slots, weight: Weight::FULL, serve_routes });
-    }
-
-    fn roll(&mut self, spec: &RevisionSpec, name: &ServiceName) {
-        let service = &spec.services[name];
-        let Manner::Roll { batch, old_first } = self.manner(service) else { return };
-        let Some(moves) = self.moves.get(name) else { return };
-        // What is down already has nothing to lose, and may be what the new revision repairs.
-        let mut order: Vec<&Enter> = moves.enter.iter().collect();
-        order.sort_by_key(|slot| (slot.is_strong, slot.ordinal));
-        let batches: Vec<Vec<Slots>> =
-            order.chunks(batch).map(|slots| runs(name, slots.iter().map(|slot| slot.ordinal))).collect();
-        let last = batches.len().saturating_sub(1);
-        for (at, slots) in batches.into_iter().enumerate() {
-            let serve_routes = at == last && self.brings_routes();
-            let shift = Step::Shift { slots: slots.clone(), weight: Weight::FULL, serve_routes };
-            let create = Step::Create { slots: slots.clone() };
-            let wait = Step::WaitHealthy { slots: slots.clone(), within: service.bounds.progress_deadline };
-            let drain = Step::Drain { slots: slots.clone(), within: service.bounds.drain_deadline };
-            let retire = Step::Retire { slots };
-            self.steps.extend(match old_first {
-                true => [shift, drain, retire, create, wait],
-                false => [create, wait, shift, drain, retire],
-            });
-        }
+        self.pause_before(spec, names);
+        self.create_and_look(spec, names, slots.clone());
+        self.steps.push(Step::Shift { slots, weight: Weight::FULL, serve_routes: false });
+        self.pause(spec, names, |interludes| &interludes.moved);
+        self.paused.extend(names.iter().copied().cloned());
     }
 
     /// Whether the routes of the target are still to be served.
@@ -234,17 +229,27 @@ impl Forward<'_> {
         if self.manner(service) != Manner::StopThenStart {
             return;
         }
-        let slots = moves.entering(name);
-        self.steps.extend(stop_then_start(service, slots, &moves.old(name)));
+        let (slots, old) = (moves.entering(name), moves.old(name));
+        let between = Between::of(self, service);
+        self.steps.extend(stop_then_start(service, slots, &old, between));
     }
 
-    fn clear_up(&mut self) {
+    /// The end of what was switched: its old instances go, with what its services do meanwhile.
+    fn clear_up(&mut self, spec: &RevisionSpec) {
         let old = std::mem::take(&mut self.old);
-        if old.is_empty() {
-            return;
+        let paused = std::mem::take(&mut self.paused);
+        let names: Vec<&ServiceName> = paused.iter().filter(|name| !is_old_first(spec, name)).collect();
+        if !old.is_empty() {
+            let within = drain(self.env, self.to, &old);
+            self.steps.push(Step::Drain { slots: old.clone(), within });
         }
-        let within = drain(self.env, self.to, &old);
-        self.steps.push(Step::Drain { slots: old.clone(), within });
+        self.pause(spec, &names, |interludes| &interludes.drained);
+        self.send_away(old);
+        self.pause(spec, &names, |interludes| &interludes.retired);
+    }
+
+    /// Keeps old instances warm, or removes them.
+    fn send_away(&mut self, old: Vec<Slots>) {
         let is_kept = |range: &Slots| {
             if range.is_baseline() {
                 return false;
@@ -268,18 +273,54 @@ impl Forward<'_> {
     }
 }
 
-/// The old ones are out of the routes and gone before the new ones are created.
-pub(super) fn stop_then_start(service: &Service, slots: Vec<Slots>, old: &[Slots]) -> Vec<Step> {
-    let within = service.bounds.progress_deadline;
-    let mut steps = vec![Step::Shift { slots: slots.clone(), weight: Weight::FULL, serve_routes: false }];
-    if !old.is_empty() {
-        if is_routed(service) {
-            steps.push(Step::Drain { slots: old.to_vec(), within: service.bounds.drain_deadline });
+/// What one service does between its moves, as steps.
+#[derive(Default)]
+pub(super) struct Between {
+    pub(super) before: Vec<Step>,
+    pub(super) created: Vec<Step>,
+    pub(super) ready: Vec<Step>,
+    pub(super) moved: Vec<Step>,
+    pub(super) drained: Vec<Step>,
+    pub(super) retired: Vec<Step>,
+}
+
+impl Between {
+    pub(super) fn of(way: &Forward<'_>, service: &Service) -> Self {
+        let Interludes { before, created, ready, moved, drained, retired } = &*service.interludes;
+        let steps = |gates: &[Gate]| way.gates(&service.name, gates, 0);
+        Self {
+            before: steps(before),
+            created: steps(created),
+            ready: steps(ready),
+            moved: steps(moved),
+            drained: steps(drained),
+            retired: steps(retired),
         }
+    }
+}
+
+/// The old ones are out of the routes and gone before the new ones are created.
+pub(super) fn stop_then_start(
+    service: &Service,
+    slots: Vec<Slots>,
+    old: &[Slots],
+    between: Between,
+) -> Vec<Step> {
+    let within = service.bounds.progress_deadline;
+    let mut steps = between.before;
+    steps.push(Step::Shift { slots: slots.clone(), weight: Weight::FULL, serve_routes: false });
+    if !old.is_empty() && is_routed(service) {
+        steps.push(Step::Drain { slots: old.to_vec(), within: service.bounds.drain_deadline });
+    }
+    steps.extend(between.drained);
+    if !old.is_empty() {
         steps.push(Step::Retire { slots: old.to_vec() });
     }
+    steps.extend(between.retired);
     steps.push(Step::Create { slots: slots.clone() });
+    steps.extend(between.created);
     steps.push(Step::WaitHealthy { slots, within });
+    steps.extend(between.ready);
     steps
 }
 

@@ -1,62 +1,25 @@
-//! What a rollout costs while it runs: memory, and instances that work.
+//! What a rollout costs while it runs: instances that work.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::event::{InstanceEvent, TrafficEvent};
-use kiln_model::{ByteSize, EnvKey, Event, InstanceId, ServiceName};
+use kiln_model::{EnvKey, Event, InstanceId, ServiceName};
 
 use super::{Prediction, Risk};
 use crate::serving::is_routed;
 use crate::state::{Health, Instance, Phase, State};
 
-/// Keeps count of what exists and what works.
+/// Keeps count of what works; what exists is counted by the engine itself.
 pub(super) struct Toll {
     key: EnvKey,
-    /// What exists, with the limit of its memory.
-    there: BTreeMap<InstanceId, Option<u64>>,
-    memory: Peak,
-    unlimited: Peak,
     /// What worked at the start.
     working: BTreeMap<InstanceId, ServiceName>,
     risks: BTreeMap<ServiceName, Risk>,
 }
 
-/// A number, where it began and how high it came.
-#[derive(Default)]
-struct Peak {
-    start: u64,
-    now: u64,
-    highest: u64,
-}
-
-impl Peak {
-    fn add(&mut self, by: u64) {
-        self.now = self.now.saturating_add(by);
-        self.highest = self.highest.max(self.now);
-    }
-
-    fn begin(&mut self) {
-        (self.start, self.highest) = (self.now, self.now);
-    }
-
-    const fn extra(&self) -> u64 {
-        self.highest.saturating_sub(self.start)
-    }
-}
-
 impl Toll {
     pub(super) fn new(state: &State, key: &EnvKey) -> Self {
-        let mut toll = Self {
-            key: key.clone(),
-            there: BTreeMap::new(),
-            memory: Peak::default(),
-            unlimited: Peak::default(),
-            working: BTreeMap::new(),
-            risks: BTreeMap::new(),
-        };
-        state.instances().for_each(|instance| toll.arrive(instance));
-        toll.memory.begin();
-        toll.unlimited.begin();
+        let mut toll = Self { key: key.clone(), working: BTreeMap::new(), risks: BTreeMap::new() };
         for instance in state.instances() {
             let Some((service, _)) = instance.slot().filter(|_| toll.works(state, instance)) else {
                 continue;
@@ -67,23 +30,6 @@ impl Toll {
             toll.working.insert(instance.id, service.clone());
         }
         toll
-    }
-
-    /// Takes an event into account that was applied.
-    pub(super) fn note(&mut self, state: &State, event: &Event) {
-        match event {
-            Event::Instance(id, InstanceEvent::Requested { .. }) => {
-                if let Some(instance) = state.instance(*id) {
-                    self.arrive(instance);
-                }
-            }
-            Event::Instance(id, InstanceEvent::Destroyed) => match self.there.remove(id) {
-                Some(Some(bytes)) => self.memory.now = self.memory.now.saturating_sub(bytes),
-                Some(None) => self.unlimited.now = self.unlimited.now.saturating_sub(1),
-                None => {}
-            },
-            _ => {}
-        }
     }
 
     /// Whether an event may have changed how many work.
@@ -122,19 +68,10 @@ impl Toll {
                 risk.replaced += 1;
             }
         }
-        prediction.memory_extra = ByteSize(self.memory.extra());
-        prediction.unlimited_extra = u32::try_from(self.unlimited.extra()).unwrap_or(u32::MAX);
+        let last = state.environment(&self.key).and_then(|env| env.last_rollout.as_ref());
+        prediction.extra = last.and_then(|last| last.extra).unwrap_or_default();
         self.risks.retain(|_, risk| risk.replaced > 0);
         prediction.services = self.risks;
-    }
-
-    fn arrive(&mut self, instance: &Instance) {
-        let memory = instance.spec.limits.memory.map(|limit| limit.0);
-        self.there.insert(instance.id, memory);
-        match memory {
-            Some(bytes) => self.memory.add(bytes),
-            None => self.unlimited.add(1),
-        }
     }
 
     fn works(&self, state: &State, instance: &Instance) -> bool {

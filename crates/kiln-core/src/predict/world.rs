@@ -11,6 +11,7 @@ use kiln_model::service::ServiceKind;
 use kiln_model::{Actor, Entry, EnvKey, Event, InstanceId, Millis, Position, ServiceName, Timestamp};
 
 use super::toll::Toll;
+use super::verdict;
 use super::{Delays, PredictError, PredictedStep, Prediction};
 use crate::action::{Action, ActionKind};
 use crate::decide::{Reply, decide, number};
@@ -92,7 +93,9 @@ impl<'a> World<'a> {
     /// Lets happen what follows, until the rollout is over.
     pub(super) fn run_to_the_end(mut self) -> Result<Prediction, PredictError> {
         for _ in 0..TURNS_MAX {
-            let is_over = self.state.environment(&self.key).is_none_or(|env| env.rollout.is_none());
+            // One that stopped waits for somebody, whom this world does not have.
+            let rollout = self.state.environment(&self.key).and_then(|env| env.rollout.as_ref());
+            let is_over = rollout.is_none_or(|rollout| rollout.halted.is_some());
             if is_over {
                 self.toll.settle(&self.state, &mut self.prediction);
                 self.prediction.total = self.now.since(self.began.unwrap_or(self.now));
@@ -143,7 +146,6 @@ impl<'a> World<'a> {
             // Every history says that a decision is legal; a plan is not the place to fail for it.
             crate::apply::apply(&mut self.state, &entry).map_err(|_| PredictError::NoEnd)?;
             matters |= Toll::matters(&entry.event);
-            self.toll.note(&self.state, &entry.event);
             self.note(&entry);
         }
         if matters {
@@ -170,7 +172,9 @@ impl<'a> World<'a> {
                     step.took = Some(entry.at.since(began));
                 }
             }
-            RolloutEvent::GoingBack { reason, .. } => self.prediction.goes_back = Some(reason.clone()),
+            RolloutEvent::GoingBack { reason, .. } | RolloutEvent::Halted { reason, .. } => {
+                self.prediction.goes_back = Some(reason.clone());
+            }
             _ => {}
         }
     }
@@ -259,7 +263,7 @@ impl<'a> World<'a> {
             Some(Step::Analyse { service, within, .. }) => {
                 // At the last moment before it would count as undecided.
                 let longest = within.0.saturating_sub(1);
-                Millis((self.delays)(&service).analysis.map_or(longest, |it| it.0.min(longest)))
+                Millis(self.analysed_after(&service).map_or(longest, |it| it.0.min(longest)))
             }
             _ => return,
         };
@@ -268,13 +272,24 @@ impl<'a> World<'a> {
         self.after(delay, InputKind::Command(promote));
     }
 
+    /// How long an analysis takes, if that can be told: as long as the last ones, or as its requests take to come.
+    fn analysed_after(&self, service: &ServiceName) -> Option<Millis> {
+        let delays = (self.delays)(service);
+        let by_requests = || {
+            let env = self.state.environment(&self.key)?;
+            verdict::expected(env, env.rollout.as_ref()?, service, delays.per_minute)
+        };
+        delays.analysis.or_else(by_requests)
+    }
+
     fn delays_of(&self, id: InstanceId) -> Delays {
         let service = self.state.instance(id).and_then(|instance| match &instance.purpose {
             Purpose::Slot { slot, .. } => Some(&slot.service),
             Purpose::Check(_) => None,
         });
         let none = Millis(0);
-        let at_once = Delays { healthy: none, drain: none, stop: none, run: none, analysis: None };
+        let at_once =
+            Delays { healthy: none, drain: none, stop: none, run: none, analysis: None, per_minute: None };
         service.map_or(at_once, |service| (self.delays)(service))
     }
 

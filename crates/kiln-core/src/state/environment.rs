@@ -10,6 +10,7 @@ use kiln_model::rollout::ReplicaOwner;
 use kiln_model::service::{Service, ServiceKind};
 use kiln_model::{EnvKey, InstanceId, Millis, RevisionNumber, ServiceName, Timestamp, Weight};
 
+use super::queue::Queued;
 use super::rollout::{FinishedRollout, Rollout};
 use super::shared_map::SharedMap;
 use super::soak::Served;
@@ -47,6 +48,8 @@ pub struct Environment {
     pub served: Vec<Served>,
     /// When it ends by itself; none if it does not.
     pub lifetime: Option<Lifetime>,
+    /// Where it goes once the rollout that runs has ended.
+    pub queued: Option<Arc<Queued>>,
 }
 
 /// When an environment ends by itself.

@@ -142,7 +142,9 @@ impl State {
     fn check_environment(&self, env: &Environment) -> Result<(), PartsError> {
         let missing = |what: String| PartsError::Missing { whose: env.key.to_string(), what };
         let rollout = env.rollout.as_ref();
-        let numbers = [env.current, env.routes, rollout.and_then(|it| it.from), rollout.and_then(|it| it.to)];
+        let queued = env.queued.as_ref().map(|queued| queued.to);
+        let (from, to) = (rollout.and_then(|it| it.from), rollout.and_then(|it| it.to));
+        let numbers = [env.current, env.routes, from, to, queued];
         if let Some(number) = numbers.into_iter().flatten().find(|it| !env.revisions.contains_key(it)) {
             return Err(missing(format!("revision {number}")));
         }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::event::Purpose;
+use kiln_model::forecast::Extra;
 use kiln_model::rollout::{Cause, Outcome, Step};
 use kiln_model::{Actor, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
+use super::Room;
 use crate::outside::Tally;
 
 /// A rollout that runs.
@@ -44,6 +46,8 @@ pub struct Rollout {
     pub hopeless: Option<Arc<str>>,
     /// Who wants no further step to begin, if somebody does.
     pub paused: Option<Pause>,
+    /// That it failed and waits for somebody to decide, if it does.
+    pub halted: Option<Halt>,
     /// The services whose requests are split between old and new instances.
     pub splits: BTreeMap<ServiceName, Split>,
     /// What was measured of metrics of outside since the requests of a service were last split.
@@ -52,6 +56,8 @@ pub struct Rollout {
     pub promoted: bool,
     /// Whether the analysis that is the current step was inconclusive, and an approval is waited for.
     pub undecided: bool,
+    /// What the environment's instances take; none of a rollout that a Kiln began that did not count it.
+    pub room: Option<Room>,
 }
 
 /// A pause: no further step begins, and no wait for one is over.
@@ -61,6 +67,15 @@ pub struct Pause {
     pub by: Actor,
     /// The moment from which on time does not count; later than it was asked for if the clock jumped since.
     pub since: Timestamp,
+}
+
+/// A stop after a failure: no further step begins, and somebody decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// Why, for people.
+    pub reason: Arc<str>,
+    /// When it goes back all the same.
+    pub until: Timestamp,
 }
 
 /// How the requests of a service are split.
@@ -117,6 +132,8 @@ pub struct FinishedRollout {
     pub outcome: Outcome,
     /// Why, for people; empty if all went well.
     pub reason: Arc<str>,
+    /// What the environment's instances took at the peak; none where it was not counted.
+    pub extra: Option<Extra>,
 }
 
 impl Rollout {
@@ -140,7 +157,20 @@ impl Rollout {
 
     /// Whether its step waits for something that somebody may decide instead.
     pub fn is_promotable(&self) -> bool {
-        matches!(self.current_step(), Some(Step::Hold { .. } | Step::Analyse { .. } | Step::Approve { .. }))
+        matches!(
+            self.current_step(),
+            Some(Step::Hold { .. } | Step::Analyse { .. } | Step::Approve { .. } | Step::Soak { .. })
+        )
+    }
+
+    /// Whether the instances of a slot may not fail now: they soak.
+    pub(crate) fn soaks(&self, service: &ServiceName, ordinal: u32) -> bool {
+        match self.current_step() {
+            Some(Step::Soak { slots, .. }) if self.step != StepPhase::Waiting => {
+                slots.iter().any(|range| range.service == *service && range.contains(ordinal))
+            }
+            _ => false,
+        }
     }
 
     /// Whether step `index` began or is complete.

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use kiln_core::state::Phase;
-use kiln_core::{Command, outstanding};
+use kiln_core::{Command, IfRunning, outstanding};
 use kiln_model::event::{InstanceEvent, RolloutEvent};
 use kiln_model::instance::ExitStatus;
 use kiln_model::rollout::ReplicaOwner;
@@ -18,6 +18,8 @@ use super::world::{World, replay};
 #[derive(Debug, Clone)]
 enum Deed {
     Up(usize, usize),
+    Queue(usize, usize),
+    Withdraw,
     Rollback(Option<u64>),
     RollbackOne(usize),
     Scale(usize, u32),
@@ -44,7 +46,7 @@ enum Deed {
 const SERVICES: [&str; 3] = ["web", "orders", "mail"];
 
 /// Stacks that differ in every way that a rollout may have to bridge.
-const STACKS: [&[&str]; 14] = [
+const STACKS: [&[&str]; 17] = [
     &["web=v1*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*3+route:8080+uses:orders", "orders=v1*2"],
     &["web=v2*2+route:8080+uses:orders", "orders=v2*2+rolling:1-0", "mail=v1+worker"],
@@ -58,12 +60,17 @@ const STACKS: [&[&str]; 14] = [
     &["web=v8*2+route:8080+canary:50h30-b", "orders=v6+canary:500p40", "mail=v2+worker"],
     &["web=crash*2+route:8080+canary:50h30-b", "orders=sick*2+canary:500h30"],
     &["web=v9*3+route:8080+manual+proven:20", "orders=v7*3+rolling:1-0+proven:3"],
+    &["web=v10*4+route:8080+rolling:1-1+waves:1-50%-s20", "orders=v8*3+rolling:2-0+waves:2-s5"],
+    &["web=crash*2+route:8080+stays+canary:100h20", "orders=sick*2+stays+rolling:1-0"],
+    &["web=v11*4+route:8080+canary:100h5-500p60-b", "orders=v9*3+canary:50h10-300h1"],
     &["orders=refuse*2+rolling:1-1", "web=slow1*2+route:8080+warm:3+drain:2"],
 ];
 
 fn deed() -> impl Strategy<Value = Deed> {
     prop_oneof![
         4 => (0..STACKS.len(), 0..2usize).prop_map(|(stack, env)| Deed::Up(stack, env)),
+        2 => (0..STACKS.len(), 0..2usize).prop_map(|(stack, env)| Deed::Queue(stack, env)),
+        1 => Just(Deed::Withdraw),
         2 => prop::option::of(1..6u64).prop_map(Deed::Rollback),
         1 => (0..SERVICES.len()).prop_map(Deed::RollbackOne),
         2 => (0..SERVICES.len(), 0..5u32).prop_map(|(service, replicas)| Deed::Scale(service, replicas)),
@@ -98,6 +105,14 @@ fn carry_out(world: &mut World, deed: &Deed) {
     let dev = env("dev");
     match deed {
         Deed::Up(stack, at) => drop(world.command(up(&[env("dev"), env("prod")][*at], STACKS[*stack]))),
+        Deed::Queue(stack, at) => {
+            let mut command = up(&[env("dev"), env("prod")][*at], STACKS[*stack]);
+            if let Command::Up { admission, .. } = &mut command {
+                admission.if_running = IfRunning::Queue;
+            }
+            world.command(command);
+        }
+        Deed::Withdraw => drop(world.command(Command::Withdraw { env: dev })),
         Deed::Rollback(to) => {
             drop(world.command(Command::Rollback {
                 env: dev,
@@ -167,7 +182,11 @@ fn recover(world: &mut World) {
         world.wait(Millis::from_secs(120));
         // Who may let a rollout go on has a day for it; here somebody does.
         for env in [env("dev"), env("prod")] {
-            world.command(Command::Promote { env, step: None });
+            world.command(Command::Promote { env: env.clone(), step: None });
+            let halted = |world: &World| world.state.environment(&env)?.rollout.as_ref()?.halted.clone();
+            if halted(world).is_some() {
+                world.command(Command::Abort { env });
+            }
         }
     }
 }
@@ -206,6 +225,7 @@ fn ids_are_used_once(world: &World) {
 fn everything_is_at_rest(world: &World) {
     for found in world.state.environments() {
         assert!(found.rollout.is_none(), "{}: a rollout runs: {:?}", found.key, found.rollout);
+        assert!(found.queued.is_none(), "{}: nothing is left in the queue", found.key);
         assert!(!found.ending, "{} is left behind", found.key);
         assert_eq!(
             found.routes, found.current,

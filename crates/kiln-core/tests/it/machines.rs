@@ -171,12 +171,16 @@ fn rollouts() -> Arrows {
             RolloutEvent::Promoted { index },
             RolloutEvent::Paused,
             RolloutEvent::Resumed,
+            RolloutEvent::Halted { reason: text(), until: Timestamp(u64::MAX / 2) },
             RolloutEvent::GoingBack { reason: text(), steps: vec![nothing()] },
         ];
         events.into_iter().chain(finished).map(|event| (true, Event::Rollout(event))).collect()
     };
     let label = |state: &State| {
         let rollout = find(state)?;
+        if rollout.halted.is_some() {
+            return Some("forward, stopped".to_owned());
+        }
         let direction = if rollout.is_going_back() { "back" } else { "forward" };
         let place = match (rollout.current_step(), rollout.step) {
             (None, _) => "through",
@@ -249,7 +253,7 @@ fn document() -> String {
                     acknowledged a table without it. Health changes while it runs or is warm. What ends its life is `Destroyed`.";
     text += &draw("An instance", instance, &instances());
     let rollout = "Its steps are a list; these are the states of going through it. A way back is another list, and is never paused. `Finished` with\n\
-                   `Superseded` is a newer rollout that takes over, in any state.";
+                   `Superseded` is a newer rollout that takes over, in any state; one that failed and stopped is tried again by a newer one, too.";
     text += &draw("A rollout", rollout, &rollouts());
     text += &draw("A socket", "A new controller asks again for what is open.", &listeners());
     text += &draw("A check", "It is forgotten when its instance is gone; the verdict stays.", &checks());

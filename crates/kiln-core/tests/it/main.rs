@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test code")]
 
 mod commands;
+mod halted;
 mod hazards;
 mod histories;
 mod illegal;
@@ -13,5 +14,7 @@ mod predictions;
 mod promotion;
 mod scenarios;
 mod shapes;
+mod side_by_side;
+mod waves;
 mod while_another_runs;
 mod world;

@@ -56,6 +56,8 @@ impl Names {
                         )
                     }
                     EnvironmentEvent::Expired => format!("{env} expired"),
+                    EnvironmentEvent::RolloutQueued { to, .. } => format!("queued {to}"),
+                    EnvironmentEvent::RolloutDequeued { reason } => format!("dequeued: {reason}"),
                 }
             }
             Event::Rollout(event) => rollout(event),
@@ -125,9 +127,16 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::Analysed { service, window, verdict, .. } => {
             format!("analysed {service} window {window}: {verdict:?}")
         }
+        RolloutEvent::Halted { reason, .. } => format!("halted: {reason}"),
         RolloutEvent::GoingBack { reason, steps } => format!("going back ({reason}): {}", list(steps)),
         RolloutEvent::Counted { rollout, is_end, .. } => {
             format!("{rollout} counted at its {}", if *is_end { "end" } else { "start" })
+        }
+        RolloutEvent::NotTold { rollout, webhook, occasion, reason } => {
+            format!("{webhook} not told of {rollout} {occasion:?}: {reason}")
+        }
+        RolloutEvent::Predicted { rollout, forecast } => {
+            format!("{rollout} predicted: {}", if forecast.is_ok() { "known" } else { "not known" })
         }
         RolloutEvent::Finished { outcome, reason } if reason.is_empty() => format!("finished {outcome:?}"),
         RolloutEvent::Finished { outcome, reason } => format!("finished {outcome:?}: {reason}"),
@@ -161,11 +170,12 @@ pub(crate) fn list(steps: &[Step]) -> String {
     steps.iter().map(step).collect::<Vec<_>>().join(", ")
 }
 
-fn step(step: &Step) -> String {
+pub(crate) fn step(step: &Step) -> String {
     let all = |slots: &[Slots]| slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match step {
         Step::OpenListeners => "open".into(),
-        Step::Run { job } => format!("run {job}"),
+        Step::Run { job, within: None } => format!("run {job}"),
+        Step::Run { job, within: Some(within) } => format!("run {job} {within}"),
         Step::Create { slots } => format!("create {}", all(slots)),
         Step::WaitHealthy { slots, within } => format!("wait {} {within}", all(slots)),
         Step::Shift { slots, weight, serve_routes } => {
@@ -179,6 +189,7 @@ fn step(step: &Step) -> String {
             format!("split {service} {} window {window}", weight.per_mille())
         }
         Step::Hold { span } => format!("hold {span}"),
+        Step::Soak { slots, span } => format!("soak {} {span}", all(slots)),
         Step::Analyse { service, window, within } => format!("analyse {service} window {window} {within}"),
         Step::Approve { by, within } => {
             format!("approve {}{within}", by.iter().fold(String::new(), |all, name| all + name + " "))

@@ -47,9 +47,11 @@ impl Scenario {
             "rollback" => {
                 let to =
                     words.iter().find_map(|word| word.strip_prefix('#')?.parse().ok().map(RevisionNumber));
-                let service =
-                    words[1..].iter().find(|word| !word.starts_with('#')).map(|name| service_name(name));
-                command(world, Command::Rollback { env: key, to, service, careful: false });
+                let careful = words.contains(&"careful");
+                let mut names =
+                    words[1..].iter().filter(|word| !word.starts_with('#') && **word != "careful");
+                let service = names.next().map(|name| service_name(name));
+                command(world, Command::Rollback { env: key, to, service, careful });
             }
             "scale" => {
                 let (service, replicas) = (service_name(words[1]), words[2].parse().unwrap());

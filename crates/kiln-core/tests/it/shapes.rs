@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use kiln_core::{Admission, Command};
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
+use kiln_model::interlude::Interludes;
 use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
-    Service, ServiceKind, Stage, Strategy,
+    Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
 };
 use kiln_model::{
     ByteSize, Digest, EnvKey, EnvName, Millis, PortName, RouteName, ServiceName, StackName, Weight,
@@ -87,6 +88,7 @@ fn add(revision: &mut RevisionSpec, word: &str) {
         strategy: Strategy::BlueGreen,
         after: BTreeSet::new(),
         bounds: RolloutBounds::default(),
+        interludes: Arc::default(),
     };
     for option in parts {
         let (option, value) = option.split_once(':').unwrap_or((option, ""));
@@ -99,13 +101,19 @@ fn add(revision: &mut RevisionSpec, word: &str) {
             }
             "proven" => service.bounds.healthy_for = Millis::from_secs(value.parse().unwrap()),
             "manual" => service.bounds.auto_promote = false,
+            "stays" => service.bounds.auto_revert = false,
             "sts" => service.strategy = Strategy::StopThenStart,
             "bluegreen" => service.strategy = Strategy::BlueGreen,
             "rolling" => {
                 let (surge, unavailable) = value.split_once('-').unwrap();
                 let (max_surge, max_unavailable) = (surge.parse().unwrap(), unavailable.parse().unwrap());
-                service.strategy = Strategy::Rolling { max_surge, max_unavailable };
+                service.strategy = Strategy::Rolling { max_surge, max_unavailable, waves: None };
             }
+            "waves" => {
+                let Strategy::Rolling { waves, .. } = &mut service.strategy else { panic!("after rolling") };
+                *waves = Some(Arc::new(waves_of(value)));
+            }
+            "at" => add_gate(Arc::make_mut(&mut service.interludes), value),
             "canary" => service.strategy = Strategy::Canary(Arc::new(canary(value))),
             "nohealth" => spec.health = None,
             "port" => {
@@ -124,13 +132,7 @@ fn add(revision: &mut RevisionSpec, word: &str) {
                 service.after.insert(service_name(value));
             }
             "route" => {
-                let route = Route {
-                    name: RouteName::new(format!("{name}{value}")).unwrap(),
-                    listen: format!("127.0.0.1:{value}").parse().unwrap(),
-                    host: None,
-                    path: "/".into(),
-                    to: PortRef { service: service.name.clone(), port: PortName::new("http").unwrap() },
-                };
+                let route = route_of(&service.name, value);
                 revision.routes.insert(route.name.clone(), route);
             }
             other => panic!("unknown option `{other}`"),
@@ -139,6 +141,16 @@ fn add(revision: &mut RevisionSpec, word: &str) {
     service.spec_digest = digest_of(&format!("{spec:?}"));
     service.spec = Arc::new(spec);
     revision.services.insert(service.name.clone(), service);
+}
+
+fn route_of(service: &ServiceName, port: &str) -> Route {
+    Route {
+        name: RouteName::new(format!("{service}{port}")).unwrap(),
+        listen: format!("127.0.0.1:{port}").parse().unwrap(),
+        host: None,
+        path: "/".into(),
+        to: PortRef { service: service.clone(), port: PortName::new("http").unwrap() },
+    }
 }
 
 /// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline, `s`
@@ -171,21 +183,45 @@ fn canary(text: &str) -> Canary {
         }
         let at = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
         let (weight, gate) = word.split_at(at);
-        let gate = (!gate.is_empty()).then(|| {
-            let (kind, seconds) = gate.split_at(1);
-            let span = Millis::from_secs(seconds.parse().unwrap());
-            match kind {
-                "h" => Gate::Hold(span),
-                "p" => Gate::Approve { by: Vec::new(), within: span },
-                "o" => Gate::Approve { by: vec!["olga".into()], within: span },
-                "a" => Gate::Analyse(span),
-                other => panic!("unknown gate `{other}`"),
-            }
-        });
+        let gate = (!gate.is_empty()).then(|| gate_of(gate));
         let weight = Weight::new(weight.parse().unwrap()).unwrap();
         canary.stages.push(Stage { weight, gates: gate.into_iter().collect() });
     }
     canary
+}
+
+/// `ready:run~smoke~60` or `moved:h10`: what is done at a moment, several with several words.
+fn add_gate(all: &mut Interludes, text: &str) {
+    let (moment, gate) = text.split_once(':').unwrap();
+    let list = match moment {
+        "before" => &mut all.before,
+        "created" => &mut all.created,
+        "ready" => &mut all.ready,
+        "moved" => &mut all.moved,
+        "drained" => &mut all.drained,
+        "retired" => &mut all.retired,
+        other => panic!("unknown moment `{other}`"),
+    };
+    list.push(gate_of(gate));
+}
+
+/// `h10`, `p30`, `o30`, `a60` `run~migrate~60` or `check~smoke~60`: what is waited for, and for how many seconds.
+fn gate_of(text: &str) -> Gate {
+    if let Some((job, seconds)) = text.strip_prefix("run~").and_then(|rest| rest.split_once('~')) {
+        return Gate::Run { job: service_name(job), within: Millis::from_secs(seconds.parse().unwrap()) };
+    }
+    if let Some((job, seconds)) = text.strip_prefix("check~").and_then(|rest| rest.split_once('~')) {
+        return Gate::Check { job: service_name(job), within: Millis::from_secs(seconds.parse().unwrap()) };
+    }
+    let (kind, seconds) = text.split_at(1);
+    let span = Millis::from_secs(seconds.parse().unwrap());
+    match kind {
+        "h" => Gate::Hold(span),
+        "p" => Gate::Approve { by: Vec::new(), within: span },
+        "o" => Gate::Approve { by: vec!["olga".into()], within: span },
+        "a" => Gate::Analyse(span),
+        other => panic!("unknown gate `{other}`"),
+    }
 }
 
 /// Passes after two values below 1, fails with two that are not; one error is accepted.
@@ -209,4 +245,20 @@ fn audience() -> Audience {
     let tester = Aim { header: "x-tester".into(), value: HeaderMatch::Present, group: Group::Canary };
     let mirror = Mirror { share: Weight::new(100).unwrap() };
     Audience { sticky: Some(Sticky::Address), aim: vec![tester], mirror: Some(mirror) }
+}
+
+/// `1-25%-s60`: one, a quarter, all, with a soak of a minute between.
+fn waves_of(text: &str) -> Waves {
+    let mut waves = Waves { sizes: Vec::new(), soak: Millis(0) };
+    for word in text.split('-') {
+        if let Some(seconds) = word.strip_prefix('s') {
+            waves.soak = Millis::from_secs(seconds.parse().unwrap());
+        } else if let Some(percent) = word.strip_suffix('%') {
+            let share = Weight::new(percent.parse::<u16>().unwrap() * 10).unwrap();
+            waves.sizes.push(WaveSize::Share(share));
+        } else {
+            waves.sizes.push(WaveSize::Count(word.parse().unwrap()));
+        }
+    }
+    waves
 }

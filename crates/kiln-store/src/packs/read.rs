@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Seek, Write};
 use std::os::unix::fs::FileExt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
 use kiln_model::Digest;
@@ -16,6 +17,9 @@ use crate::shelf::{Shelf, Staged};
 
 /// Decompressed frames that a process keeps: a file's chunks lie in one or two, and files that were packed together are read together.
 const FRAMES_KEPT_MAX: usize = 8;
+
+/// Threads that unpack at once: each reads a frame of its own, and all of them find theirs among those that are kept.
+const UNPACKERS_MAX: usize = 4;
 
 /// The frames that were read last, the newest first.
 #[derive(Debug, Default)]
@@ -82,9 +86,20 @@ impl Packs {
         wanted.sort_unstable();
         wanted.dedup();
         let batch = shelf.batch();
-        for (_, digest) in wanted {
-            batch.add(self.stage(&digest)?);
-        }
+        let stage_all = |part: &[(Option<u32>, Digest)]| {
+            part.iter().try_for_each(|(_, digest)| self.stage(digest).map(|staged| batch.add(staged)))
+        };
+        // Decompressing, hashing and making files take the time, and no file needs another.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(UNPACKERS_MAX);
+        let mut parts = wanted.chunks(wanted.len().div_ceil(cores).max(1));
+        let own = parts.next().unwrap_or_default();
+        std::thread::scope(|scope| {
+            let others: Vec<_> = parts.map(|part| scope.spawn(|| stage_all(part))).collect();
+            let own = stage_all(own);
+            let others = others.into_iter().map(|it| it.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            // All have ended before the first error is told.
+            others.fold(own, |ended, other| ended.and(other))
+        })?;
         Ok(batch.commit_content()?)
     }
 

@@ -3,9 +3,10 @@
 use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::{Estimate, Evidence, Verdict};
 use kiln_model::service::{Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, Stage};
-use kiln_model::{Millis, Weight};
+use kiln_model::{Millis, ServiceName, Weight};
 use serde::{Deserialize, Serialize};
 
+use super::Text;
 use super::audience::AudienceWire;
 use super::outside::OutsideMetricWire;
 use super::rollout::weight_of;
@@ -34,10 +35,12 @@ pub(super) struct PerMille(pub(super) Weight);
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum GateWire {
+pub(super) enum GateWire {
     Hold { span_ms: u64 },
     Analyse { within_ms: u64 },
     Approve { by: Vec<String>, within_ms: u64 },
+    Run { job: Text<ServiceName>, within_ms: u64 },
+    Check { job: Text<ServiceName>, within_ms: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +158,8 @@ impl From<&Gate> for GateWire {
             Gate::Hold(span) => Self::Hold { span_ms: span.0 },
             Gate::Analyse(within) => Self::Analyse { within_ms: within.0 },
             Gate::Approve { by, within } => Self::Approve { by: by.clone(), within_ms: within.0 },
+            Gate::Run { job, within } => Self::Run { job: Text(job.clone()), within_ms: within.0 },
+            Gate::Check { job, within } => Self::Check { job: Text(job.clone()), within_ms: within.0 },
         }
     }
 }
@@ -165,6 +170,8 @@ impl From<GateWire> for Gate {
             GateWire::Hold { span_ms } => Self::Hold(Millis(span_ms)),
             GateWire::Analyse { within_ms } => Self::Analyse(Millis(within_ms)),
             GateWire::Approve { by, within_ms } => Self::Approve { by, within: Millis(within_ms) },
+            GateWire::Run { job, within_ms } => Self::Run { job: job.0, within: Millis(within_ms) },
+            GateWire::Check { job, within_ms } => Self::Check { job: job.0, within: Millis(within_ms) },
         }
     }
 }

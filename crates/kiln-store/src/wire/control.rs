@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::Text;
 use super::gates::{GateVerdictWire, GatesWire};
-use super::rollout::{OwnerWire, weight_of};
+use super::rollout::{CauseWire, OwnerWire, weight_of};
 use super::service::RevisionWire;
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub(crate) enum EnvironmentWire {
     GatesPassed { release: Text<Digest>, verdicts: Vec<GateVerdictWire>, broken: Option<String> },
     LifetimeSet { lifetime: Option<LifetimeWire> },
     Expired,
+    RolloutQueued { to: u64, cause: CauseWire },
+    RolloutDequeued { reason: String },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -104,6 +106,10 @@ impl From<&EnvironmentEvent> for EnvironmentWire {
                 lifetime: lifetime.map(|(ttl, until)| LifetimeWire { ttl_ms: ttl.0, until: until.0 }),
             },
             EnvironmentEvent::Expired => Self::Expired,
+            EnvironmentEvent::RolloutQueued { to, cause } => {
+                Self::RolloutQueued { to: to.0, cause: cause.into() }
+            }
+            EnvironmentEvent::RolloutDequeued { reason } => Self::RolloutDequeued { reason: reason.clone() },
         }
     }
 }
@@ -135,6 +141,10 @@ impl From<EnvironmentWire> for EnvironmentEvent {
                 Self::LifetimeSet { lifetime: lifetime.map(|it| (Millis(it.ttl_ms), Timestamp(it.until))) }
             }
             EnvironmentWire::Expired => Self::Expired,
+            EnvironmentWire::RolloutQueued { to, cause } => {
+                Self::RolloutQueued { to: RevisionNumber(to), cause: cause.into() }
+            }
+            EnvironmentWire::RolloutDequeued { reason } => Self::RolloutDequeued { reason },
         }
     }
 }

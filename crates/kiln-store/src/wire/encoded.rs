@@ -4,9 +4,11 @@ use kiln_model::InstanceSpec;
 use kiln_model::event::Purpose;
 use kiln_model::gates::Gates;
 use kiln_model::instance::ExitStatus;
+use kiln_model::interlude::Interludes;
+use kiln_model::notify::Webhook;
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
-use kiln_model::service::{Canary, Service};
+use kiln_model::service::{Canary, Service, Waves};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -14,8 +16,11 @@ use super::SpecWire;
 use super::canary::CanaryWire;
 use super::event::{ExitWire, PurposeWire};
 use super::gates::GatesWire;
+use super::interlude::InterludesWire;
+use super::notify::WebhookWire;
 use super::rollout::{CauseWire, OutcomeWire, OwnerWire, StepWire};
 use super::service::{NamedRouteWire, NamedServiceWire};
+use super::waves::WavesWire;
 
 /// A part of the model, encoded as the events of the log encode it.
 ///
@@ -53,4 +58,7 @@ encoded! {
     Purpose as PurposeWire;
     ExitStatus as ExitWire;
     Gates as GatesWire;
+    Interludes as InterludesWire;
+    Webhook as WebhookWire;
+    Waves as WavesWire;
 }

@@ -9,7 +9,10 @@ mod canary;
 mod control;
 mod encoded;
 mod event;
+mod forecast;
 mod gates;
+mod interlude;
+mod notify;
 mod outside;
 mod record;
 mod release;
@@ -19,6 +22,7 @@ mod skeleton;
 mod snapshot;
 mod spec;
 mod text;
+mod waves;
 
 pub use encoded::Encoded;
 pub(crate) use event::{DecodeError, ROLLOUT_KIND, decode_event, encode_event};

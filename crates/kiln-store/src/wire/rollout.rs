@@ -7,39 +7,129 @@ use serde::{Deserialize, Serialize};
 
 use super::Text;
 use super::canary::{EvidenceWire, VerdictWire};
+use super::forecast::{ExtraWire, ForecastWire};
+use super::notify::OccasionWire;
 use super::outside::FindingWire;
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum RolloutWire {
-    Started { from: Option<u64>, to: Option<u64>, cause: CauseWire, steps: Vec<StepWire> },
-    StepStarted { index: u32, deadline: Option<u64> },
-    StepCompleted { index: u32 },
+    Started {
+        from: Option<u64>,
+        to: Option<u64>,
+        cause: CauseWire,
+        steps: Vec<StepWire>,
+    },
+    StepStarted {
+        index: u32,
+        deadline: Option<u64>,
+    },
+    StepCompleted {
+        index: u32,
+    },
     Paused,
     Resumed,
-    Promoted { index: u32 },
-    Analysed { service: Text<ServiceName>, window: u32, verdict: VerdictWire, evidence: Vec<EvidenceWire> },
-    Measured { service: Text<ServiceName>, window: u32, metric: String, finding: FindingWire, text: String },
-    GoingBack { reason: String, steps: Vec<StepWire> },
-    Counted { rollout: u64, is_end: bool, counts: Option<Vec<RequestCountWire>> },
-    Finished { outcome: OutcomeWire, reason: String },
+    Promoted {
+        index: u32,
+    },
+    Analysed {
+        service: Text<ServiceName>,
+        window: u32,
+        verdict: VerdictWire,
+        evidence: Vec<EvidenceWire>,
+    },
+    Measured {
+        service: Text<ServiceName>,
+        window: u32,
+        metric: String,
+        finding: FindingWire,
+        text: String,
+    },
+    GoingBack {
+        reason: String,
+        steps: Vec<StepWire>,
+    },
+    Counted {
+        rollout: u64,
+        is_end: bool,
+        counts: Option<Vec<RequestCountWire>>,
+        // Left out where it is not known, as it was before it was counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        extra: Option<ExtraWire>,
+    },
+    Predicted {
+        rollout: u64,
+        forecast: ForecastWire,
+    },
+    NotTold {
+        rollout: u64,
+        webhook: String,
+        occasion: OccasionWire,
+        reason: String,
+    },
+    Finished {
+        outcome: OutcomeWire,
+        reason: String,
+    },
+    Halted {
+        reason: String,
+        until: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(crate) enum StepWire {
     OpenListeners,
-    Run { job: Text<ServiceName> },
-    Create { slots: Vec<SlotsWire> },
-    WaitHealthy { slots: Vec<SlotsWire>, within_ms: u64 },
-    Shift { slots: Vec<SlotsWire>, weight: u16, serve_routes: bool },
-    Split { service: Text<ServiceName>, weight: u16, window: u32 },
-    Hold { span_ms: u64 },
-    Analyse { service: Text<ServiceName>, window: u32, within_ms: u64 },
-    Approve { by: Vec<String>, within_ms: u64 },
-    Drain { slots: Vec<SlotsWire>, within_ms: u64 },
-    KeepWarm { slots: Vec<SlotsWire>, keep_for_ms: u64 },
-    Retire { slots: Vec<SlotsWire> },
+    Run {
+        job: Text<ServiceName>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        within_ms: Option<u64>,
+    },
+    Create {
+        slots: Vec<SlotsWire>,
+    },
+    WaitHealthy {
+        slots: Vec<SlotsWire>,
+        within_ms: u64,
+    },
+    Shift {
+        slots: Vec<SlotsWire>,
+        weight: u16,
+        serve_routes: bool,
+    },
+    Split {
+        service: Text<ServiceName>,
+        weight: u16,
+        window: u32,
+    },
+    Hold {
+        span_ms: u64,
+    },
+    Analyse {
+        service: Text<ServiceName>,
+        window: u32,
+        within_ms: u64,
+    },
+    Approve {
+        by: Vec<String>,
+        within_ms: u64,
+    },
+    Drain {
+        slots: Vec<SlotsWire>,
+        within_ms: u64,
+    },
+    KeepWarm {
+        slots: Vec<SlotsWire>,
+        keep_for_ms: u64,
+    },
+    Retire {
+        slots: Vec<SlotsWire>,
+    },
+    Soak {
+        slots: Vec<SlotsWire>,
+        span_ms: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,11 +198,22 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
-            RolloutEvent::Counted { rollout, is_end, counts } => Self::Counted {
+            RolloutEvent::Halted { reason, until } => Self::Halted { reason: reason.clone(), until: until.0 },
+            RolloutEvent::Counted { rollout, is_end, counts, extra } => Self::Counted {
                 rollout: rollout.0,
                 is_end: *is_end,
                 counts: counts.as_ref().map(|all| all.iter().map(RequestCountWire::from).collect()),
+                extra: extra.map(ExtraWire::from),
             },
+            RolloutEvent::NotTold { rollout, webhook, occasion, reason } => Self::NotTold {
+                rollout: rollout.0,
+                webhook: webhook.clone(),
+                occasion: (*occasion).into(),
+                reason: reason.clone(),
+            },
+            RolloutEvent::Predicted { rollout, forecast } => {
+                Self::Predicted { rollout: rollout.0, forecast: forecast.into() }
+            }
             RolloutEvent::Finished { outcome, reason } => {
                 Self::Finished { outcome: outcome.into(), reason: reason.clone() }
             }
@@ -151,11 +252,19 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
             },
-            RolloutWire::Counted { rollout, is_end, counts } => Self::Counted {
+            RolloutWire::Halted { reason, until } => Self::Halted { reason, until: Timestamp(until) },
+            RolloutWire::Counted { rollout, is_end, counts, extra } => Self::Counted {
                 rollout: RolloutId(rollout),
                 is_end,
                 counts: counts.map(|all| all.into_iter().map(RequestCount::from).collect()),
+                extra: extra.map(ExtraWire::into_model),
             },
+            RolloutWire::NotTold { rollout, webhook, occasion, reason } => {
+                Self::NotTold { rollout: RolloutId(rollout), webhook, occasion: occasion.into(), reason }
+            }
+            RolloutWire::Predicted { rollout, forecast } => {
+                Self::Predicted { rollout: RolloutId(rollout), forecast: forecast.into_model() }
+            }
             RolloutWire::Finished { outcome, reason } => Self::Finished { outcome: outcome.into(), reason },
         })
     }
@@ -223,7 +332,9 @@ impl From<&Step> for StepWire {
         let wire = |slots: &[Slots]| slots.iter().map(SlotsWire::from).collect();
         match step {
             Step::OpenListeners => Self::OpenListeners,
-            Step::Run { job } => Self::Run { job: Text(job.clone()) },
+            Step::Run { job, within } => {
+                Self::Run { job: Text(job.clone()), within_ms: within.map(|within| within.0) }
+            }
             Step::Create { slots } => Self::Create { slots: wire(slots) },
             Step::WaitHealthy { slots, within } => {
                 Self::WaitHealthy { slots: wire(slots), within_ms: within.0 }
@@ -245,6 +356,7 @@ impl From<&Step> for StepWire {
                 Self::KeepWarm { slots: wire(slots), keep_for_ms: keep_for.0 }
             }
             Step::Retire { slots } => Self::Retire { slots: wire(slots) },
+            Step::Soak { slots, span } => Self::Soak { slots: wire(slots), span_ms: span.0 },
         }
     }
 }
@@ -256,7 +368,7 @@ impl TryFrom<StepWire> for Step {
         let model = |slots: Vec<SlotsWire>| slots.into_iter().map(Slots::from).collect();
         Ok(match wire {
             StepWire::OpenListeners => Self::OpenListeners,
-            StepWire::Run { job } => Self::Run { job: job.0 },
+            StepWire::Run { job, within_ms } => Self::Run { job: job.0, within: within_ms.map(Millis) },
             StepWire::Create { slots } => Self::Create { slots: model(slots) },
             StepWire::WaitHealthy { slots, within_ms } => {
                 Self::WaitHealthy { slots: model(slots), within: Millis(within_ms) }
@@ -279,6 +391,7 @@ impl TryFrom<StepWire> for Step {
                 Self::KeepWarm { slots: model(slots), keep_for: Millis(keep_for_ms) }
             }
             StepWire::Retire { slots } => Self::Retire { slots: model(slots) },
+            StepWire::Soak { slots, span_ms } => Self::Soak { slots: model(slots), span: Millis(span_ms) },
         })
     }
 }

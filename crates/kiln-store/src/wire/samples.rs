@@ -6,17 +6,20 @@ use std::sync::Arc;
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
+use kiln_model::forecast::{Extra, Forecast};
 use kiln_model::gates::{Freeze, GateKind, GateVerdict, Gates, Window};
 use kiln_model::instance::{
     ExitStatus, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
+use kiln_model::interlude::Interludes;
+use kiln_model::notify::{Occasion, Webhook};
 use kiln_model::outside::Finding;
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Estimate, Evidence, Outcome, ReplicaOwner, Slots, Step, Verdict};
 use kiln_model::route::{Listener, Route};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
-    Service, ServiceKind, Stage, Strategy,
+    Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
 };
 use kiln_model::{
     Actor, ByteSize, CheckId, Digest, Entry, EnvKey, EnvName, Event, InstanceId, InstanceSpec, MilliCpu,
@@ -107,7 +110,9 @@ fn service_of(name: &str, kind: ServiceKind, strategy: Strategy, probe: Option<P
             warm_for: Millis(600_000),
             healthy_for: Millis(0),
             auto_promote: true,
+            auto_revert: true,
         },
+        interludes: Arc::default(),
     }
 }
 
@@ -145,14 +150,43 @@ fn evidence() -> Evidence {
     }
 }
 
+fn waves() -> Waves {
+    let share = WaveSize::Share(Weight::new(250).expect("below a thousand"));
+    Waves { sizes: vec![WaveSize::Count(1), share], soak: Millis(600_000) }
+}
+
 pub(crate) fn revision() -> Revision {
     let probe = Probe::Command { argv: vec!["true".into()], expected: None };
     let mut web = service_of("web", ServiceKind::Service, Strategy::BlueGreen, Some(Probe::Tcp { port: 80 }));
     (web.bounds.healthy_for, web.bounds.auto_promote) = (Millis(5_000), false);
+    let run = |job| Gate::Run { job: service(job), within: Millis(90_000) };
+    web.interludes = Arc::new(Interludes {
+        before: vec![run("migrate")],
+        created: vec![run("fill")],
+        ready: vec![
+            Gate::Check { job: service("web-check-1"), within: Millis(30_000) },
+            Gate::Approve { by: Vec::new(), within: Millis(300_000) },
+        ],
+        moved: vec![Gate::Hold(Millis(60_000)), run("smoke")],
+        drained: vec![run("count")],
+        retired: vec![run("tidy")],
+    });
+    web.bounds.auto_revert = false;
     let services = [
         web,
         service_of("queue", ServiceKind::Worker, Strategy::StopThenStart, Some(probe)),
-        service_of("migrate", ServiceKind::Job, Strategy::Rolling { max_surge: 1, max_unavailable: 0 }, None),
+        service_of(
+            "migrate",
+            ServiceKind::Job,
+            Strategy::Rolling { max_surge: 1, max_unavailable: 0, waves: None },
+            None,
+        ),
+        service_of(
+            "pages",
+            ServiceKind::Service,
+            Strategy::Rolling { max_surge: 1, max_unavailable: 0, waves: Some(Arc::new(waves())) },
+            None,
+        ),
         service_of("front", ServiceKind::Service, Strategy::Canary(Arc::new(canary())), None),
     ];
     let route = Route {
@@ -169,16 +203,28 @@ pub(crate) fn revision() -> Revision {
         spec: Arc::new(RevisionSpec {
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             routes: BTreeMap::from([(route.name.clone(), route)]),
+            webhooks: BTreeMap::new(),
         }),
         composed: Some(Composed { service: service("web"), from: RevisionNumber(40) }),
     }
+}
+
+/// One whose rollouts somebody is told of.
+fn told_revision() -> Revision {
+    let secret = SecretRef { name: SecretName::new("hook").unwrap(), version: "v2".into() };
+    let events = Occasion::ALL.into();
+    let webhook = Webhook { url: "https://chat.example/hook".into(), events, secret };
+    let webhooks = BTreeMap::from([("chat".to_owned(), webhook)]);
+    let spec = RevisionSpec { webhooks, ..RevisionSpec::default() };
+    Revision { spec: Arc::new(spec), composed: None, ..revision() }
 }
 
 fn steps() -> Vec<Step> {
     let slots = || vec![Slots { service: service("web"), first: 1, count: 2 }];
     vec![
         Step::OpenListeners,
-        Step::Run { job: service("migrate") },
+        Step::Run { job: service("migrate"), within: None },
+        Step::Run { job: service("smoke"), within: Some(Millis(90_000)) },
         Step::Create { slots: slots() },
         Step::WaitHealthy { slots: slots(), within: Millis(120_000) },
         Step::Shift { slots: slots(), weight: Weight::FULL, serve_routes: true },
@@ -207,6 +253,7 @@ fn environment_events() -> Vec<Event> {
     [
         EnvironmentEvent::Created { index: 7 },
         EnvironmentEvent::RevisionSealed { revision: Arc::new(revision()) },
+        EnvironmentEvent::RevisionSealed { revision: Arc::new(told_revision()) },
         EnvironmentEvent::RevisionReleased { number: RevisionNumber(1) },
         set(ReplicaOwner::Declared),
         set(ReplicaOwner::Hand),
@@ -228,6 +275,8 @@ fn environment_events() -> Vec<Event> {
             lifetime: Some((Millis::from_secs(8 * 3600), Timestamp(1_700_000_000_000))),
         },
         EnvironmentEvent::Expired,
+        EnvironmentEvent::RolloutQueued { to: RevisionNumber(43), cause: Cause::Up },
+        EnvironmentEvent::RolloutDequeued { reason: "it was withdrawn".into() },
     ]
     .map(Event::Environment)
     .into()
@@ -276,15 +325,56 @@ fn rollout_events() -> Vec<Event> {
         measured(Finding::Unclear),
         measured(Finding::Error),
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
-        RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: false, counts: None },
-        RolloutEvent::Counted { rollout: kiln_model::RolloutId(17), is_end: true, counts: Some(vec![count]) },
+        RolloutEvent::Halted { reason: "not healthy".into(), until: Timestamp(1_700_000_000_000) },
+        RolloutEvent::Counted {
+            rollout: kiln_model::RolloutId(17),
+            is_end: false,
+            counts: None,
+            extra: None,
+        },
+        RolloutEvent::Counted {
+            rollout: kiln_model::RolloutId(17),
+            is_end: true,
+            counts: Some(vec![count.clone()]),
+            extra: None,
+        },
         finished(Outcome::Completed),
         finished(Outcome::WentBack),
         finished(Outcome::Stuck),
         finished(Outcome::Superseded),
     ]
+    .into_iter()
+    .chain(rollout_notes(count))
     .map(Event::Rollout)
-    .into()
+    .collect()
+}
+
+/// What is noted of a rollout beside its course.
+fn rollout_notes(count: kiln_model::rollout::RequestCount) -> Vec<RolloutEvent> {
+    let rollout = kiln_model::RolloutId(17);
+    let (counts, extra) = (Some(vec![count]), Some(forecast().extra));
+    let not_told = |occasion| RolloutEvent::NotTold {
+        rollout,
+        webhook: "chat".into(),
+        occasion,
+        reason: "it answered 410".into(),
+    };
+    let notes = [
+        RolloutEvent::Counted { rollout, is_end: true, counts, extra },
+        RolloutEvent::Predicted { rollout, forecast: Ok(forecast()) },
+        RolloutEvent::Predicted { rollout, forecast: Err("too large".into()) },
+    ];
+    notes.into_iter().chain(Occasion::ALL.map(not_told)).collect()
+}
+
+fn forecast() -> Forecast {
+    Forecast {
+        total: Millis(3705),
+        steps: vec![Some(Millis(5)), None],
+        extra: Extra { memory: ByteSize(1 << 20), unlimited: 2 },
+        approvals: 1,
+        goes_back: Some("too slow".into()),
+    }
 }
 
 fn instance_events() -> Vec<Event> {

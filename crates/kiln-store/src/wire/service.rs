@@ -11,6 +11,9 @@ use kiln_model::{Digest, Millis, PortName, RevisionNumber, RouteName, ServiceNam
 use serde::{Deserialize, Serialize};
 
 use super::canary::CanaryWire;
+use super::interlude::InterludesWire;
+use super::notify::WebhookWire;
+use super::waves::WavesWire;
 use super::{SpecWire, Text};
 
 #[derive(Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub(crate) struct RevisionWire {
     services: BTreeMap<Text<ServiceName>, ServiceWire>,
     routes: BTreeMap<Text<RouteName>, RouteWire>,
     composed: Option<ComposedWire>,
+    // Left out where there is none: what was stored before it existed stays what it is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    webhooks: BTreeMap<String, WebhookWire>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,6 +53,10 @@ struct ServiceWire {
     healthy_for_ms: u64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     manual_promote: bool,
+    #[serde(default, skip_serializing_if = "InterludesWire::is_empty")]
+    interludes: InterludesWire,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    manual_revert: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -61,7 +71,12 @@ enum KindWire {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum StrategyWire {
     BlueGreen,
-    Rolling { max_surge: u32, max_unavailable: u32 },
+    Rolling {
+        max_surge: u32,
+        max_unavailable: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waves: Option<WavesWire>,
+    },
     StopThenStart,
     Canary(CanaryWire),
 }
@@ -130,6 +145,7 @@ impl From<&Revision> for RevisionWire {
             services: spec.services.iter().map(|(name, it)| (Text(name.clone()), it.into())).collect(),
             routes: spec.routes.iter().map(|(name, it)| (Text(name.clone()), it.into())).collect(),
             composed: revision.composed.as_ref().map(composed),
+            webhooks: spec.webhooks.iter().map(|(name, it)| (name.clone(), it.into())).collect(),
         }
     }
 }
@@ -138,7 +154,12 @@ impl From<RevisionWire> for Revision {
     fn from(wire: RevisionWire) -> Self {
         let services = wire.services.into_iter().map(|(Text(name), it)| (name.clone(), it.into_model(name)));
         let routes = wire.routes.into_iter().map(|(Text(name), it)| (name.clone(), it.into_model(name)));
-        let spec = RevisionSpec { services: services.collect(), routes: routes.collect() };
+        let webhooks = wire.webhooks.into_iter().map(|(name, it)| (name, it.into()));
+        let spec = RevisionSpec {
+            services: services.collect(),
+            routes: routes.collect(),
+            webhooks: webhooks.collect(),
+        };
         let composed = |it: ComposedWire| Composed { service: it.service.0, from: RevisionNumber(it.from) };
         Self {
             number: RevisionNumber(wire.number),
@@ -163,9 +184,11 @@ impl From<&Service> for ServiceWire {
             replicas: service.replicas,
             strategy: match &service.strategy {
                 Strategy::BlueGreen => StrategyWire::BlueGreen,
-                Strategy::Rolling { max_surge, max_unavailable } => {
-                    StrategyWire::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
-                }
+                Strategy::Rolling { max_surge, max_unavailable, waves } => StrategyWire::Rolling {
+                    max_surge: *max_surge,
+                    max_unavailable: *max_unavailable,
+                    waves: waves.as_deref().map(WavesWire::from),
+                },
                 Strategy::StopThenStart => StrategyWire::StopThenStart,
                 Strategy::Canary(canary) => StrategyWire::Canary((&**canary).into()),
             },
@@ -175,6 +198,8 @@ impl From<&Service> for ServiceWire {
             warm_for_ms: service.bounds.warm_for.0,
             healthy_for_ms: service.bounds.healthy_for.0,
             manual_promote: !service.bounds.auto_promote,
+            interludes: (&*service.interludes).into(),
+            manual_revert: !service.bounds.auto_revert,
         }
     }
 }
@@ -193,8 +218,9 @@ impl ServiceWire {
             replicas: self.replicas,
             strategy: match self.strategy {
                 StrategyWire::BlueGreen => Strategy::BlueGreen,
-                StrategyWire::Rolling { max_surge, max_unavailable } => {
-                    Strategy::Rolling { max_surge, max_unavailable }
+                StrategyWire::Rolling { max_surge, max_unavailable, waves } => {
+                    let waves = waves.map(|waves| Arc::new(waves.into()));
+                    Strategy::Rolling { max_surge, max_unavailable, waves }
                 }
                 StrategyWire::StopThenStart => Strategy::StopThenStart,
                 StrategyWire::Canary(canary) => Strategy::Canary(Arc::new(canary.into())),
@@ -206,7 +232,9 @@ impl ServiceWire {
                 warm_for: Millis(self.warm_for_ms),
                 healthy_for: Millis(self.healthy_for_ms),
                 auto_promote: !self.manual_promote,
+                auto_revert: !self.manual_revert,
             },
+            interludes: Arc::new(self.interludes.into()),
         }
     }
 }

@@ -282,6 +282,14 @@ impl Client {
         self.post(&path(env, "/abort"), &serde_json::json!({}))
     }
 
+    /// Asks not to begin what is queued behind the rollout that runs.
+    ///
+    /// # Errors
+    /// As [`Client::up`].
+    pub fn withdraw(&self, env: &EnvKey) -> Result<wire::Accepted, RequestError> {
+        self.post(&path(env, "/withdraw"), &serde_json::json!({}))
+    }
+
     /// Asks to let no further step of the rollout begin.
     ///
     /// # Errors

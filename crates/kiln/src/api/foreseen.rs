@@ -36,6 +36,25 @@ pub struct Prediction {
     pub delays: Vec<AssumedDelay>,
 }
 
+/// What was predicted of a rollout when it began.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Predicted {
+    /// Why nothing was predicted, for people; then all else is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
+    /// How long all of it takes, without the time that people take to approve.
+    pub total_ms: u64,
+    /// How many approvals it waits for.
+    pub approvals: u32,
+    /// Why it would go back, if it would.
+    pub goes_back: Option<String>,
+    /// How much more memory instances take at the peak than at the start, by their limits.
+    pub memory_extra_bytes: u64,
+    /// How many more instances without such a limit exist at the peak than at the start.
+    pub unlimited_extra: u32,
+}
+
 /// A step that is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default)]

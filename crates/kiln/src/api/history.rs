@@ -66,10 +66,11 @@ pub fn record(entries: impl IntoIterator<Item = Entry>) -> Option<wire::RolloutR
         }
     }
     record.receipt = counting.receipt(&record);
+    counting.predict(&mut record);
     Some(record)
 }
 
-/// Says how long each step was to be expected to take: `first` starts the rollout, and `seen` is of those before it.
+/// Says how long each step was to be expected to take, of a rollout whose prediction was not stored: `first` starts the rollout, and `seen` is of those before it.
 pub fn expect(record: &mut wire::RolloutRecord, first: &Entry, seen: &Seen) {
     let Event::Rollout(RolloutEvent::Started { steps, .. }) = &first.event else { return };
     for (shown, step) in record.rollout.steps.iter_mut().zip(steps) {
@@ -107,7 +108,10 @@ fn planned(steps: &[Step]) -> Vec<wire::Step> {
 fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
     let at_ms = entry.at.0;
     match event {
-        RolloutEvent::Started { .. } | RolloutEvent::Counted { .. } => {}
+        RolloutEvent::Started { .. }
+        | RolloutEvent::Counted { .. }
+        | RolloutEvent::Predicted { .. }
+        | RolloutEvent::NotTold { .. } => {}
         RolloutEvent::StepStarted { index, deadline } => {
             if let Some(step) = step(record, *index) {
                 step.state = "running".into();
@@ -138,7 +142,13 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
             let of = (service, *window);
             record.measurements.push(verdicts::measurement(entry.at, of, metric, *finding, text));
         }
+        RolloutEvent::Halted { reason, until } => {
+            resume(record, at_ms);
+            stop(record, at_ms);
+            record.rollout.halted = Some(wire::Halted { reason: reason.clone(), until_ms: until.0 });
+        }
         RolloutEvent::GoingBack { reason, steps } => {
+            record.rollout.halted = None;
             resume(record, at_ms);
             stop(record, at_ms);
             record.rollout.going_back = Some(reason.clone());
@@ -146,6 +156,7 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
                 Some(wire::WayBack { at_ms, actor: entry.actor.to_string(), steps: planned(steps) });
         }
         RolloutEvent::Finished { outcome, reason } => {
+            record.rollout.halted = None;
             resume(record, at_ms);
             stop(record, at_ms);
             let outcome = outcome_word(outcome).into();
@@ -183,7 +194,7 @@ fn stop(record: &mut wire::RolloutRecord, at_ms: u64) {
 
 fn without_steps(mut record: wire::RolloutRecord) -> wire::RolloutRecord {
     // It is of a rollout whose later entries were not looked at.
-    record.receipt = None;
+    (record.receipt, record.predicted) = (None, None);
     record.rollout.steps.clear();
     if let Some(back) = &mut record.way_back {
         back.steps.clear();
@@ -211,7 +222,7 @@ mod tests {
 
     /// One that completes its first step, fails in the second and gets back.
     fn failed(first: u64, cause: Cause) -> Vec<Entry> {
-        let run = |job| Step::Run { job: ServiceName::new(job).unwrap() };
+        let run = |job| Step::Run { job: ServiceName::new(job).unwrap(), within: None };
         let events = [
             RolloutEvent::Started {
                 from: Some(RevisionNumber(41)),

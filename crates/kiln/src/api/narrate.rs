@@ -31,6 +31,10 @@ pub fn event(entry: &Entry) -> wire::Event {
         Event::Instance(id, InstanceEvent::Requested { purpose: Purpose::Check(check), .. }) => {
             json!({ "instance": id.as_str(), "check": check.0, "term": entry.term.0 })
         }
+        Event::Instance(id, InstanceEvent::Exited { status }) => {
+            let succeeded = status.is_success();
+            json!({ "instance": id.as_str(), "term": entry.term.0, "succeeded": succeeded })
+        }
         Event::Instance(id, _) => json!({ "instance": id.as_str(), "term": entry.term.0 }),
         Event::Check(id, CheckEvent::Inspected { image, test, basis, .. }) => {
             json!({
@@ -124,6 +128,12 @@ fn environment(event: &EnvironmentEvent) -> (&'static str, String) {
         EnvironmentEvent::Expired => {
             ("environment.expired", "its time is over: everything of it goes".into())
         }
+        EnvironmentEvent::RolloutQueued { to, cause: _ } => {
+            ("environment.rollout_queued", format!("{to} is next, once the rollout that runs has ended"))
+        }
+        EnvironmentEvent::RolloutDequeued { reason } => {
+            ("environment.rollout_dequeued", format!("the rollout that was next does not begin: {reason}"))
+        }
         EnvironmentEvent::GatesDeclared { .. } => {
             ("environment.gates_declared", "other gates count from now on".into())
         }
@@ -176,11 +186,25 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
             let found = verdicts::measurement(Timestamp(0), (service, *window), metric, *finding, text);
             ("rollout.measured", verdicts::measurement_sentence(&found))
         }
+        RolloutEvent::Halted { reason, until: _ } => {
+            ("rollout.halted", format!("the rollout stopped, for somebody to decide: {reason}"))
+        }
         RolloutEvent::GoingBack { reason, steps } => {
             let first = steps.first().map(|step| format!("; first: {}", step_text(step))).unwrap_or_default();
             ("rollout.going_back", format!("the rollout goes back: {reason}{first}"))
         }
-        RolloutEvent::Counted { rollout, is_end, counts } => {
+        RolloutEvent::NotTold { rollout, webhook, occasion, reason } => {
+            let what = occasion.word();
+            ("rollout.not_told", format!("{webhook} could not be told that {rollout} {what}: {reason}"))
+        }
+        RolloutEvent::Predicted { rollout, forecast } => {
+            let text = match forecast {
+                Ok(forecast) => format!("{rollout} is expected to take {}", forecast.total),
+                Err(why) => format!("what {rollout} takes is not predicted: {why}"),
+            };
+            ("rollout.predicted", text)
+        }
+        RolloutEvent::Counted { rollout, is_end, counts, .. } => {
             let when = if *is_end { "ended" } else { "began" };
             let text = match counts {
                 Some(_) => format!("the requests were counted, for {rollout} {when}"),

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kiln_core::{PredictError, Prediction, Risk, State, predict_up};
+use kiln_core::{Command, PredictError, Prediction, Risk, State, predict, predict_up};
+use kiln_model::forecast::Forecast;
 use kiln_model::release::RevisionSpec;
 use kiln_model::{EnvKey, ServiceName};
 
@@ -20,6 +21,15 @@ pub(crate) fn up(state: &State, env: &EnvKey, spec: RevisionSpec, seen: &Seen) -
         Ok(prediction) => shown(&prediction, &spec, seen),
         Err(error) => wire::Prediction { unknown: Some(reason(error)), ..wire::Prediction::default() },
     }
+}
+
+/// Predicts the rollout that a command began on this state, for its receipt.
+///
+/// # Errors
+/// Why nothing is predicted, for people.
+pub(crate) fn forecast(state: &State, command: &Command, seen: &Seen) -> Result<Forecast, String> {
+    let prediction = predict(state, command, &|service| seen.delays(service));
+    prediction.map(|prediction| prediction.forecast()).map_err(reason)
 }
 
 /// Why nothing is predicted, for people.
@@ -47,8 +57,8 @@ fn shown(prediction: &Prediction, spec: &RevisionSpec, seen: &Seen) -> wire::Pre
         steps: prediction.steps.iter().map(step).collect(),
         goes_back: prediction.goes_back.clone(),
         approvals: prediction.approvals,
-        memory_extra_bytes: prediction.memory_extra.0,
-        unlimited_extra: prediction.unlimited_extra,
+        memory_extra_bytes: prediction.extra.memory.0,
+        unlimited_extra: prediction.extra.unlimited,
         services: prediction.services.iter().map(risk).collect(),
         delays: delays(prediction, spec, seen),
     }

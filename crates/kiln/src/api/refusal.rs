@@ -37,6 +37,8 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::NothingToRollBackTo(env) => {
             ("nothing_to_roll_back_to", format!("{env} has no earlier revision to go back to"))
         }
+        Refusal::Halted(env) => ("halted", format!("the rollout of {env} failed and stopped where it is")),
+        Refusal::NothingQueued(env) => ("nothing_queued", format!("no rollout of {env} waits for its turn")),
         Refusal::NoRollout(env) => ("no_rollout", format!("no rollout is running in {env}")),
         Refusal::RolloutRuns { env, rollout, target } => {
             ("rollout_runs", format!("{rollout} of {env} is running, to {}", or_nothing(*target)))
@@ -54,10 +56,9 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::OtherOrigin { stack, origin } => {
             ("other_origin", format!("the stack name {stack} belongs to {origin}"))
         }
-        Refusal::StalePlan { base, current } => (
-            "stale_plan",
-            format!("it was planned against {base}, but {} is there now", or_nothing(*current)),
-        ),
+        Refusal::StalePlan { base, current } => {
+            ("stale_plan", format!("planned against {base}, but {} is there now", or_nothing(*current)))
+        }
         Refusal::RouteTaken { route, owner } => {
             ("route_taken", format!("{route} is answered by a route of {owner} already"))
         }
@@ -67,10 +68,9 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::CheckMissing { image, test } => {
             ("check_missing", format!("test {test} of image {} has not passed", image.short()))
         }
-        Refusal::NotReachedThere { from, release } => (
-            "not_reached_there",
-            format!("{from} has no revision of release {} that it was moved to", release.short()),
-        ),
+        Refusal::NotReachedThere { from, release } => {
+            ("not_reached_there", format!("{from} was never moved to release {}", release.short()))
+        }
         Refusal::GatesShut { env, verdicts } => {
             ("gates_shut", format!("{env} does not let this release in now: {}", shut(verdicts)))
         }
@@ -86,10 +86,9 @@ pub fn words(refusal: &Refusal) -> (&'static str, String) {
         Refusal::TooManyReplicas { max } => {
             ("too_many_replicas", format!("a service can have {max} replicas at most"))
         }
-        Refusal::RouteUnserved { route, service } => (
-            "route_unserved",
-            format!("{route} leads to a port that {service} does not have at that revision"),
-        ),
+        Refusal::RouteUnserved { route, service } => {
+            ("route_unserved", format!("{route} leads to a port that {service} lacks at that revision"))
+        }
         Refusal::InvalidRevision { reason } => {
             ("invalid_revision", format!("the revision does not hold together: {reason}"))
         }

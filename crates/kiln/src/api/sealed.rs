@@ -8,6 +8,8 @@ use std::sync::Arc;
 use kiln_model::instance::{
     self, ExpectedRun, HealthCheck, Limits, Probe, SecretRef, Security, StopPolicy, VolumeMount,
 };
+use kiln_model::interlude::Interludes;
+use kiln_model::notify::Webhook;
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{self, PortRef, RolloutBounds, ServiceKind};
@@ -31,6 +33,9 @@ pub struct Sealed {
     /// By name.
     #[serde(default)]
     pub routes: BTreeMap<String, SealedRoute>,
+    /// Who is told of rollouts, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub webhooks: BTreeMap<String, Encoded<Webhook>>,
 }
 
 /// One service.
@@ -61,6 +66,12 @@ pub struct SealedService {
     /// Whether somebody lets traffic move to its new instances.
     #[serde(default)]
     pub manual_promote: bool,
+    /// What its rollout does between its moves, as the log stores it; none if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interludes: Option<Encoded<Interludes>>,
+    /// Whether a rollout of it that fails stops where it is.
+    #[serde(default)]
+    pub manual_revert: bool,
 }
 
 /// How a service moves from one revision to another.
@@ -75,6 +86,9 @@ pub enum Strategy {
         max_surge: u32,
         /// Fewer than the replicas.
         max_unavailable: u32,
+        /// The groups that move one after the other, as the log stores them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waves: Option<Encoded<service::Waves>>,
     },
     /// Never both.
     StopThenStart,
@@ -225,6 +239,7 @@ impl From<&RevisionSpec> for Sealed {
         Self {
             services: spec.services.iter().map(service).collect(),
             routes: spec.routes.iter().map(|(name, route)| (name.to_string(), route.into())).collect(),
+            webhooks: spec.webhooks.iter().map(|(name, it)| (name.clone(), Encoded(it.clone()))).collect(),
         }
     }
 }
@@ -244,14 +259,24 @@ impl TryFrom<&Sealed> for RevisionSpec {
         Ok(Self {
             services: wire.services.iter().map(service).collect::<Result<_, _>>()?,
             routes: wire.routes.iter().map(route).collect::<Result<_, _>>()?,
+            webhooks: wire.webhooks.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect(),
         })
     }
 }
 
 impl From<&service::Service> for SealedService {
     fn from(service: &service::Service) -> Self {
-        let service::Service { name: _, kind, spec, spec_digest, replicas, strategy, after, bounds } =
-            service;
+        let service::Service {
+            name: _,
+            kind,
+            spec,
+            spec_digest,
+            replicas,
+            strategy,
+            after,
+            bounds,
+            interludes,
+        } = service;
         Self {
             kind: match kind {
                 ServiceKind::Service => "service".into(),
@@ -263,9 +288,11 @@ impl From<&service::Service> for SealedService {
             replicas: *replicas,
             strategy: match strategy {
                 service::Strategy::BlueGreen => Strategy::BlueGreen,
-                service::Strategy::Rolling { max_surge, max_unavailable } => {
-                    Strategy::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
-                }
+                service::Strategy::Rolling { max_surge, max_unavailable, waves } => Strategy::Rolling {
+                    max_surge: *max_surge,
+                    max_unavailable: *max_unavailable,
+                    waves: waves.as_deref().cloned().map(Encoded),
+                },
                 service::Strategy::StopThenStart => Strategy::StopThenStart,
                 service::Strategy::Canary(canary) => {
                     Strategy::Canary { canary: Encoded(service::Canary::clone(canary)) }
@@ -277,6 +304,8 @@ impl From<&service::Service> for SealedService {
             warm_for_ms: bounds.warm_for.0,
             healthy_for_ms: bounds.healthy_for.0,
             manual_promote: !bounds.auto_promote,
+            interludes: (!interludes.is_empty()).then(|| Encoded(Interludes::clone(interludes))),
+            manual_revert: !bounds.auto_revert,
         }
     }
 }
@@ -295,9 +324,11 @@ fn service_from(name: &str, wire: &SealedService) -> Result<service::Service, Ma
         replicas: wire.replicas,
         strategy: match &wire.strategy {
             Strategy::BlueGreen => service::Strategy::BlueGreen,
-            Strategy::Rolling { max_surge, max_unavailable } => {
-                service::Strategy::Rolling { max_surge: *max_surge, max_unavailable: *max_unavailable }
-            }
+            Strategy::Rolling { max_surge, max_unavailable, waves } => service::Strategy::Rolling {
+                max_surge: *max_surge,
+                max_unavailable: *max_unavailable,
+                waves: waves.as_ref().map(|Encoded(waves)| Arc::new(waves.clone())),
+            },
             Strategy::StopThenStart => service::Strategy::StopThenStart,
             Strategy::Canary { canary: Encoded(canary) } => {
                 service::Strategy::Canary(Arc::new(canary.clone()))
@@ -310,7 +341,9 @@ fn service_from(name: &str, wire: &SealedService) -> Result<service::Service, Ma
             warm_for: Millis(wire.warm_for_ms),
             healthy_for: Millis(wire.healthy_for_ms),
             auto_promote: !wire.manual_promote,
+            auto_revert: !wire.manual_revert,
         },
+        interludes: Arc::new(wire.interludes.clone().map(|Encoded(found)| found).unwrap_or_default()),
     })
 }
 
@@ -469,6 +502,7 @@ where
 /// A revision that has something in every field.
 #[cfg(test)]
 pub(crate) fn sample() -> RevisionSpec {
+    use kiln_model::notify::Occasion;
     use kiln_model::{PortName, RouteName, SecretName, VolumeName};
     let service = ServiceName::new("web").expect("a plain word");
     let port = PortName::new("http").expect("a plain word");
@@ -512,9 +546,10 @@ pub(crate) fn sample() -> RevisionSpec {
         spec: Arc::new(spec),
         spec_digest: Digest::new([2; 32]),
         replicas: 2,
-        strategy: service::Strategy::Rolling { max_surge: 1, max_unavailable: 0 },
+        strategy: service::Strategy::Rolling { max_surge: 1, max_unavailable: 0, waves: None },
         after: [ServiceName::new("orders").expect("a plain word")].into(),
         bounds: RolloutBounds::default(),
+        interludes: Arc::default(),
     };
     let route = Route {
         name: RouteName::new("public").expect("a plain word"),
@@ -523,9 +558,15 @@ pub(crate) fn sample() -> RevisionSpec {
         path: text("/"),
         to: PortRef { service: service.clone(), port },
     };
+    let hook = Webhook {
+        url: text("https://chat.example/hook"),
+        events: [Occasion::Completed].into(),
+        secret: SecretRef { name: SecretName::new("hook").expect("a plain word"), version: text("v2") },
+    };
     RevisionSpec {
         services: BTreeMap::from([(service, web)]),
         routes: BTreeMap::from([(route.name.clone(), route)]),
+        webhooks: BTreeMap::from([(text("chat"), hook)]),
     }
 }
 

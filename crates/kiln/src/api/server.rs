@@ -119,6 +119,7 @@ fn router(backend: Arc<dyn Backend>) -> Router {
         .route(&path("/rollback"), post(rollback))
         .route(&path("/scale"), post(scale))
         .route(&path("/abort"), post(abort))
+        .route(&path("/withdraw"), post(withdraw))
         .route(&path("/pause"), post(pause))
         .route(&path("/resume"), post(resume))
         .route(&path("/promote"), post(promote))
@@ -387,6 +388,7 @@ fn admission(up: &wire::Up) -> Result<Admission, Refused> {
         if_running: match up.if_running {
             wire::IfRunning::Supersede => IfRunning::Supersede,
             wire::IfRunning::Refuse => IfRunning::Refuse,
+            wire::IfRunning::Queue => IfRunning::Queue,
         },
         gates: Arc::new(up.gates.as_ref().map(|gates| gates.0.clone()).unwrap_or_default()),
         break_glass: up.break_glass.clone(),
@@ -482,6 +484,14 @@ async fn scale(
         owner: ReplicaOwner::Hand,
     };
     ask(&api, command, actor).await
+}
+
+async fn withdraw(
+    Shared(api): Context,
+    Path((stack, env)): Path<(String, String)>,
+    Extension(actor): Extension<Actor>,
+) -> Result<Json<wire::Accepted>, Refused> {
+    ask(&api, Command::Withdraw { env: key((&stack, &env))? }, actor).await
 }
 
 async fn abort(
@@ -678,10 +688,16 @@ fn accepted(reply: &Reply, position: Position) -> wire::Accepted {
         | Reply::Paused { rollout, revision }
         | Reply::Resumed { rollout, revision } => (Some(rollout.0), *revision),
         Reply::Promoted { rollout, .. } => (Some(rollout.0), None),
-        Reply::Unchanged { revision } => (None, Some(*revision)),
+        Reply::Unchanged { revision } | Reply::Queued { revision, .. } | Reply::Withdrawn { revision } => {
+            (None, Some(*revision))
+        }
         Reply::Noted | Reply::Scaled { .. } | Reply::CheckStarted { .. } | Reply::CheckPassed { .. } => {
             (None, None)
         }
     };
-    wire::Accepted { position: position.0, rollout, revision: revision.map(|number| number.0) }
+    let behind = match reply {
+        Reply::Queued { behind, .. } => Some(behind.0),
+        _ => None,
+    };
+    wire::Accepted { position: position.0, rollout, revision: revision.map(|number| number.0), behind }
 }

@@ -373,6 +373,16 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                     retried: 2,
                 }]),
                 longest_drain_ms: Some(40),
+                memory_extra_bytes: Some(3 << 20),
+                unlimited_extra: Some(2),
+            }),
+            predicted: Some(wire::Predicted {
+                unknown: None,
+                total_ms: 3705,
+                approvals: 1,
+                goes_back: Some("too slow".into()),
+                memory_extra_bytes: 2 << 20,
+                unlimited_extra: 3,
             }),
             measurements: vec![wire::Measurement {
                 at_ms: 9,
@@ -448,6 +458,7 @@ fn every_shape_is_as_in_its_golden_file() {
         }],
         trouble: "exited with code 3".into(),
         canaries: vec![canary()],
+        halted: Some(wire::Halted { reason: "unhealthy".into(), until_ms: 90_000 }),
         paused: Some(wire::Paused { by: "bob".into(), since_ms: 1500 }),
         ended: Some(wire::Ended { at_ms: 3000, outcome: "went_back".into(), reason: "too slow".into() }),
     };
@@ -478,6 +489,10 @@ fn every_shape_is_as_in_its_golden_file() {
         },
     );
     golden("environment.json", &environment(rollout, route));
+}
+
+#[test]
+fn what_is_asked_and_answered_is_as_in_its_golden_file() {
     golden(
         "up.json",
         &wire::Up {
@@ -494,7 +509,10 @@ fn every_shape_is_as_in_its_golden_file() {
             ttl_ms: None,
         },
     );
-    golden("accepted.json", &wire::Accepted { position: 9, rollout: Some(5), revision: Some(42) });
+    let accepted = wire::Accepted { position: 9, rollout: Some(5), revision: Some(42), behind: None };
+    golden("accepted.json", &accepted);
+    let queued = wire::Accepted { rollout: None, behind: Some(5), ..accepted };
+    golden("accepted-queued.json", &queued);
     let problem =
         wire::Problem { kind: "refused".into(), code: "stale_plan".into(), message: "it moved on".into() };
     golden("problem.json", &wire::ProblemBody { problem });
@@ -510,6 +528,7 @@ fn environment(rollout: wire::Rollout, route: wire::Route) -> wire::Environment 
         release: Some("sha256:aa".into()),
         rollout: Some(rollout),
         ends_ms: None,
+        queued: Some(wire::Queued { revision: 43, by: "alice".into(), since_ms: 7 }),
         waits_for: vec!["the edge".into()],
         services: vec![wire::Service {
             name: "web".into(),

@@ -9,7 +9,7 @@ use kiln_model::{ServiceName, Timestamp};
 use super::wire;
 
 /// What an analysis found, on the wire.
-pub(super) fn analysis(
+pub(crate) fn analysis(
     at: Timestamp,
     service: &ServiceName,
     window: u32,

@@ -40,6 +40,11 @@ pub fn environment(state: &State, env: &Environment, now: Timestamp) -> wire::En
         release: env.current.and_then(|number| env.revisions.get(&number)).map(|r| r.release.to_string()),
         rollout: current_rollout(env),
         ends_ms: env.lifetime.map(|lifetime| lifetime.until.0),
+        queued: env.queued.as_ref().map(|queued| wire::Queued {
+            revision: queued.to.0,
+            by: queued.by.to_string(),
+            since_ms: queued.since.0,
+        }),
         waits_for: waits(state, env, now),
         services: names.into_iter().map(service).collect(),
         routes: routes(env, env.routes),
@@ -61,9 +66,15 @@ fn wait_text(wait: &Wait, now: Timestamp) -> String {
         Wait::Resume { by, since } => {
             format!("{by} to resume the rollout, paused for {}s", now.since(*since).0 / 1000)
         }
+        Wait::Decision { reason, until } => {
+            format!("somebody to decide, {} before it goes back: {reason}", left(until))
+        }
         Wait::Step { index, step, deadline } => {
             let left = deadline.as_ref().map(|until| format!(", {}", left(until))).unwrap_or_default();
             format!("step {}: {}{left}", index + 1, step_text(step))
+        }
+        Wait::Turn { revision, by, behind } => {
+            format!("{behind} to end: then {revision} begins, which {by} asked for")
         }
         Wait::Acknowledgement { version, acknowledged } => {
             format!("the edge to serve table {version}; it serves {acknowledged}")
@@ -217,6 +228,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
     let step = |(index, step): (usize, &Step)| {
         let (state, deadline_ms) = match rollout.step {
             _ if index < next => ("done", None),
+            StepPhase::Started { .. } if index == next && rollout.halted.is_some() => ("stopped", None),
             StepPhase::Started { deadline } if index == next => ("running", deadline.map(|at| at.0)),
             _ => ("waiting", None),
         };
@@ -254,6 +266,10 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             .paused
             .as_ref()
             .map(|pause| wire::Paused { by: pause.by.to_string(), since_ms: pause.since.0 }),
+        halted: rollout
+            .halted
+            .as_ref()
+            .map(|halt| wire::Halted { reason: halt.reason.to_string(), until_ms: halt.until.0 }),
         ended: None,
     }
 }
@@ -276,6 +292,7 @@ fn finished_view(finished: &FinishedRollout, mut steps: Vec<wire::Step>) -> wire
         trouble: String::new(),
         canaries: Vec::new(),
         paused: None,
+        halted: None,
         ended: Some(wire::Ended {
             at_ms: finished.finished_at.0,
             outcome: outcome_word(&finished.outcome).into(),
@@ -450,7 +467,7 @@ pub fn step_text(step: &Step) -> String {
     };
     match step {
         Step::OpenListeners => "open the sockets".into(),
-        Step::Run { job } => format!("run {job}"),
+        Step::Run { job, .. } => format!("run {job}"),
         Step::Create { slots } => format!("create {}", list(slots)),
         Step::WaitHealthy { slots, .. } => format!("wait until {} is healthy", list(slots)),
         Step::Shift { slots, weight, .. } => {
@@ -460,6 +477,7 @@ pub fn step_text(step: &Step) -> String {
             format!("send {}% of the requests to the new {service}", f64::from(weight.per_mille()) / 10.0)
         }
         Step::Hold { span } => format!("hold for {span}"),
+        Step::Soak { slots, span } => format!("let {} soak for {span}", list(slots)),
         Step::Analyse { service, within, .. } => {
             format!("compare the new {service} with its baseline, for {within} at most")
         }
@@ -475,7 +493,7 @@ pub fn step_text(step: &Step) -> String {
     }
 }
 
-pub(super) const fn cause_word(cause: &Cause) -> &'static str {
+pub(crate) const fn cause_word(cause: &Cause) -> &'static str {
     match cause {
         Cause::Up => "up",
         Cause::Rollback { .. } => "rollback",

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use super::canaries::{Canary, Copies, Measurement, Outlook, Outside, Side};
-pub use super::foreseen::{AssumedDelay, Predict, PredictedStep, Prediction, ServiceRisk};
+pub use super::foreseen::{AssumedDelay, Predict, Predicted, PredictedStep, Prediction, ServiceRisk};
 pub use super::gates::{Approve, Gate, GatesFound};
-pub use super::running::IfRunning;
+pub use super::running::{Halted, IfRunning, Queued};
 pub use super::sealed::{Sealed, SealedRoute, SealedService, Spec};
 
 /// The version of these shapes. It grows when a meaning changes or a field goes; a new field leaves it as it is.
@@ -112,6 +112,9 @@ pub struct Environment {
     /// When it ends by itself; none if it does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ends_ms: Option<u64>,
+    /// What begins once the rollout that runs has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Queued>,
     /// What it waits for, for people; empty at rest.
     pub waits_for: Vec<String>,
     /// The services of the current revision, and those that still have instances.
@@ -224,6 +227,9 @@ pub struct Rollout {
     /// Who paused it, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// That it failed and waits for somebody to decide, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halted: Option<Halted>,
     /// How it ended, if it did.
     pub ended: Option<Ended>,
 }
@@ -295,6 +301,10 @@ pub struct RolloutRecord {
     pub pauses: Vec<PauseRecord>,
     /// What it came to: none where nothing was counted, as for rollouts of Kilns before.
     pub receipt: Option<Receipt>,
+    /// What was expected of it when it began; how long each step was expected to take is said with the steps. None where
+    /// nothing was stored, as for rollouts of Kilns before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub predicted: Option<Predicted>,
     /// What the analyses of its canaries found.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub analyses: Vec<Analysis>,
@@ -315,6 +325,10 @@ pub struct Receipt {
     pub requests: Option<Vec<ServedRequests>>,
     /// How long the longest step took that waited for requests in flight to end.
     pub longest_drain_ms: Option<u64>,
+    /// How much more memory instances took at the peak than at the start, by their limits; none where it was not counted.
+    pub memory_extra_bytes: Option<u64>,
+    /// How many more instances without such a limit there were at the peak than at the start.
+    pub unlimited_extra: Option<u32>,
 }
 
 /// What became of the requests to one revision of a service.
@@ -689,6 +703,9 @@ pub struct Accepted {
     pub rollout: Option<u64>,
     /// The revision that the environment is at or moves to.
     pub revision: Option<u64>,
+    /// The rollout that has to end before it moves there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind: Option<u64>,
 }
 
 /// What is recorded about a test of an image.

@@ -7,19 +7,27 @@ use super::exit::Exit;
 use super::failure::Outcome;
 use super::follow::{self, Followed};
 use super::interrupt::Interrupt;
+use super::queue;
 
 /// Stop the rollout that is running and go back
 ///
-/// Traffic goes back first, then instances. Waits until the environment is where it was.
+/// Traffic goes back first, then instances. Waits until the environment is where it was. What is queued behind it does not
+/// begin.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  kiln abort --env prod")]
 pub(super) struct Args {
     /// Return once it is recorded, without waiting for its end
     #[arg(long)]
     detach: bool,
+    /// Only take out what is queued behind the rollout, which goes on
+    #[arg(long, conflicts_with = "detach")]
+    queued: bool,
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    if args.queued {
+        return queue::withdraw(context);
+    }
     let client = context.client("abort")?;
     let target = context.target(&client)?;
     let running = client.environment(&target)?.rollout.filter(|rollout| rollout.ended.is_none());

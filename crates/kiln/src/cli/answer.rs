@@ -46,8 +46,9 @@ fn hint(code: &str) -> Option<&'static str> {
         }
         "unknown_environment" => "`kiln status` shows the environments; `--env` and `--stack` choose one",
         "rollout_runs" => {
-            "`kiln rollout watch` follows it; without `--if-running refuse` the new one takes over"
+            "`kiln rollout watch` follows it; with `--if-running queue` the new one begins after it, with `supersede` it takes over"
         }
+        "halted" => "`kiln rollout resume` tries again, `kiln rollout abort` goes back",
         "unknown_service" => "`kiln status` shows the services",
         "lasts_for_ever" => "leave out `--ttl`; `kiln down` takes an environment down",
         "no_rollout" => "`kiln status` shows what is going on",

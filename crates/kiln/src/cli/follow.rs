@@ -6,7 +6,7 @@ pub(crate) mod frame;
 
 use std::time::Duration;
 
-use kiln_model::{EnvKey, Millis};
+use kiln_model::{EnvKey, Millis, Timestamp};
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -15,7 +15,7 @@ use super::failure::{Failure, Outcome};
 use super::interrupt::Interrupt;
 use super::logs::last_words;
 use super::screen::Screen;
-use super::table::{now, span};
+use super::table::{moment, now, span};
 use crate::api::client::{Client, Next, RequestError};
 use crate::api::wire;
 
@@ -27,6 +27,8 @@ const FRAME_EVERY: Duration = Duration::from_millis(100);
 pub(crate) enum Followed {
     /// The rollout ended.
     Ended(Box<wire::Progress>),
+    /// The rollout failed and stopped: somebody decides.
+    Halted(Box<wire::Progress>),
     /// The user has seen enough; the rollout goes on.
     Detached,
 }
@@ -60,7 +62,7 @@ pub(crate) fn rollout(
                             screen.note(&line);
                         }
                     }
-                    let over = progress.rollout.ended.is_some();
+                    let over = progress.rollout.ended.is_some() || progress.rollout.halted.is_some();
                     last = Some(progress);
                     if over {
                         break;
@@ -80,6 +82,11 @@ pub(crate) fn rollout(
             screen.draw(&frame::frame(&progress, Millis(0), screen.err_paint()));
             screen.keep();
             return Ok(Followed::Ended(Box::new(progress)));
+        }
+        if let Some(progress) = last.take_if(|progress| progress.rollout.halted.is_some()) {
+            screen.draw(&frame::frame(&progress, Millis(0), screen.err_paint()));
+            screen.keep();
+            return Ok(Followed::Halted(Box::new(progress)));
         }
     }
 }
@@ -109,6 +116,9 @@ pub(crate) fn conclude(
 ) -> Outcome {
     let state = context.state();
     let screen = &mut *context.screen;
+    if let Followed::Halted(progress) = &followed {
+        return Err(halted(env, &progress.rollout));
+    }
     let Followed::Ended(progress) = followed else {
         screen.note(&format!(
             "Detached: the rollout of {env} goes on. `kiln rollout watch --env {}` follows it again, `kiln abort --env {}` stops it.",
@@ -122,7 +132,7 @@ pub(crate) fn conclude(
     if ended.outcome != "completed" {
         let words = match ended.outcome.as_str() {
             "superseded" => Vec::new(),
-            _ => last_words(client, &state, env, rollout.id),
+            _ => last_words(client, &state, env, rollout.id, &ended.reason),
         };
         let failure = failure(env, rollout, &ended, took);
         let failure = match advice::about(&ended.reason, &words) {
@@ -157,6 +167,16 @@ pub(crate) fn conclude(
         screen.line(&format!("  {}", paint.bold(&route.url)));
     }
     Ok(Exit::Done)
+}
+
+/// Why a rollout stopped, and what somebody may do about it.
+pub(super) fn halted(env: &EnvKey, rollout: &wire::Rollout) -> Failure {
+    let wire::Halted { reason, until_ms } = rollout.halted.clone().unwrap_or_default();
+    let target = rollout.to.map_or_else(String::new, |number| format!(" to #{number}"));
+    let until = moment(Timestamp(until_ms));
+    Failure::failed(format!("the rollout of {env}{target} failed, and stopped where it is")).cause(reason).hint(format!(
+        "`kiln rollout resume` tries again, `kiln rollout abort` goes back, a new release takes over; by itself it goes back at {until}"
+    ))
 }
 
 fn failure(env: &EnvKey, rollout: &wire::Rollout, ended: &wire::Ended, took: Millis) -> Failure {

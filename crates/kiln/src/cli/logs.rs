@@ -254,6 +254,15 @@ struct Past {
     failed: bool,
 }
 
+impl Past {
+    /// Whether a reason names its service.
+    fn is_named(&self, reason: &str) -> bool {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let mut words = reason.split(|c| !is_part(c));
+        self.slot.as_ref().is_some_and(|(service, _)| words.any(|word| word == service))
+    }
+}
+
 /// The instances of an environment that were asked for after a position, in that order.
 fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestError> {
     let env = env.to_string();
@@ -275,6 +284,8 @@ fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestE
                 let slot = service.map(|service| (service.to_owned(), ordinal.unwrap_or_default()));
                 found.push(Past { id, slot, failed: false });
             }
+            // A job that did its work is no reason.
+            "instance.exited" if event.data["succeeded"] == true => {}
             "instance.exited" | "instance.refused" | "instance.became_unhealthy" => {
                 if let Some(past) = found.iter_mut().rfind(|past| past.id == id) {
                     past.failed = true;
@@ -286,14 +297,24 @@ fn past(client: &Client, env: &EnvKey, after: u64) -> Result<Vec<Past>, RequestE
 }
 
 /// The last lines that those printed that were asked for after a position and failed, or others where none did: mostly they say
-/// what is wrong. Best effort: a failure to read them must not hide the failure that they are about.
-pub(super) fn last_words(client: &Client, state: &StateDir, env: &EnvKey, after: u64) -> Vec<String> {
+/// what is wrong. Where the reason for the failure names services, the others are not to blame. Best effort: a failure to read
+/// them must not hide the failure that they are about.
+pub(super) fn last_words(
+    client: &Client,
+    state: &StateDir,
+    env: &EnvKey,
+    after: u64,
+    reason: &str,
+) -> Vec<String> {
     /// One instance of a failed service is much like the next.
     const INSTANCES_SHOWN_MAX: usize = 2;
     /// The last lines of a traceback.
     const LINES_SHOWN_MAX: usize = 5;
     let provider = super::hosts::provider(state);
     let mut found = past(client, env, after).unwrap_or_default();
+    if found.iter().any(|past| past.is_named(reason)) {
+        found.retain(|past| past.failed || past.is_named(reason));
+    }
     found.sort_by_key(|past| !past.failed);
     let words = |past: &Past| -> Option<String> {
         let mut log = provider.logs(past.id, LogCursor::default(), false).ok()?;
@@ -392,6 +413,18 @@ mod tests {
         assert_eq!(printable("\x1b[31;1mred\x1b[0m"), "\x1b[31;1mred\x1b[0m");
         assert_eq!(printable("\x1b]0;title\x07x\x1b[2J\r"), "\u{fffd}]0;title\u{fffd}x\u{fffd}[2J\u{fffd}");
         assert_eq!(printable("\x1b[31"), "\u{fffd}[31");
+    }
+
+    #[test]
+    fn a_reason_names_a_service_by_a_word_of_its_own() {
+        let id = "baaaaaaaaa".parse().unwrap();
+        let web = Past { id, slot: Some(("web".into(), 0)), failed: false };
+        assert!(web.is_named("web/0: exited with code 3"));
+        assert!(web.is_named("the new web is worse than its baseline"));
+        assert!(!web.is_named("job web-check-1 did not end within 2s"));
+        assert!(!web.is_named("website/0 was not healthy in time"));
+        let test = Past { id, slot: None, failed: false };
+        assert!(!test.is_named("web"));
     }
 
     #[test]

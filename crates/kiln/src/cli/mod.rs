@@ -30,6 +30,7 @@ mod plan;
 mod promote;
 mod prove;
 mod ps;
+mod queue;
 mod registry;
 mod release;
 mod rollback;

@@ -306,7 +306,7 @@ fn planned(stack: &Stack, sealing: &Sealing, last: Option<&Last>) -> Plan {
     let services = stack.services.iter().filter_map(forecast).collect();
     let nothing = kiln_model::release::RevisionSpec::default();
     let (old, images) = last.map_or((&nothing, BTreeMap::new()), |last| (&last.spec, last.images()));
-    Plan::new(old, &images, &services, &stack.routes)
+    Plan::new(old, &images, &services, &stack.routes, &sealing.spec.webhooks)
 }
 
 fn shown(

@@ -11,6 +11,7 @@ use super::exit::Exit;
 use super::failure::{Failure, Outcome};
 use super::follow;
 use super::interrupt::Interrupt;
+use super::logs::last_words;
 use crate::api::client::{Client, RequestError};
 use crate::api::wire;
 
@@ -51,7 +52,7 @@ enum Verb {
     /// goes back.
     #[command(after_help = "Example:\n  kiln rollout pause --env prod")]
     Pause,
-    /// Let a paused rollout go on, with the time that it had left
+    /// Let a paused rollout go on, with the time that it had left; try again one that failed and stopped
     #[command(after_help = "Example:\n  kiln rollout resume --env prod")]
     Resume,
     /// Let the step that waits for time, an analysis or an approval be complete
@@ -85,11 +86,17 @@ fn list(limit: usize, context: &mut Context<'_>) -> Outcome {
     let client = context.client("rollout")?;
     let target = context.target(&client)?;
     let rollouts = client.rollouts(&target, limit)?;
+    let queued = queued(&client, &target)?;
     if context.screen.json() {
-        context.screen.answer(&json!({ "environment": target.to_string(), "rollouts": rollouts }));
+        let mut answer = json!({ "environment": target.to_string(), "rollouts": rollouts });
+        if let Some(queued) = &queued {
+            answer["queued"] = json!(queued);
+        }
+        context.screen.answer(&answer);
         return Ok(Exit::Done);
     }
-    let text = shown::list(&rollouts, client.health().now_ms, context.screen.paint());
+    let mut text = shown::list(&rollouts, client.health().now_ms, context.screen.paint());
+    text.extend(queued.iter().map(shown::queued));
     context.screen.print(&text);
     Ok(Exit::Done)
 }
@@ -124,13 +131,11 @@ fn promote(step: Option<u32>, context: &mut Context<'_>) -> Outcome {
 fn show(rollout: Option<u64>, steps: bool, context: &mut Context<'_>) -> Outcome {
     let client = context.client("rollout")?;
     let target = context.target(&client)?;
-    let id = match rollout {
-        Some(id) => id,
-        // The newest is the one that runs, if any does.
-        None => client.rollouts(&target, 1)?.first().map(|latest| latest.rollout.id).ok_or_else(|| {
-            Failure::refused(format!("{target} had no rollout yet")).hint("`kiln up` begins the first one")
-        })?,
-    };
+    // The newest is the one that runs, if any does.
+    let newest = client.rollouts(&target, 1)?.first().map(|latest| latest.rollout.id);
+    let id = rollout.or(newest).ok_or_else(|| {
+        Failure::refused(format!("{target} had no rollout yet")).hint("`kiln up` begins the first one")
+    })?;
     let record = client.rollout(&target, id).map_err(|error| match error {
         RequestError::Problem(problem) if problem.code == "no_such_rollout" => {
             Failure::refused(problem.message).hint("`kiln rollout list` shows those that there were")
@@ -147,10 +152,33 @@ fn show(rollout: Option<u64>, steps: bool, context: &mut Context<'_>) -> Outcome
     }
     let text = match steps {
         true => planned(&record).iter().map(|step| format!("{step}\n")).collect(),
-        false => shown::record(&target, &record, client.health().now_ms, context.screen.paint()),
+        false => {
+            let text = shown::record(&target, &record, client.health().now_ms, context.screen.paint());
+            let text = text + &last_printed(context, &client, &target, &record, newest);
+            let queued = if record.rollout.ended.is_none() { queued(&client, &target)? } else { None };
+            text + &queued.iter().map(shown::queued).collect::<String>()
+        }
     };
     context.screen.print(&text);
     Ok(Exit::Done)
+}
+
+/// What the instances of a rollout printed at last that failed; of one that others followed it can't be told apart from theirs.
+fn last_printed(
+    context: &Context<'_>,
+    client: &Client,
+    env: &EnvKey,
+    record: &wire::RolloutRecord,
+    newest: Option<u64>,
+) -> String {
+    let rollout = &record.rollout;
+    let has_failed = |end: &&wire::Ended| ["went_back", "stuck"].contains(&end.outcome.as_str());
+    let Some(end) = rollout.ended.as_ref().filter(has_failed) else { return String::new() };
+    if Some(rollout.id) != newest {
+        return String::new();
+    }
+    let words = last_words(client, &context.state(), env, rollout.id, &end.reason);
+    words.into_iter().map(|words| format!("{words}\n")).collect()
 }
 
 fn planned(record: &wire::RolloutRecord) -> Vec<&str> {
@@ -184,6 +212,15 @@ fn steer(
     }
     context.screen.line(&format!("the rollout of {target} {now}"));
     Ok(Exit::Done)
+}
+
+/// What begins after the rollout that runs. An environment that is gone has nothing queued.
+fn queued(client: &Client, target: &EnvKey) -> Result<Option<wire::Queued>, Failure> {
+    match client.environment(target) {
+        Ok(environment) => Ok(environment.queued),
+        Err(RequestError::Problem(problem)) if problem.code == "unknown_environment" => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The id of the rollout that runs.

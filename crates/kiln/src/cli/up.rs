@@ -24,6 +24,7 @@ use super::plan;
 use super::plan::diff::{Plan, Verb};
 use super::plan::file::SavedPlan;
 use super::plan::forecast::Last;
+use super::queue;
 use super::table::count;
 use crate::api::client::Client;
 use crate::api::wire;
@@ -63,6 +64,8 @@ enum IfRunning {
     Supersede,
     /// It goes on, and the new one is refused
     Refuse,
+    /// It goes on, and the new one begins when it has ended
+    Queue,
 }
 
 /// Longer than this is no environment that comes and goes.
@@ -117,10 +120,22 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let accepted = client.up(&key, &up).map_err(|error| gates::refused(error, &key))?;
     // From here on the log refers to what was stored, and the lease has done its work.
     drop(baked);
-    let Some(rollout) = accepted.rollout else { return unchanged(context, &client, &key, accepted.revision) };
-    if args.detach {
-        return detached(context, &key, &accepted);
-    }
+    let rollout = match (accepted.rollout, accepted.behind) {
+        (Some(rollout), _) if !args.detach => rollout,
+        (Some(_), _) => return detached(context, &key, &accepted),
+        (None, None) => return unchanged(context, &client, &key, accepted.revision),
+        (None, Some(behind)) => {
+            let revision = accepted.revision.unwrap_or_default();
+            queue::say(context, &key, revision, behind);
+            match args.detach {
+                true => return Ok(queue::detached(context, &key, revision, behind)),
+                false => match queue::turn(context, &client, &key, (revision, behind), &interrupt)? {
+                    Some(rollout) => rollout,
+                    None => return Ok(Exit::Detached),
+                },
+            }
+        }
+    };
     let followed = follow::rollout(&client, &key, rollout, context.screen, &interrupt)?;
     conclude(context, &client, &key, followed, (&plan, before))
 }
@@ -201,6 +216,7 @@ fn request(
         if_running: match args.if_running {
             IfRunning::Supersede => wire::IfRunning::Supersede,
             IfRunning::Refuse => wire::IfRunning::Refuse,
+            IfRunning::Queue => wire::IfRunning::Queue,
         },
         gates: Some(Encoded(declared.stack.gates.clone())),
         break_glass: args.break_glass.clone(),

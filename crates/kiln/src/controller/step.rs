@@ -351,6 +351,8 @@ const fn is_repeatable(kind: &InputKind) -> bool {
             Observation::ControllerStarted
                 | Observation::ClockJumped { .. }
                 | Observation::RequestsCounted { .. }
+                | Observation::RolloutPredicted { .. }
+                | Observation::NoticeGivenUp { .. }
         )
     )
 }

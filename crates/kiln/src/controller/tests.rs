@@ -139,6 +139,7 @@ fn up(version: u8) -> Command {
         strategy: Strategy::StopThenStart,
         after: Default::default(),
         bounds: RolloutBounds::default(),
+        interludes: Arc::default(),
     };
     let services = BTreeMap::from([(name, service)]);
     Command::Up {
@@ -148,7 +149,7 @@ fn up(version: u8) -> Command {
         base: None,
         release: Digest::new([version; 32]),
         binding: Digest::new([0; 32]),
-        spec: Arc::new(RevisionSpec { services, routes: BTreeMap::new() }),
+        spec: Arc::new(RevisionSpec { services, ..RevisionSpec::default() }),
         checks: Vec::new(),
         admission: kiln_core::Admission::default(),
     }

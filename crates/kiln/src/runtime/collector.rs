@@ -23,6 +23,7 @@ use kiln_store::{CollectError, Collected, Needed, PackError, Store};
 
 use reasons::Reasons;
 
+use super::notices;
 use super::paths::StateDir;
 use crate::api::wire;
 use crate::controller::Handle;
@@ -52,6 +53,8 @@ impl Needs {
             needs.roots.extend([revision.release, revision.binding]);
             needs.bindings.insert(revision.binding);
             revision.spec.services.values().for_each(|service| needs.add(&service.spec));
+            let signing = revision.spec.webhooks.values().map(|webhook| webhook.secret.version.clone());
+            needs.secrets.extend(signing);
         }
         state.instances().for_each(|instance| needs.add(&instance.spec));
         for check in state.checks() {
@@ -107,6 +110,8 @@ pub(super) enum CollectorError {
     Pack(#[from] PackError),
     #[error("the caches of RUN steps can't be collected")]
     Caches(#[source] std::io::Error),
+    #[error("what is to be told can't be read")]
+    Notices(#[source] std::io::Error),
     #[error("what the disk budget allows can't be told")]
     Budget(#[source] std::io::Error),
 }
@@ -315,6 +320,8 @@ impl Collector {
             let binding = self.store.releases.binding(binding).map_err(CollectError::from)?;
             secrets.extend(binding.secrets.into_values());
         }
+        // What an environment was told to say is signed also after it is gone.
+        secrets.extend(notices::signing(self.state.path()).map_err(CollectorError::Notices)?);
         let steps = CachedSteps::read(&self.store);
         let names = self.store.images.names().map_err(CollectError::from)?;
         let need = |roots: &mut dyn Iterator<Item = Digest>, needed: &mut Needed| {
@@ -495,7 +502,7 @@ mod tests {
                 base: None,
                 release: self.store.releases.put_release(&release).unwrap(),
                 binding: self.store.releases.put_binding(&binding).unwrap(),
-                spec: Arc::new(RevisionSpec { services, routes: BTreeMap::new() }),
+                spec: Arc::new(RevisionSpec { services, ..RevisionSpec::default() }),
                 checks: Vec::new(),
                 admission: kiln_core::Admission::default(),
             }
@@ -529,6 +536,7 @@ mod tests {
             strategy: Strategy::StopThenStart,
             after: Default::default(),
             bounds: RolloutBounds::default(),
+            interludes: Arc::default(),
         }
     }
 

@@ -20,8 +20,10 @@ use super::anchors::{self, Anchors};
 use super::collector::{self, CollectorError, SharedCollector};
 use super::counted::Counted;
 use super::edge_link::EdgeLink;
+use super::foretelling;
 use super::host_link::HostLink;
 use super::measuring;
+use super::notices;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
@@ -58,6 +60,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
     measuring::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
+    notices::start(handle.clone(), state).map_err(ProcessError::because("start to tell of rollouts"))?;
     receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;
     let api = Api { handle: handle.clone(), store, state: state.clone(), collector, counted };
     thread::Builder::new()
@@ -157,6 +160,15 @@ impl Api {
         if let Some(blob) = blobs.iter().find(|blob| !self.store.blobs.contains(blob)) {
             return Some(format!("{blob} is not stored"));
         }
+        for (name, webhook) in &spec.webhooks {
+            let secret = &webhook.secret;
+            if !sealed::is_kept(self.state.path(), &secret.version) {
+                return Some(format!(
+                    "version {} of secret {} of {name} is not kept",
+                    secret.version, secret.name
+                ));
+            }
+        }
         let mut images = BTreeSet::new();
         for (name, service) in &spec.services {
             let image = service.spec.image;
@@ -201,7 +213,7 @@ impl server::Backend for Api {
                 return Err(CommandError::Refused(Refusal::InvalidRevision { reason }));
             }
         }
-        self.handle.command(command, actor)
+        foretelling::with_prediction(&self.handle, &self.state, command, actor)
     }
 
     fn state(&self) -> Arc<State> {
@@ -254,10 +266,10 @@ impl server::Backend for Api {
         if let Some(failure) = failure {
             return Err(failure);
         }
-        if let (Some(record), Some(first)) = (&mut record, first) {
-            let is_later = |entry: &Result<Entry, _>| matches!(entry, Ok(entry) if entry.position.0 >= id);
-            let before = log.read_rollouts_back(env).skip_while(is_later);
-            history::expect(record, &first, &Seen::read(before).map_err(|error| error.to_string())?);
+        if let (Some(record), Some(first)) = (&mut record, first)
+            && record.predicted.is_none()
+        {
+            history::expect(record, &first, &foretelling::seen_before(&log, env, id)?);
         }
         Ok(record)
     }

@@ -6,6 +6,8 @@ use kiln_model::outside::Number;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::outward::{agent, brief};
+
 /// How long an answer may take, from the name's resolution to the last byte. A query that takes longer is none to ask every few
 /// seconds.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -13,8 +15,6 @@ const WITHIN: Duration = Duration::from_secs(10);
 const BODY_BYTES_MAX: u64 = 1 << 20;
 /// A proxy in front may send to https and to another path.
 const REDIRECTS_MAX: u32 = 3;
-/// What is said of an error is shown in a line.
-const REASON_CHARS_MAX: usize = 160;
 
 /// Whom to ask: one for the process, so that connections are kept.
 #[derive(Debug, Clone)]
@@ -28,16 +28,7 @@ impl Default for Prometheus {
 
 impl Prometheus {
     fn within(within: Duration) -> Self {
-        let config = ureq::Agent::config_builder()
-            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-            .timeout_global(Some(within))
-            .max_redirects(REDIRECTS_MAX)
-            // What it says with an error is worth reading.
-            .http_status_as_error(false)
-            // Whoever started Kiln may have had a proxy set for something else.
-            .proxy(None)
-            .build();
-        Self(ureq::Agent::new_with_config(config))
+        Self(agent(within, REDIRECTS_MAX))
     }
 
     /// Returns the value of a query now.
@@ -96,12 +87,6 @@ fn value(status: u16, body: &str) -> Result<Number, String> {
     };
     let text = sample.get(1).and_then(Value::as_str).ok_or("the query is no number")?;
     text.parse().map(Number).map_err(|_| format!("`{text}` is no number"))
-}
-
-/// In one line, without what a terminal would take for more than text.
-fn brief(text: &str) -> String {
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c });
-    line.take(REASON_CHARS_MAX).collect()
 }
 
 #[cfg(test)]

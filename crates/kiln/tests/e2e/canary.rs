@@ -85,6 +85,14 @@ fn a_canary_with_a_slow_tail_goes_back_by_itself() {
 }
 
 #[test]
+fn a_canary_that_crashes_again_and_again_goes_back_by_itself() {
+    let (machine, report, record) = try_out("exit", &compared_by("error_rate = { worse_by = 0.05 }"));
+    assert_went_back(&record, "exited with code 3; new instances ended 3 times");
+    report.assert_none_lost();
+    machine.wait_page("v1");
+}
+
+#[test]
 fn an_analysis_without_requests_says_that_it_will_never_tell() {
     let machine = Machine::new();
     let canary = compared_by("error_rate = { worse_by = 0.05 }");

@@ -1,12 +1,9 @@
 //! Can whoever operates it see what a rollout did, follow it at any time, and steer it?
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
-
 use serde_json::Value;
 
-use crate::load::Load;
-use crate::machine::{Machine, WITHIN, wait_for};
+use crate::machine::{Machine, wait_for};
+use crate::upload::Upload;
 
 /// A revision whose instances don't answer before the test is over, and a rollout that has the patience to wait for them.
 fn write_stuck(machine: &Machine) {
@@ -76,38 +73,6 @@ fn a_rollout_is_watched_aborted_and_found_in_the_history_whatever_happened_since
     assert_eq!(planned.lines().count(), steps.len());
 }
 
-/// A request whose body is not whole yet: in flight until the test says otherwise, so that a rollout waits while it drains.
-struct Upload {
-    stream: TcpStream,
-}
-
-impl Upload {
-    /// Each part is more than the edge keeps for a second attempt.
-    const PART_BYTES: usize = 128 << 10;
-
-    /// Begins one, and waits until the edge has counted it.
-    fn begin(machine: &Machine) -> Self {
-        let mut stream = TcpStream::connect(machine.address).unwrap();
-        stream.set_read_timeout(Some(WITHIN)).unwrap();
-        let length = 2 * Self::PART_BYTES;
-        let head = format!(
-            "POST /form HTTP/1.1\r\nHost: tiny.localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(&[b'x'; Self::PART_BYTES]).unwrap();
-        wait_for("the edge counts it", || (machine.requests().in_flight == 1).then_some(()));
-        Self { stream }
-    }
-
-    /// Sends the rest, and returns the answer.
-    fn end(mut self) -> String {
-        self.stream.write_all(&[b'x'; Self::PART_BYTES]).unwrap();
-        let mut answer = String::new();
-        self.stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
-}
-
 /// Whether the rollout that runs has come to a step, and how far it is with it.
 fn step(machine: &Machine, text: &str) -> Option<String> {
     let steps = running(machine)["steps"].clone();
@@ -147,53 +112,6 @@ fn a_paused_rollout_waits_also_through_a_new_controller_until_somebody_resumes()
     machine.wait_page("v2");
     let shown = machine.json(&["rollout", "show"]);
     assert_eq!(shown["record"]["pauses"].as_array().map(Vec::len), Some(1), "{shown}");
-}
-
-/// The record of the last rollout, once there is something about it.
-fn record_with(machine: &Machine, what: &str, is_there: impl Fn(&Value) -> bool) -> Value {
-    wait_for(what, || Some(machine.json(&["rollout", "show"])["record"].clone()).filter(&is_there))
-}
-
-#[test]
-fn the_receipt_of_a_rollout_agrees_with_the_load_generator_to_the_request() {
-    let machine = Machine::new();
-    let patient = "rollout \"blue_green\" {\n    drain_deadline = \"10m\"\n  }";
-    machine.write_tiny("v1", 2, patient);
-    machine.kiln(&["up"]).ok();
-    machine.wait_page("v1");
-    // The rollout can't end before this has: what the generator sends meanwhile is all that comes.
-    let upload = Upload::begin(&machine);
-    machine.write_tiny("v2", 2, patient);
-    // Both revisions serve some of it, as a rule; the numbers agree in any case.
-    machine.edit_stack("VERSION = \"v2\"", "VERSION = \"v2\", START_MS = \"700\"");
-    machine.kiln(&["up", "--detach"]).ok();
-    record_with(&machine, "the counts at its start are written down", |record| {
-        record["rollout"]["to"] == 2 && record["receipt"]["from_ms"].is_u64()
-    });
-    let load = Load::start(&machine.plan(300));
-    machine.kill("controller");
-    wait_for("the old instances drain", || step(&machine, "drain").filter(|state| state == "running"));
-    let report = load.stop();
-    report.assert_none_lost();
-    wait_for("the edge has counted the end of each", || (machine.requests().in_flight == 1).then_some(()));
-    assert!(upload.end().starts_with("HTTP/1.1 200"));
-    let record = record_with(&machine, "the counts at its end are written down", |record| {
-        record["rollout"]["ended"]["outcome"] == "completed" && record["receipt"]["until_ms"].is_u64()
-    });
-    let served = |revision: u64| {
-        let all = record["receipt"]["requests"].as_array().expect("the counts are known").iter();
-        let own = all.filter(|it| it["revision"] == revision);
-        own.map(|it| (it["served"].as_u64().unwrap(), it["lost"].as_u64().unwrap()))
-            .next()
-            .unwrap_or_default()
-    };
-    let answered = |version: &str| report.answers.iter().filter(|it| it.version == version).count() as u64;
-    println!("v1 answered {} and an upload, v2 {}", answered("v1"), answered("v2"));
-    assert_eq!(served(1), (answered("v1") + 1, 0), "{record}");
-    assert_eq!(served(2), (answered("v2"), 0), "{record}");
-    assert!(record["receipt"]["longest_drain_ms"].is_u64(), "{record}");
-    let shown = machine.kiln(&["rollout", "show"]).ok().out;
-    assert!(shown.contains("Requests meanwhile") && shown.contains("longest drain"), "{shown}");
 }
 
 #[test]
@@ -254,4 +172,20 @@ fn a_plan_foresees_the_rollout_by_what_the_last_ones_took() {
         step.expect("instances are waited for")[name].clone()
     };
     assert_eq!(waits(&shown, "expected_ms"), healthy.expect("as before")["ms"], "{shown}");
+    // It is computed beside the rollout, and the requests are counted after its end.
+    let record = wait_for("what was predicted and what was measured is told", || {
+        let record = machine.json(&["rollout", "show"])["record"].clone();
+        let is_told = record["predicted"].is_object() && record["receipt"]["unlimited_extra"].is_u64();
+        is_told.then_some(record)
+    });
+    assert_eq!(record["predicted"]["total_ms"], expected["total_ms"], "{record:#}");
+    assert_eq!(
+        (&record["predicted"]["unlimited_extra"], &record["receipt"]["unlimited_extra"]),
+        (&2.into(), &2.into())
+    );
+    assert!(machine.kiln(&["rollout", "show"]).ok().out.contains(", predicted "), "{record:#}");
+    machine.kiln(&["rollback"]).ok();
+    wait_for("a way back is predicted as well", || {
+        machine.json(&["rollout", "show"])["record"]["predicted"]["total_ms"].is_u64().then_some(())
+    });
 }

@@ -22,6 +22,12 @@ pub fn servers(machine: &Machine) -> Vec<i32> {
     })
 }
 
+/// The pids of the static servers of one version.
+pub fn servers_of(machine: &Machine, version: &str) -> Vec<i32> {
+    let is_of = |pid: &i32| read(*pid, "environ").split('\0').any(|it| it == format!("VERSION={version}"));
+    servers(machine).into_iter().filter(is_of).collect()
+}
+
 fn of_instances(machine: &Machine, wanted: impl Fn(i32) -> bool) -> Vec<i32> {
     let id = fs::read_to_string(machine.state().join("id")).unwrap();
     let group = format!("kiln-{}/", id.trim());

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::Delays;
 use kiln_model::event::RolloutEvent;
-use kiln_model::rollout::Step;
+use kiln_model::rollout::{RequestCount, Step};
 use kiln_model::{Entry, Event, Millis, ServiceName, Timestamp};
 
 /// Older rollouts say little of the next one.
@@ -13,6 +13,11 @@ const ROLLOUTS_MAX: usize = 20;
 const ENTRIES_MAX: usize = 5000;
 /// So many of the latest count: enough that one slow start does not, few enough that a service may become slower.
 const SAMPLES_MAX: usize = 9;
+
+/// A rate of requests over less is a guess.
+const RATE_MIN: Millis = Millis(1_000);
+/// A minute, in milliseconds.
+const MINUTE: u64 = 60_000;
 
 /// What takes time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,13 +41,14 @@ impl What {
             Step::WaitHealthy { slots, .. } => (Self::Healthy, slots),
             Step::Drain { slots, .. } => (Self::Drain, slots),
             Step::Retire { slots } => (Self::Stop, slots),
-            Step::Run { job } => return Some((Self::Run, [job].into())),
+            Step::Run { job, .. } => return Some((Self::Run, [job].into())),
             Step::Analyse { service, .. } => return Some((Self::Analysis, [service].into())),
             Step::OpenListeners
             | Step::Create { .. }
             | Step::Shift { .. }
             | Step::Split { .. }
             | Step::Hold { .. }
+            | Step::Soak { .. }
             | Step::Approve { .. }
             | Step::KeepWarm { .. } => return None,
         };
@@ -81,6 +87,8 @@ impl What {
 pub struct Seen {
     /// The newest first.
     samples: BTreeMap<(What, ServiceName), Vec<Sample>>,
+    /// How many requests a minute came to a service, in each of the last rollouts.
+    rates: BTreeMap<ServiceName, Vec<u64>>,
 }
 
 /// How long a step took.
@@ -147,15 +155,30 @@ impl Seen {
             stop: known(What::Stop),
             run: known(What::Run),
             analysis: of(What::Analysis),
+            per_minute: self.per_minute(service),
         }
     }
 
     /// Takes a rollout into account, from its start on.
     fn note(&mut self, entries: impl Iterator<Item = Entry>) {
         let (mut steps, mut began): (Vec<Step>, Option<(u32, Timestamp)>) = (Vec::new(), None);
+        let (mut id, mut counted, mut is_model) = (None, None, true);
         for entry in entries {
             let Event::Rollout(event) = entry.event else { continue };
+            let id = *id.get_or_insert(entry.position.0);
             match event {
+                RolloutEvent::Counted { rollout, is_end, counts, .. } if rollout.0 == id => {
+                    match (counts, counted.take()) {
+                        (Some(counts), None) if !is_end => counted = Some((entry.at, counts)),
+                        (Some(end), Some((since, start))) if is_end => {
+                            self.add_rates(entry.at.since(since), &start, &end);
+                        }
+                        _ => {}
+                    }
+                }
+                // The way back is in a hurry, and no model for the way there.
+                RolloutEvent::GoingBack { .. } | RolloutEvent::Halted { .. } => is_model = false,
+                _ if !is_model => {}
                 RolloutEvent::Started { steps: planned, .. } => steps = planned,
                 RolloutEvent::StepStarted { index, .. } => began = Some((index, entry.at)),
                 RolloutEvent::StepCompleted { index } => {
@@ -167,14 +190,40 @@ impl Seen {
                 }
                 // Nobody knows how long it would have taken.
                 RolloutEvent::Paused | RolloutEvent::Promoted { .. } => began = None,
-                // The way back is in a hurry, and no model for the way there.
-                RolloutEvent::GoingBack { .. } => return,
                 RolloutEvent::Resumed
                 | RolloutEvent::Analysed { .. }
                 | RolloutEvent::Measured { .. }
                 | RolloutEvent::Counted { .. }
+                | RolloutEvent::Predicted { .. }
+                | RolloutEvent::NotTold { .. }
                 | RolloutEvent::Finished { .. } => {}
             }
+        }
+    }
+
+    /// How many requests a minute come to a service, as in the last rollouts; none if none of them tells.
+    fn per_minute(&self, service: &ServiceName) -> Option<u64> {
+        let mut rates = self.rates.get(service)?.clone();
+        rates.truncate(SAMPLES_MAX);
+        rates.sort_unstable();
+        rates.get(rates.len() / 2).copied()
+    }
+
+    fn add_rates(&mut self, over: Millis, start: &[RequestCount], end: &[RequestCount]) {
+        if over < RATE_MIN {
+            return;
+        }
+        let mut came: BTreeMap<&ServiceName, u64> = BTreeMap::new();
+        for count in end {
+            *came.entry(&count.service).or_default() += count.answered.saturating_add(count.lost);
+        }
+        for count in start {
+            let came = came.entry(&count.service).or_default();
+            *came = came.saturating_sub(count.answered.saturating_add(count.lost));
+        }
+        for (service, came) in came {
+            let per_minute = came.saturating_mul(MINUTE) / over.0;
+            self.rates.entry(service.clone()).or_default().push(per_minute);
         }
     }
 
@@ -190,7 +239,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use kiln_model::rollout::{Cause, Slots};
-    use kiln_model::{Actor, Position, Term};
+    use kiln_model::{Actor, Position, RevisionNumber, RolloutId, Term};
 
     use super::*;
 
@@ -261,6 +310,30 @@ mod tests {
         let back = RolloutEvent::GoingBack { reason: String::new(), steps: Vec::new() };
         let of = |at, after| rollout(at, wait(&["web"]), 5, Some(after));
         assert_eq!(seen(vec![of(100, RolloutEvent::Paused), of(200, back)]), Seen::default());
+    }
+
+    #[test]
+    fn the_rate_of_requests_is_that_of_the_last_rollouts_that_counted() {
+        let counted = |at: u64, is_end, answered| {
+            let service = name("web");
+            let count = RequestCount { service, revision: RevisionNumber(1), answered, lost: 0, retried: 0 };
+            let (rollout, counts) = (RolloutId(at), Some(vec![count]));
+            RolloutEvent::Counted { rollout, is_end, counts, extra: None }
+        };
+        let of = |at, took, came: u64| {
+            let mut entries = rollout(at, wait(&["web"]), took, Some(counted(at, false, 1000)));
+            let last = entries.last().unwrap().clone();
+            let end = Event::Rollout(counted(at, true, 1000 + came));
+            entries.push(Entry { event: end, ..last });
+            entries
+        };
+        let seen = seen(vec![of(100_000, 2_000, 100), of(200_000, 6_000, 50), of(300_000, 999, 9999)]);
+        assert_eq!(
+            seen.per_minute(&name("web")),
+            Some(3_000),
+            "the larger of two, and none over less than a second"
+        );
+        assert_eq!(seen.per_minute(&name("db")), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kiln_model::event::RolloutEvent;
+use kiln_model::forecast::{Extra, Forecast};
 use kiln_model::rollout::{RequestCount, Step};
 use kiln_model::{Entry, Event};
 
@@ -15,6 +16,7 @@ pub(super) struct Counting {
     end: Option<Count>,
     /// The steps of the way there, and of the way back.
     ways: Vec<Vec<Step>>,
+    forecast: Option<Result<Forecast, String>>,
     id: Option<u64>,
 }
 
@@ -22,6 +24,7 @@ pub(super) struct Counting {
 struct Count {
     at_ms: u64,
     counts: Option<Vec<RequestCount>>,
+    extra: Option<Extra>,
 }
 
 impl Counting {
@@ -32,10 +35,13 @@ impl Counting {
         match event {
             RolloutEvent::Started { steps, .. } if entry.position.0 == id => self.ways.push(steps.clone()),
             RolloutEvent::GoingBack { steps, .. } => self.ways.push(steps.clone()),
-            RolloutEvent::Counted { rollout, is_end, counts } if rollout.0 == id => {
+            RolloutEvent::Predicted { rollout, forecast } if rollout.0 == id => {
+                self.forecast.get_or_insert(forecast.clone());
+            }
+            RolloutEvent::Counted { rollout, is_end, counts, extra } if rollout.0 == id => {
                 let place = if *is_end { &mut self.end } else { &mut self.start };
                 // A controller that was killed after it had counted may count again: later.
-                place.get_or_insert(Count { at_ms: entry.at.0, counts: counts.clone() });
+                place.get_or_insert(Count { at_ms: entry.at.0, counts: counts.clone(), extra: *extra });
             }
             _ => {}
         }
@@ -43,7 +49,8 @@ impl Counting {
 
     /// Whether nothing more will come.
     pub(super) fn is_complete(&self) -> bool {
-        self.end.is_some()
+        // A prediction takes a moment, and may come after the end of a rollout that was over at once.
+        self.end.is_some() && self.forecast.is_some()
     }
 
     /// The receipt of the rollout that `record` tells of; none if nobody counted.
@@ -51,6 +58,7 @@ impl Counting {
         if self.start.is_none() && self.end.is_none() {
             return None;
         }
+        let extra = self.end.as_ref().and_then(|end| end.extra);
         let known = |count: &Option<Count>| {
             let count = count.as_ref()?;
             count.counts.as_ref().map(|counts| (count.at_ms, counts.clone()))
@@ -62,7 +70,30 @@ impl Counting {
             until_ms: end.map(|(at_ms, _)| at_ms),
             requests,
             longest_drain_ms: self.longest_drain(record),
+            memory_extra_bytes: extra.map(|extra| extra.memory.0),
+            unlimited_extra: extra.map(|extra| extra.unlimited),
         })
+    }
+
+    /// Writes down what was expected of the rollout, if that was stored.
+    pub(super) fn predict(self, record: &mut wire::RolloutRecord) {
+        let Some(forecast) = self.forecast else { return };
+        if let Ok(forecast) = &forecast {
+            for (shown, took) in record.rollout.steps.iter_mut().zip(&forecast.steps) {
+                shown.expected_ms = took.map(|took| took.0);
+            }
+        }
+        record.predicted = Some(match forecast {
+            Err(why) => wire::Predicted { unknown: Some(why), ..wire::Predicted::default() },
+            Ok(Forecast { total, extra, approvals, goes_back, .. }) => wire::Predicted {
+                unknown: None,
+                total_ms: total.0,
+                approvals,
+                goes_back,
+                memory_extra_bytes: extra.memory.0,
+                unlimited_extra: extra.unlimited,
+            },
+        });
     }
 
     fn longest_drain(&self, record: &wire::RolloutRecord) -> Option<u64> {
@@ -95,7 +126,9 @@ fn difference(start: &[RequestCount], end: &[RequestCount]) -> Vec<wire::ServedR
 #[cfg(test)]
 mod tests {
     use kiln_model::rollout::{Cause, Outcome};
-    use kiln_model::{Actor, Millis, Position, RevisionNumber, RolloutId, ServiceName, Term, Timestamp};
+    use kiln_model::{
+        Actor, ByteSize, Millis, Position, RevisionNumber, RolloutId, ServiceName, Term, Timestamp,
+    };
 
     use super::super::record;
     use super::*;
@@ -106,7 +139,7 @@ mod tests {
     }
 
     fn counted(rollout: u64, is_end: bool, counts: Option<Vec<RequestCount>>) -> RolloutEvent {
-        RolloutEvent::Counted { rollout: RolloutId(rollout), is_end, counts }
+        RolloutEvent::Counted { rollout: RolloutId(rollout), is_end, counts, extra: None }
     }
 
     fn started(steps: Vec<Step>) -> RolloutEvent {
@@ -115,6 +148,10 @@ mod tests {
 
     /// The receipt of what starts at 10, an entry a second.
     fn receipt(events: Vec<RolloutEvent>) -> Option<wire::Receipt> {
+        recorded(events)?.receipt
+    }
+
+    fn recorded(events: Vec<RolloutEvent>) -> Option<wire::RolloutRecord> {
         let entry = |(position, event)| Entry {
             position: Position(position),
             at: Timestamp(1000 * position),
@@ -123,7 +160,7 @@ mod tests {
             env: None,
             event: Event::Rollout(event),
         };
-        record((10..).zip(events).map(entry)).unwrap().receipt
+        record((10..).zip(events).map(entry))
     }
 
     #[test]
@@ -152,8 +189,44 @@ mod tests {
             until_ms: Some(17_000),
             requests: Some(vec![served(1, 50, 0, 0), served(2, 7, 2, 1)]),
             longest_drain_ms: Some(1_000),
+            memory_extra_bytes: None,
+            unlimited_extra: None,
         };
         assert_eq!(found, Some(expected));
+    }
+
+    #[test]
+    fn what_was_predicted_is_told_also_where_it_came_after_the_end() {
+        let extra = Extra { memory: ByteSize(9), unlimited: 1 };
+        let forecast = Forecast {
+            total: Millis(70),
+            steps: vec![Some(Millis(7)), None],
+            extra,
+            approvals: 0,
+            goes_back: None,
+        };
+        let (rollout, of_another) = (RolloutId(10), RolloutId(3));
+        let end = RolloutEvent::Counted {
+            rollout,
+            is_end: true,
+            counts: None,
+            extra: Some(Extra { memory: ByteSize(8), unlimited: 0 }),
+        };
+        let events = [
+            started(vec![Step::OpenListeners, Step::OpenListeners]),
+            RolloutEvent::Predicted { rollout: of_another, forecast: Err("too large".into()) },
+            RolloutEvent::Finished { outcome: Outcome::Completed, reason: String::new() },
+            end,
+            started(Vec::new()),
+            RolloutEvent::Predicted { rollout, forecast: Ok(forecast) },
+        ];
+        let found = recorded(events.into()).unwrap();
+        let receipt = found.receipt.unwrap();
+        assert_eq!((receipt.memory_extra_bytes, receipt.unlimited_extra), (Some(8), Some(0)));
+        let predicted = found.predicted.unwrap();
+        assert_eq!((predicted.total_ms, predicted.memory_extra_bytes), (70, 9));
+        let steps: Vec<_> = found.rollout.steps.iter().map(|step| step.expected_ms).collect();
+        assert_eq!(steps, [Some(7), None]);
     }
 
     #[test]

@@ -90,7 +90,7 @@ pub(crate) fn run(
     for (title, reason) in &failed {
         failure = failure.cause(format!("{title}: {reason}"));
     }
-    let words = last_words(client, state, env, client.health().position);
+    let words = last_words(client, state, env, client.health().position, "");
     let advice = failed.iter().find_map(|(_, reason)| advice::about(reason, &words));
     failure = words.into_iter().fold(failure, Failure::cause);
     if let Some(advice) = advice {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kiln_model::image::Image;
+use kiln_model::instance::SecretRef;
+use kiln_model::notify::{Webhook, WebhookDefinition};
 use kiln_model::release::{Binding, Release, RequiredCheck, RevisionSpec};
 use kiln_model::service::Service;
 use kiln_model::stack::{ServiceDefinition, Stack};
@@ -50,7 +52,26 @@ pub(crate) fn seal(
         variables: stack.bound.clone(),
         secrets: versions.iter().map(|(name, version)| (name.to_string(), version.clone())).collect(),
     };
-    Ok(Sealing { release, binding, spec: RevisionSpec { services, routes: stack.routes.clone() } })
+    let (routes, webhooks) = (stack.routes.clone(), webhooks(stack, versions)?);
+    Ok(Sealing { release, binding, spec: RevisionSpec { services, routes, webhooks } })
+}
+
+/// Seals who is told of rollouts.
+///
+/// # Errors
+/// A secret was not captured, which is a mistake of ours.
+pub(crate) fn webhooks(
+    stack: &Stack,
+    versions: &BTreeMap<SecretName, String>,
+) -> Result<BTreeMap<String, Webhook>, Failure> {
+    let seal = |(name, it): (&String, &WebhookDefinition)| {
+        let version = versions.get(&it.secret).cloned();
+        let version =
+            version.ok_or_else(|| Failure::bug(format!("secret `{}` was not captured", it.secret)))?;
+        let secret = SecretRef { name: it.secret.clone(), version };
+        Ok((name.clone(), Webhook { url: it.url.clone(), events: it.events.clone(), secret }))
+    };
+    stack.webhooks.iter().map(seal).collect()
 }
 
 /// Seals one service over its image.
@@ -80,6 +101,7 @@ pub(crate) fn service(
         strategy: definition.strategy.clone(),
         after: definition.after.clone(),
         bounds: definition.bounds,
+        interludes: Arc::clone(&definition.interludes),
     })
 }
 

@@ -18,9 +18,10 @@ use crate::cli::failure::Failure;
 /// A key or a password; a file of more than this is none.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 
-/// The secrets that some service reads: the others are not captured.
+/// The secrets that some service reads, or that sign what others are told: the rest is not captured.
 pub(crate) fn used(stack: &Stack) -> BTreeSet<&SecretName> {
-    stack.services.values().flat_map(|service| service.secrets.values()).collect()
+    let read = stack.services.values().flat_map(|service| service.secrets.values());
+    read.chain(stack.webhooks.values().map(|webhook| &webhook.secret)).collect()
 }
 
 /// Takes the files that hold secrets out of a listing: a snapshot is kept in the clear.

@@ -21,6 +21,10 @@ pub(crate) fn frame(progress: &Progress, ago: Millis, paint: Paint) -> Vec<Strin
     let end_ms = rollout.ended.as_ref().map_or(now_ms, |ended| ended.at_ms);
     let elapsed = span(Millis(end_ms.saturating_sub(rollout.started_ms)));
     let mut lines = vec![format!("{}  {}", paint.bold(&title(rollout)), paint.dim(&elapsed))];
+    if let Some(halted) = &rollout.halted {
+        let text = format!("  stopped, for somebody to decide: {}", halted.reason);
+        lines.push(paint.yellow(&text));
+    }
     if let Some(pause) = &rollout.paused {
         lines.push(paint.yellow(&format!("  {}", paused(pause))));
     }

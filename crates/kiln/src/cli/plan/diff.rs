@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_model::notify::Webhook;
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
-use kiln_model::service::{RolloutBounds, Service, ServiceKind, Stage, Strategy};
+use kiln_model::service::{Gate, RolloutBounds, Service, ServiceKind, Stage, Strategy, WaveSize, Waves};
 use kiln_model::{Digest, ImageName, InstanceSpec, RouteName, ServiceName};
 
 use super::changes::{Change, Changes, spec_changes};
@@ -57,6 +58,17 @@ pub(crate) struct RoutePlan {
     pub changes: Vec<Change>,
 }
 
+/// What is done about somebody who is told of rollouts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct WebhookPlan {
+    /// Who.
+    pub name: String,
+    /// What is done.
+    pub verb: Verb,
+    /// Why.
+    pub changes: Vec<Change>,
+}
+
 /// What `up` would do to an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Plan {
@@ -64,6 +76,8 @@ pub(crate) struct Plan {
     pub services: Vec<ServicePlan>,
     /// By route.
     pub routes: Vec<RoutePlan>,
+    /// Who is told of rollouts, by name.
+    pub webhooks: Vec<WebhookPlan>,
     /// What would be sealed. A service whose instances are replaced has another digest, also where its image is still to be baked.
     pub target: RevisionSpec,
     /// The images that are still to be baked, with the size of the last bake of each.
@@ -98,7 +112,7 @@ pub(crate) enum Bake {
 /// The numbers that Terraform users look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
-    /// New services and routes.
+    /// New services, routes and webhooks.
     pub create: usize,
     /// Services whose instances are replaced.
     pub replace: usize,
@@ -117,22 +131,29 @@ impl Plan {
         old_images: &BTreeMap<ImageName, Digest>,
         new: &BTreeMap<ServiceName, Forecast>,
         new_routes: &BTreeMap<RouteName, Route>,
+        new_webhooks: &BTreeMap<String, Webhook>,
     ) -> Self {
         let names: BTreeSet<&ServiceName> = old.services.keys().chain(new.keys()).collect();
         let one = |name: &ServiceName| plan_service(name, old.services.get(name), old_images, new.get(name));
         let services: Vec<ServicePlan> = names.into_iter().filter_map(one).collect();
-        let target = target(old, new, new_routes, &services);
+        let target =
+            RevisionSpec { webhooks: new_webhooks.clone(), ..target(old, new, new_routes, &services) };
         let names: BTreeSet<&RouteName> = old.routes.keys().chain(new_routes.keys()).collect();
         let one = |name: &RouteName| plan_route(name, old.routes.get(name), new_routes.get(name));
         let routes = names.into_iter().filter_map(one).collect();
-        Self { services, routes, target, bakes: BTreeMap::new() }
+        let names: BTreeSet<&String> = old.webhooks.keys().chain(new_webhooks.keys()).collect();
+        let one = |name: &String| plan_webhook(name, old.webhooks.get(name), new_webhooks.get(name));
+        let webhooks = names.into_iter().map(one).collect();
+        Self { services, routes, webhooks, target, bakes: BTreeMap::new() }
     }
 
     /// Counts by verb.
     pub(crate) fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         let verbs = self.services.iter().map(|s| s.verb).chain(self.routes.iter().map(|r| r.verb));
-        for verb in verbs {
+        // Webhooks that stay are no service or route that does.
+        let told = self.webhooks.iter().map(|webhook| webhook.verb).filter(|verb| *verb != Verb::Keep);
+        for verb in verbs.chain(told) {
             match verb {
                 Verb::Create => totals.create += 1,
                 Verb::Replace { .. } => totals.replace += 1,
@@ -170,7 +191,25 @@ fn target(
         }
         (name.clone(), service)
     };
-    RevisionSpec { services: new.iter().map(service).collect(), routes: routes.clone() }
+    let services = new.iter().map(service).collect();
+    RevisionSpec { services, routes: routes.clone(), ..RevisionSpec::default() }
+}
+
+fn plan_webhook(name: &str, old: Option<&Webhook>, new: Option<&Webhook>) -> WebhookPlan {
+    let events = |it: &Webhook| it.events.iter().map(|it| it.word()).collect::<Vec<_>>().join(", ");
+    let mut changes = Changes::default();
+    let verb = match (old, new) {
+        (None, _) => Verb::Create,
+        (Some(_), None) => Verb::Remove,
+        (Some(old), Some(new)) if old == new => Verb::Keep,
+        (Some(_), Some(_)) => Verb::Adjust,
+    };
+    changes.optional("url", old.map(|it| it.url.clone()), new.map(|it| it.url.clone()));
+    changes.optional("events", old.map(events), new.map(events));
+    // A version is a random id: it says that the value is another one, and nothing about it.
+    let secret = |it: &Webhook| format!("{}@{}", it.secret.name, it.secret.version);
+    changes.optional("secret", old.map(secret), new.map(secret));
+    WebhookPlan { name: name.to_owned(), verb, changes: changes.into_vec() }
 }
 
 fn plan_service(
@@ -216,6 +255,7 @@ fn compare(old: &Service, old_images: &BTreeMap<ImageName, Digest>, new: &Foreca
     adjusting.value("kind", &kind_text(old.kind), &kind_text(new.service.kind));
     adjusting.value("rollout", &strategy_text(&old.strategy), &strategy_text(&new.service.strategy));
     bounds_changes(&mut adjusting, old.bounds, new.service.bounds);
+    adjusting.value("rollout.steps", &steps_text(old), &steps_text(&new.service));
     let mut adjusting = adjusting.into_vec();
     let scaled = old.replicas != new.service.replicas;
     let verb = match (replacing.is_empty(), scaled, adjusting.is_empty()) {
@@ -253,12 +293,14 @@ fn image_change(old: &InstanceSpec, old_images: &BTreeMap<ImageName, Digest>, ne
 }
 
 fn bounds_changes(changes: &mut Changes, old: RolloutBounds, new: RolloutBounds) {
-    let RolloutBounds { progress_deadline, drain_deadline, warm_for, healthy_for, auto_promote } = new;
+    let RolloutBounds { progress_deadline, drain_deadline, warm_for, healthy_for, auto_promote, auto_revert } =
+        new;
     changes.value("rollout.progress_deadline", &old.progress_deadline, &progress_deadline);
     changes.value("rollout.drain_deadline", &old.drain_deadline, &drain_deadline);
     changes.value("rollout.warm_for", &old.warm_for, &warm_for);
     changes.value("rollout.min_healthy_time", &old.healthy_for, &healthy_for);
     changes.value("rollout.auto_promote", &old.auto_promote, &auto_promote);
+    changes.value("rollout.auto_revert", &old.auto_revert, &auto_revert);
 }
 
 fn plan_route(name: &RouteName, old: Option<&Route>, new: Option<&Route>) -> Option<RoutePlan> {
@@ -302,18 +344,59 @@ pub(crate) const fn kind_text(kind: ServiceKind) -> &'static str {
     }
 }
 
+/// What a rollout of a service does between its moves.
+fn steps_text(service: &Service) -> String {
+    let stages = match &service.strategy {
+        Strategy::Canary(canary) => canary.stages.as_slice(),
+        Strategy::BlueGreen | Strategy::Rolling { .. } | Strategy::StopThenStart => &[],
+    };
+    let shares = stages.iter().map(|stage| (share_text(stage), stage.gates.as_slice()));
+    let moments = service.interludes.lists().map(|(moment, gates)| (moment.to_owned(), gates));
+    let [before, created, ready, moved, drained, retired] = moments;
+    let all = [before, created, ready].into_iter().chain(shares).chain([moved, drained, retired]);
+    let told = all.filter(|(_, gates)| !gates.is_empty()).map(|(moment, gates)| {
+        let gates: Vec<String> = gates.iter().map(gate_text).collect();
+        format!("{moment}: {}", gates.join(", "))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "none".to_owned() } else { told.join("; ") }
+}
+
+fn gate_text(gate: &Gate) -> String {
+    match gate {
+        Gate::Hold(span) => format!("hold {span}"),
+        Gate::Analyse(within) => format!("analyse {within}"),
+        Gate::Approve { by, within } if by.is_empty() => format!("approve within {within}"),
+        Gate::Approve { by, within } => format!("approve by {} within {within}", by.join(" or ")),
+        Gate::Run { job, within } | Gate::Check { job, within } => format!("run {job} within {within}"),
+    }
+}
+
+fn share_text(stage: &Stage) -> String {
+    format!("{}%", f64::from(stage.weight.per_mille()) / 10.0)
+}
+
 /// A strategy by its word in the stack language.
 pub(crate) fn strategy_text(strategy: &Strategy) -> String {
     match strategy {
         Strategy::BlueGreen => "blue_green".into(),
-        Strategy::Rolling { max_surge, max_unavailable } => {
-            format!("rolling (max_surge {max_surge}, max_unavailable {max_unavailable})")
+        Strategy::Rolling { max_surge, max_unavailable, waves } => {
+            let waves = waves.as_deref().map(waves_text).unwrap_or_default();
+            format!("rolling (max_surge {max_surge}, max_unavailable {max_unavailable}{waves})")
         }
         Strategy::StopThenStart => "stop_then_start".into(),
         Strategy::Canary(canary) => {
-            let share = |stage: &Stage| format!("{}%", f64::from(stage.weight.per_mille()) / 10.0);
-            let shares: Vec<String> = canary.stages.iter().map(share).collect();
+            let shares: Vec<String> = canary.stages.iter().map(share_text).collect();
             format!("canary ({}, 100%)", shares.join(", "))
         }
     }
+}
+
+fn waves_text(waves: &Waves) -> String {
+    let size = |size: &WaveSize| match size {
+        WaveSize::Count(count) => count.to_string(),
+        WaveSize::Share(share) => format!("{}%", f64::from(share.per_mille()) / 10.0),
+    };
+    let sizes: Vec<String> = waves.sizes.iter().map(size).collect();
+    format!(", waves of {}, 100% with a soak of {}", sizes.join(", "), waves.soak)
 }

@@ -149,7 +149,10 @@ pub(crate) fn plan(declared: &Declared, last: Option<&Last>) -> Result<Plan, Fai
     let due = bakes.iter().filter(|(_, bake)| matches!(bake, Bake::Due { .. }));
     let size = |name: &ImageName| last.and_then(|last| last.images.get(name)).map(|image| image.size_bytes);
     let due = due.map(|(name, _)| (name.clone(), size(name))).collect();
-    Ok(Plan { bakes: due, ..Plan::new(old, old_images, &services, &stack.routes) })
+    Ok(Plan {
+        bakes: due,
+        ..Plan::new(old, old_images, &services, &stack.routes, &seal::webhooks(stack, &versions)?)
+    })
 }
 
 fn recaptured(definition: &ServiceDefinition, new: &BTreeSet<SecretName>) -> BTreeSet<String> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::changes::Change;
-use super::diff::{Plan, RoutePlan, ServicePlan, Verb, kind_text};
+use super::diff::{Plan, RoutePlan, ServicePlan, Verb, WebhookPlan, kind_text};
 use crate::cli::screen::Paint;
 use crate::cli::table::count;
 
@@ -26,6 +26,12 @@ pub(crate) fn text(plan: &Plan, target: &str, base: Option<u64>, paint: Paint) -
     }
     for route in plan.routes.iter().filter(|route| route.verb != Verb::Keep) {
         route_text(&mut out, route, paint);
+    }
+    for webhook in plan.webhooks.iter().filter(|webhook| webhook.verb != Verb::Keep) {
+        let title = paint.bold(&format!("notify.{}", webhook.name));
+        let _ = writeln!(out, "{} {title} {}", symbol(webhook.verb, paint), verb_text(webhook.verb));
+        changes_text(&mut out, &webhook.changes, paint);
+        out.push('\n');
     }
     out.push_str(&summary(plan));
     out.push('\n');
@@ -136,6 +142,11 @@ pub(crate) fn json(plan: &Plan, target: &str, base: Option<u64>) -> Value {
             })
         })
         .collect();
+    let webhook = |webhook: &WebhookPlan| {
+        let changes: Vec<Value> = webhook.changes.iter().map(change).collect();
+        json!({ "name": webhook.name, "action": verb_name(webhook.verb), "changes": changes })
+    };
+    let webhooks: Vec<Value> = plan.webhooks.iter().map(webhook).collect();
     json!({
         "environment": target,
         "base": base,
@@ -147,6 +158,7 @@ pub(crate) fn json(plan: &Plan, target: &str, base: Option<u64>) -> Value {
         "keep": totals.keep,
         "services": services,
         "routes": routes,
+        "webhooks": webhooks,
     })
 }
 

@@ -38,7 +38,7 @@ fn with_spec(change: impl FnOnce(&mut InstanceSpec)) -> Service {
 fn plan(web: Forecast) -> Plan {
     let old = sample();
     let new = BTreeMap::from([(web.service.name.clone(), web)]);
-    Plan::new(&old, &images(), &new, &old.routes)
+    Plan::new(&old, &images(), &new, &old.routes, &old.webhooks)
 }
 
 fn verb(web: Forecast) -> Verb {
@@ -108,7 +108,7 @@ fn what_is_new_and_what_goes_is_shown_with_terraforms_signs() {
     let mut other = web();
     other.name = ServiceName::new("api").unwrap();
     let new = BTreeMap::from([(other.name.clone(), forecast(other))]);
-    let plan = Plan::new(&old, &images(), &new, &BTreeMap::new());
+    let plan = Plan::new(&old, &images(), &new, &BTreeMap::new(), &BTreeMap::new());
     let expected = "Plan for shop/dev (now at #41)
 
   + service.api will be created (2 instances)
@@ -118,7 +118,12 @@ fn what_is_new_and_what_goes_is_shown_with_terraforms_signs() {
 
   - route.public will be removed: 0.0.0.0:8080 shop.localhost / to web.http
 
-Plan: 1 to add, 0 to replace, 0 to change, 2 to destroy; 0 unchanged.
+  - notify.chat will be removed
+      - url: https://chat.example/hook
+      - events: completed
+      - secret: hook@v2
+
+Plan: 1 to add, 0 to replace, 0 to change, 3 to destroy; 0 unchanged.
 ";
     assert_eq!(render::text(&plan, "shop/dev", Some(41), Paint::PLAIN), expected);
 }
@@ -135,7 +140,7 @@ fn a_plan_of_ten_thousand_services_shows_what_moves_and_counts_the_rest() {
         old.services.insert(service.name.clone(), service);
         new.insert(next.name.clone(), forecast(next));
     }
-    let plan = Plan::new(&old, &images(), &new, &BTreeMap::new());
+    let plan = Plan::new(&old, &images(), &new, &BTreeMap::new(), &BTreeMap::new());
     let text = render::text(&plan, "shop/dev", Some(41), Paint::PLAIN);
     assert!(
         text.contains("service.s77 will be scaled")

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use kiln_model::{EnvKey, Millis, Timestamp};
+use kiln_model::{ByteSize, EnvKey, Millis, Timestamp};
 
 use crate::api::verdicts::{measurement_sentence, sentence};
-use crate::api::wire::{Receipt, Rollout, RolloutRecord, Step};
+use crate::api::wire::{Queued, Receipt, Rollout, RolloutRecord, Step};
 use crate::cli::follow::canaries;
 use crate::cli::follow::frame::title;
 use crate::cli::screen::Paint;
-use crate::cli::table::{Table, moment, span};
+use crate::cli::table::{Table, count, moment, span};
 
 /// The last ones tell why it ended.
 const MEASUREMENTS_SHOWN_MAX: usize = 20;
@@ -32,6 +32,15 @@ pub(super) fn list(rollouts: &[RolloutRecord], now_ms: u64, paint: Paint) -> Str
     table.render(0)
 }
 
+/// What begins next.
+pub(super) fn queued(queued: &Queued) -> String {
+    let Queued { revision, by, since_ms } = queued;
+    format!(
+        "Next, when the one that runs has ended: #{revision}, which {by} asked for at {}\n",
+        moment(Timestamp(*since_ms))
+    )
+}
+
 /// All that is known of one.
 pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: Paint) -> String {
     let rollout = &record.rollout;
@@ -39,7 +48,10 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
     let mut facts = Table::bare();
     facts.row(["asked by", &rollout.actor]);
     facts.row(["began", &moment(Timestamp(rollout.started_ms))]);
-    facts.row(["took", &took(rollout, now_ms)]);
+    facts.row(["took", &format!("{}{}", took(rollout, now_ms), predicted(record))]);
+    if let Some(memory) = memory(record) {
+        facts.row(["memory", &memory]);
+    }
     facts.row(["outcome", &outcome(rollout, paint)]);
     if !reason(rollout).is_empty() {
         facts.row(["because", reason(rollout)]);
@@ -87,6 +99,46 @@ pub(super) fn record(env: &EnvKey, record: &RolloutRecord, now_ms: u64, paint: P
         section(&mut text, &title, &back.steps, rollout.started_ms, now_ms, paint);
     }
     text
+}
+
+/// How long it was expected to take, as far as that was told.
+fn predicted(record: &RolloutRecord) -> String {
+    let Some(predicted) = &record.predicted else { return String::new() };
+    if let Some(why) = &predicted.unknown {
+        return format!(", not predicted: {why}");
+    }
+    let total = span(Millis(predicted.total_ms));
+    let approvals = match usize::try_from(predicted.approvals) {
+        Ok(0) | Err(_) => String::new(),
+        Ok(number) => format!(" and {}", count(number, "approval")),
+    };
+    let back = predicted.goes_back.as_ref().map(|why| format!(", and to go back: {why}"));
+    format!(", predicted {total}{approvals}{}", back.unwrap_or_default())
+}
+
+/// What the instances took at the peak beyond what they took before, measured and predicted by the same limits.
+fn memory(record: &RolloutRecord) -> Option<String> {
+    let receipt = record.receipt.as_ref();
+    let measured = receipt.and_then(|it| Some((it.memory_extra_bytes?, it.unlimited_extra?)));
+    let predicted = record.predicted.as_ref().filter(|it| it.unknown.is_none());
+    let predicted = predicted.map(|it| (it.memory_extra_bytes, it.unlimited_extra));
+    let text = |(bytes, unlimited): (u64, u32)| {
+        let without = match usize::try_from(unlimited) {
+            Ok(0) | Err(_) => String::new(),
+            Ok(number) => format!(" and {} without a limit", count(number, "instance")),
+        };
+        format!("{}{without}", ByteSize(bytes))
+    };
+    match (measured, predicted) {
+        (Some(measured), Some(predicted)) => {
+            Some(format!("{} more at the peak by the limits, predicted {}", text(measured), text(predicted)))
+        }
+        (Some(measured), None) => Some(format!("{} more at the peak by the limits", text(measured))),
+        (None, Some(predicted)) => {
+            Some(format!("predicted {} more at the peak by the limits", text(predicted)))
+        }
+        (None, None) => None,
+    }
 }
 
 /// What became of the requests, as far as it is known.
@@ -158,6 +210,9 @@ fn outcome(rollout: &Rollout, paint: Paint) -> String {
     if rollout.paused.is_some() {
         return paint.yellow("paused");
     }
+    if rollout.halted.is_some() {
+        return paint.yellow("stopped");
+    }
     match (&rollout.ended, &rollout.going_back) {
         (None, None) => paint.yellow("running"),
         (None, Some(_)) => paint.yellow("going back"),
@@ -169,7 +224,10 @@ fn outcome(rollout: &Rollout, paint: Paint) -> String {
 fn reason(rollout: &Rollout) -> &str {
     match &rollout.ended {
         Some(ended) => &ended.reason,
-        None => rollout.going_back.as_deref().unwrap_or_default(),
+        None => match &rollout.halted {
+            Some(halted) => &halted.reason,
+            None => rollout.going_back.as_deref().unwrap_or_default(),
+        },
     }
 }
 
@@ -178,7 +236,7 @@ mod tests {
     use kiln_model::{EnvName, StackName};
 
     use super::*;
-    use crate::api::wire::{Ended, PauseRecord, ServedRequests, WayBack};
+    use crate::api::wire::{Ended, PauseRecord, Predicted, ServedRequests, WayBack};
 
     fn step(text: &str, state: &str, started_ms: Option<u64>, ended_ms: Option<u64>) -> Step {
         Step { text: text.into(), state: state.into(), started_ms, ended_ms, ..Step::default() }
@@ -227,6 +285,15 @@ mod tests {
                 until_ms: Some(1_772_460_320_600),
                 requests: Some(vec![served(41, 1200, 0), served(0, 0, 3)]),
                 longest_drain_ms: Some(1_500),
+                memory_extra_bytes: Some(3 << 20),
+                unlimited_extra: Some(0),
+            }),
+            predicted: Some(Predicted {
+                total_ms: 3_705,
+                approvals: 1,
+                memory_extra_bytes: 2 << 20,
+                unlimited_extra: 1,
+                ..Predicted::default()
             }),
         }
     }
@@ -254,7 +321,8 @@ mod tests {
 Rollout 57 of shop/prod: rollback #41 → #42 of web
   asked by  alice
   began     2026-03-02 14:05:09
-  took      11s
+  took      11s, predicted 3.7s and 1 approval
+  memory    3 MiB more at the peak by the limits, predicted 2 MiB and 1 instance without a limit
   outcome   went back
   because   too slow
   paused    by carol after 500ms for 3.0s
@@ -270,6 +338,22 @@ Way back, by bob
   ▸ switch  after 10s
 ";
         assert_eq!(record(&env, &sample(), 1_772_460_330_000, Paint::PLAIN), expected);
+    }
+
+    #[test]
+    fn what_was_not_predicted_says_why() {
+        let unknown = Predicted { unknown: Some("too large".into()), ..Predicted::default() };
+        let mut record = RolloutRecord { predicted: Some(unknown), ..sample() };
+        assert_eq!(predicted(&record), ", not predicted: too large");
+        assert_eq!(memory(&record).unwrap(), "3 MiB more at the peak by the limits");
+        record.receipt = None;
+        assert_eq!(memory(&record), None);
+        record.predicted = None;
+        assert_eq!(predicted(&record), "");
+        let back = Predicted { goes_back: Some("too slow".into()), ..Predicted::default() };
+        record.predicted = Some(back);
+        assert_eq!(predicted(&record), ", predicted 0ms, and to go back: too slow");
+        assert_eq!(memory(&record).unwrap(), "predicted 0 B more at the peak by the limits");
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_core::state::{
-    Approval, Backoff, Direction, Environment, FinishedRollout, Lifetime, Pause, ReplicaOverride, Rollout,
-    Served, ServiceState, Share, Slot, Split, StepPhase,
+    Approval, Backoff, Direction, Environment, FinishedRollout, Halt, Lifetime, Pause, Queued,
+    ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase,
 };
 use kiln_model::gates::Gates;
+use kiln_model::notify::Webhook;
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
@@ -19,6 +20,7 @@ use kiln_store::{Encoded, Text};
 use serde::{Deserialize, Serialize};
 
 use super::measured::{self, TallyWire};
+use super::room::{ExtraWire, RoomWire};
 use super::service_table::{self, ServiceTable};
 use super::{DecodeError, EnvWire};
 
@@ -43,6 +45,31 @@ pub(super) struct EnvironmentWire {
     served: Vec<ServedWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lifetime: Option<LifetimeWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    queued: Option<QueuedWire>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueuedWire {
+    to: u64,
+    cause: Encoded<Cause>,
+    by: ActorWire,
+    since: u64,
+}
+
+impl From<&Queued> for QueuedWire {
+    fn from(queued: &Queued) -> Self {
+        let Queued { to, cause, by, since } = queued;
+        Self { to: to.0, cause: Encoded(cause.clone()), by: by.into(), since: since.0 }
+    }
+}
+
+impl From<QueuedWire> for Queued {
+    fn from(wire: QueuedWire) -> Self {
+        let (to, since) = (RevisionNumber(wire.to), Timestamp(wire.since));
+        Self { to, cause: wire.cause.0, by: wire.by.into(), since }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +118,8 @@ struct RevisionWire {
     services: Vec<u32>,
     routes: Vec<Encoded<Route>>,
     composed: Option<ComposedWire>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    webhooks: BTreeMap<String, Encoded<Webhook>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -155,6 +184,8 @@ struct RolloutWire {
     hopeless: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     paused: Option<PauseWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    halted: Option<HaltWire>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     splits: BTreeMap<Text<ServiceName>, SplitWire>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -163,6 +194,8 @@ struct RolloutWire {
     promoted: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     undecided: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    room: Option<RoomWire>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,6 +203,13 @@ struct RolloutWire {
 struct PauseWire {
     by: ActorWire,
     since: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HaltWire {
+    reason: String,
+    until: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -205,6 +245,8 @@ struct FinishedWire {
     cause: Encoded<Cause>,
     outcome: Encoded<Outcome>,
     reason: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    extra: Option<ExtraWire>,
 }
 
 fn numbers(numbers: Option<RevisionNumber>) -> Option<u64> {
@@ -233,6 +275,7 @@ impl EnvironmentWire {
             gates,
             served,
             lifetime,
+            queued,
         } = env;
         let stretch = |served: &Served| {
             let Served { release, since, stretch } = served;
@@ -257,6 +300,7 @@ impl EnvironmentWire {
             gates: (**gates != Gates::default()).then(|| Encoded(Gates::clone(gates))),
             served: served.iter().map(stretch).collect(),
             lifetime: lifetime.map(|Lifetime { ttl, until }| LifetimeWire { ttl_ms: ttl.0, until: until.0 }),
+            queued: queued.as_ref().map(|queued| QueuedWire::from(&**queued)),
         }
     }
 
@@ -288,6 +332,7 @@ impl EnvironmentWire {
             gates: Arc::new(self.gates.map(|gates| gates.0).unwrap_or_default()),
             served: self.served.into_iter().map(stretch).collect(),
             lifetime: self.lifetime.map(|it| Lifetime { ttl: Millis(it.ttl_ms), until: Timestamp(it.until) }),
+            queued: self.queued.map(|queued| Arc::new(queued.into())),
         })
     }
 }
@@ -295,7 +340,7 @@ impl EnvironmentWire {
 impl RevisionWire {
     fn of(revision: &Revision, table: &mut ServiceTable) -> Self {
         let Revision { number, release, binding, spec, composed } = revision;
-        let RevisionSpec { services, routes } = &**spec;
+        let RevisionSpec { services, routes, webhooks } = &**spec;
         let composed = composed
             .as_ref()
             .map(|Composed { service, from }| ComposedWire { service: Text(service.clone()), from: from.0 });
@@ -306,6 +351,7 @@ impl RevisionWire {
             services: services.values().map(|service| table.place_of(service)).collect(),
             routes: routes.values().cloned().map(Encoded).collect(),
             composed,
+            webhooks: webhooks.iter().map(|(name, it)| (name.clone(), Encoded(it.clone()))).collect(),
         }
     }
 
@@ -317,6 +363,7 @@ impl RevisionWire {
         let spec = RevisionSpec {
             services: self.services.into_iter().map(service).collect::<Result<_, DecodeError>>()?,
             routes: self.routes.into_iter().map(|Encoded(route)| (route.name.clone(), route)).collect(),
+            webhooks: self.webhooks.into_iter().map(|(name, Encoded(it))| (name, it)).collect(),
         };
         let composed = |it: ComposedWire| Composed { service: it.service.0, from: RevisionNumber(it.from) };
         Ok(Revision {
@@ -419,10 +466,12 @@ impl From<&Rollout> for RolloutWire {
             last_exit,
             hopeless,
             paused,
+            halted,
             splits,
             measured,
             promoted,
             undecided,
+            room,
         } = rollout;
         Self {
             id: id.0,
@@ -449,6 +498,9 @@ impl From<&Rollout> for RolloutWire {
             last_exit: last_exit.as_ref().map(ToString::to_string),
             hopeless: hopeless.as_ref().map(ToString::to_string),
             paused: paused.as_ref().map(|Pause { by, since }| PauseWire { by: by.into(), since: since.0 }),
+            halted: halted
+                .as_ref()
+                .map(|Halt { reason, until }| HaltWire { reason: reason.to_string(), until: until.0 }),
             splits: splits
                 .iter()
                 .map(|(name, split)| {
@@ -461,6 +513,7 @@ impl From<&Rollout> for RolloutWire {
                 .collect(),
             promoted: *promoted,
             undecided: *undecided,
+            room: room.map(RoomWire::from),
         }
     }
 }
@@ -496,6 +549,9 @@ impl RolloutWire {
             last_exit: text(wire.last_exit),
             hopeless: text(wire.hopeless),
             paused: wire.paused.map(|it| Pause { by: it.by.into(), since: Timestamp(it.since) }),
+            halted: wire
+                .halted
+                .map(|it| Halt { reason: it.reason.as_str().into(), until: Timestamp(it.until) }),
             splits: wire.splits.into_iter().map(split).collect::<Result<_, DecodeError>>()?,
             measured: wire
                 .measured
@@ -504,13 +560,14 @@ impl RolloutWire {
                 .collect(),
             promoted: wire.promoted,
             undecided: wire.undecided,
+            room: wire.room.map(RoomWire::into_model),
         })
     }
 }
 
 impl From<&FinishedRollout> for FinishedWire {
     fn from(rollout: &FinishedRollout) -> Self {
-        let FinishedRollout { id, started_at, finished_at, actor, from, to, cause, outcome, reason } =
+        let FinishedRollout { id, started_at, finished_at, actor, from, to, cause, outcome, reason, extra } =
             rollout;
         Self {
             id: id.0,
@@ -522,6 +579,7 @@ impl From<&FinishedRollout> for FinishedWire {
             cause: Encoded(cause.clone()),
             outcome: Encoded(outcome.clone()),
             reason: reason.to_string(),
+            extra: extra.map(ExtraWire::from),
         }
     }
 }
@@ -538,6 +596,7 @@ impl From<FinishedWire> for FinishedRollout {
             cause: wire.cause.0,
             outcome: wire.outcome.0,
             reason: wire.reason.as_str().into(),
+            extra: wire.extra.map(ExtraWire::into_model),
         }
     }
 }

@@ -7,6 +7,7 @@
 mod environment;
 mod instance;
 mod measured;
+mod room;
 mod service_table;
 
 use std::collections::BTreeMap;

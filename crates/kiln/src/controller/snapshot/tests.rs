@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 
 use kiln_core::state::{
-    Approval, Backoff, Check, Direction, Environment, FinishedRollout, Health, Lifetime, Pause, Phase,
-    ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase, Verdict,
+    Approval, Backoff, Check, Direction, Environment, FinishedRollout, Halt, Health, Lifetime, Pause, Phase,
+    Queued, ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase, Verdict,
 };
+use kiln_core::state::{Peak, Room};
 use kiln_model::event::Purpose;
 use kiln_model::gates::Gates;
-use kiln_model::instance::{ExitStatus, InstanceSpec};
+use kiln_model::instance::{ExitStatus, InstanceSpec, SecretRef};
+use kiln_model::notify::{Occasion, Webhook};
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
 use kiln_model::service::{PortRef, RolloutBounds, ServiceKind, Strategy};
 use kiln_model::{
-    Actor, CheckId, Digest, Millis, PortName, RevisionNumber, RolloutId, RouteName, ServiceName, SlotKey,
-    Weight,
+    Actor, CheckId, Digest, Millis, PortName, RevisionNumber, RolloutId, RouteName, SecretName, ServiceName,
+    SlotKey, Weight,
 };
 
 use super::*;
@@ -56,6 +58,7 @@ fn service(word: &str) -> Service {
         strategy: Strategy::BlueGreen,
         after: Default::default(),
         bounds: RolloutBounds::default(),
+        interludes: Arc::default(),
     }
 }
 
@@ -76,12 +79,18 @@ fn revisions() -> BTreeMap<RevisionNumber, Arc<Revision>> {
             spec: Arc::new(RevisionSpec {
                 services: BTreeMap::from([(web(), service(word))]),
                 routes: BTreeMap::from([(route.name.clone(), route.clone())]),
+                webhooks: (number == 8).then(|| ("chat".to_owned(), webhook())).into_iter().collect(),
             }),
             composed: (number == 9).then(|| Composed { service: web(), from: RevisionNumber(7) }),
         };
         (revision.number, Arc::new(revision))
     };
     [(7, "/old"), (8, "/new"), (9, "/old")].into_iter().map(revision).collect()
+}
+
+fn webhook() -> Webhook {
+    let secret = SecretRef { name: SecretName::new("hook").unwrap(), version: "v2".into() };
+    Webhook { url: "https://chat.example/hook".into(), events: [Occasion::Completed].into(), secret }
 }
 
 fn slots() -> ServiceState {
@@ -104,6 +113,11 @@ fn tally() -> kiln_core::Tally {
     kiln_core::Tally { passed: 1, failed: 2, unclear: 3, errors: 4, errors_in_row: 5, last }
 }
 
+fn room() -> Room {
+    let peak = |start, now, highest| Peak { start, now, highest };
+    Room { memory: peak(100, 200, 300), unlimited: peak(1, 2, 4) }
+}
+
 fn environment() -> Environment {
     let rollout = Rollout {
         id: RolloutId(30),
@@ -113,7 +127,7 @@ fn environment() -> Environment {
         to: Some(RevisionNumber(8)),
         cause: Cause::Up,
         direction: Direction::Back { reason: "not healthy".into() },
-        steps: [Step::OpenListeners, Step::Run { job: web() }].into(),
+        steps: [Step::OpenListeners, Step::Run { job: web(), within: None }].into(),
         next: 1,
         step: StepPhase::Started { deadline: Some(Timestamp(9_000)) },
         moved_at: Timestamp(3_500),
@@ -122,10 +136,12 @@ fn environment() -> Environment {
         last_exit: Some("exit code 1".into()),
         hopeless: Some("no such command".into()),
         paused: Some(Pause { by: Actor::User("bob".into()), since: Timestamp(3_600) }),
+        halted: Some(Halt { reason: "unhealthy".into(), until: Timestamp(90_000) }),
         splits: [(web(), Split { weight: Weight::new(50).unwrap(), window: 1 })].into(),
         measured: [(web(), [("queue".to_owned(), tally())].into())].into(),
         promoted: true,
         undecided: true,
+        room: Some(room()),
     };
     let last = FinishedRollout {
         id: RolloutId(20),
@@ -137,6 +153,7 @@ fn environment() -> Environment {
         cause: Cause::Rollback { to: RevisionNumber(7), service: Some(web()) },
         outcome: Outcome::Completed,
         reason: "".into(),
+        extra: Some(room().extra()),
     };
     Environment {
         key: env(),
@@ -154,6 +171,12 @@ fn environment() -> Environment {
         gates: Arc::new(Gates { approve: Some(vec!["olga".into()]), ..Gates::default() }),
         served: vec![Served { release: digest(3), since: Some(Timestamp(2_500)), stretch: Millis(0) }],
         lifetime: Some(Lifetime { ttl: Millis(8_000), until: Timestamp(12_000) }),
+        queued: Some(Arc::new(Queued {
+            to: RevisionNumber(9),
+            cause: Cause::Up,
+            by: Actor::User("bob".into()),
+            since: Timestamp(3_000),
+        })),
     }
 }
 

@@ -1,0 +1,85 @@
+//! What a service's rollout does between its moves.
+
+use kiln_model::ServiceName;
+use kiln_model::interlude::Interludes;
+use kiln_model::release::RevisionSpec;
+use kiln_model::rollout::Step;
+use kiln_model::service::{Gate, Service};
+
+use super::forward::{Forward, Manners};
+use super::moves::Moves;
+
+/// How much of what a service declares is done in a rollout that moves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// Everything.
+    All,
+    /// What nobody has to be there for: where nothing serves yet, nobody is hurt by what comes.
+    Unattended,
+}
+
+impl Extent {
+    /// None where nothing is done: what only gets more replicas has nothing new, and who goes back is in a hurry.
+    pub(super) fn of(moves: &Moves, manners: Manners) -> Option<Self> {
+        let replaces = moves.enter.iter().any(|slot| slot.has_old);
+        match (manners.tries_out, moves.is_serving) {
+            (false, _) => None,
+            (true, true) => replaces.then_some(Self::All),
+            (true, false) => (!moves.enter.is_empty()).then_some(Self::Unattended),
+        }
+    }
+}
+
+/// The jobs that steps of services run: nothing else runs them.
+pub(super) fn jobs_of_steps(spec: &RevisionSpec) -> impl Iterator<Item = &ServiceName> {
+    spec.services.values().flat_map(Service::gates).filter_map(|gate| match gate {
+        Gate::Run { job, .. } | Gate::Check { job, .. } => Some(job),
+        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } => None,
+    })
+}
+
+impl Forward<'_> {
+    /// The steps of gates of a service. `window` is the split of its requests that is looked at.
+    pub(super) fn gates(&self, name: &ServiceName, gates: &[Gate], window: u32) -> Vec<Step> {
+        let Some(extent) = self.extents.get(name) else { return Vec::new() };
+        let step = |gate: &Gate| match gate {
+            // A job has an effect that going back does not undo: it runs for what is new only.
+            Gate::Run { job, within } => {
+                self.manners.runs_jobs.then(|| Step::Run { job: job.clone(), within: Some(*within) })
+            }
+            Gate::Check { job, within } => Some(Step::Run { job: job.clone(), within: Some(*within) }),
+            _ if *extent == Extent::Unattended => None,
+            Gate::Hold(span) => Some(Step::Hold { span: *span }),
+            Gate::Analyse(within) => Some(Step::Analyse { service: name.clone(), window, within: *within }),
+            Gate::Approve { by, within } => Some(Step::Approve { by: by.clone(), within: *within }),
+        };
+        gates.iter().filter_map(step).collect()
+    }
+
+    /// Does what these services declare for a moment of theirs, in this order.
+    pub(super) fn pause(
+        &mut self,
+        spec: &RevisionSpec,
+        names: &[&ServiceName],
+        moment: impl Fn(&Interludes) -> &[Gate],
+    ) {
+        for name in names {
+            let Some(service) = spec.services.get(*name) else { continue };
+            let steps = self.gates(name, moment(&service.interludes), 0);
+            self.steps.extend(steps);
+        }
+    }
+
+    /// Does what stands before new instances of a service that is not replaced slot by slot.
+    pub(super) fn pause_before(&mut self, spec: &RevisionSpec, names: &[&ServiceName]) {
+        self.pause(spec, names, |interludes| &interludes.before);
+        let old_first: Vec<&ServiceName> =
+            names.iter().copied().filter(|name| is_old_first(spec, name)).collect();
+        self.pause(spec, &old_first, |interludes| &interludes.drained);
+        self.pause(spec, &old_first, |interludes| &interludes.retired);
+    }
+}
+
+pub(super) fn is_old_first(spec: &RevisionSpec, name: &ServiceName) -> bool {
+    spec.services.get(name).is_some_and(|service| service.strategy.is_old_first())
+}
