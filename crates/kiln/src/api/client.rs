@@ -381,50 +381,25 @@ impl Client {
         path: &str,
         body: Vec<u8>,
     ) -> Result<T, RequestError> {
-        let exchange = async {
-            let response = self.persist(method, path, body).await?;
-            let (ok, bytes) = whole(response).await?;
-            if ok {
-                serde_json::from_slice(&bytes).map_err(RequestError::Nonsense)
-            } else {
-                Err(problem(&bytes))
-            }
-        };
-        let bounded = async { tokio::time::timeout(within, exchange).await };
-        self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow(within))?
+        let body = Bytes::from(body);
+        let exchange = async || whole(self.send(method.clone(), path, body.clone()).await?).await;
+        let bounded = async { tokio::time::timeout(within, persist(exchange)).await };
+        let (ok, bytes) = self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow(within))??;
+        if ok { serde_json::from_slice(&bytes).map_err(RequestError::Nonsense) } else { Err(problem(&bytes)) }
     }
 
     fn stream<T>(&self, path: &str) -> Result<Stream<'_, T>, RequestError> {
-        let exchange = async {
-            let response = self.persist(Method::GET, path, Vec::new()).await?;
+        let exchange = async || {
+            let response = self.send(Method::GET, path, Bytes::new()).await?;
             if response.status().is_success() {
                 return Ok(response.into_body());
             }
             let (_, bytes) = whole(response).await?;
             Err(problem(&bytes))
         };
-        let bounded = async { tokio::time::timeout(REQUEST_WITHIN, exchange).await };
+        let bounded = async { tokio::time::timeout(REQUEST_WITHIN, persist(exchange)).await };
         let body = self.runtime.block_on(bounded).map_err(|_| RequestError::TooSlow(REQUEST_WITHIN))??;
         Ok(Stream { client: self, body, buffer: Vec::new(), ended: false, item: std::marker::PhantomData })
-    }
-
-    /// Sends until somebody answers.
-    async fn persist(
-        &self,
-        method: Method,
-        path: &str,
-        body: Vec<u8>,
-    ) -> Result<Response<Incoming>, RequestError> {
-        let body = Bytes::from(body);
-        let until = Instant::now() + RETRY_WITHIN;
-        loop {
-            match self.send(method.clone(), path, body.clone()).await {
-                Err(RequestError::Broken(_)) if Instant::now() < until => {
-                    tokio::time::sleep(RETRY_EVERY).await
-                }
-                answer => return answer,
-            }
-        }
     }
 
     async fn send(
@@ -496,6 +471,17 @@ impl<T: DeserializeOwned> Stream<'_, T> {
                 Some(Err(error)) => return Err(RequestError::Broken(error.into())),
                 None => self.ended = true,
             }
+        }
+    }
+}
+
+/// Repeats what a controller that ends leaves unfinished, the answer's body included, until another one answers in full.
+async fn persist<T>(exchange: impl AsyncFn() -> Result<T, RequestError>) -> Result<T, RequestError> {
+    let until = Instant::now() + RETRY_WITHIN;
+    loop {
+        match exchange().await {
+            Err(RequestError::Broken(_)) if Instant::now() < until => tokio::time::sleep(RETRY_EVERY).await,
+            answer => return answer,
         }
     }
 }

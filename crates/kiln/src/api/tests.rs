@@ -295,6 +295,39 @@ fn nobody_there_is_told_apart_from_a_failure() {
 }
 
 /// Compares what is sent with the golden file, and reads the golden file as a later version would send it.
+/// Answers each connection with one of these, and ends it.
+fn play(socket: &Path, answers: Vec<String>) -> std::thread::JoinHandle<()> {
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    std::thread::spawn(move || {
+        // The first connection only asks whether somebody is there.
+        drop(listener.accept().unwrap());
+        for answer in answers {
+            let (mut connection, _) = listener.accept().unwrap();
+            let mut read = [0; 4096];
+            std::io::Read::read(&mut connection, &mut read).unwrap();
+            std::io::Write::write_all(&mut connection, answer.as_bytes()).unwrap();
+        }
+    })
+}
+
+#[test]
+fn an_answer_that_a_dying_controller_cut_off_is_asked_for_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("kiln.sock");
+    let health =
+        serde_json::to_string(&wire::Health { api: wire::VERSION, ..wire::Health::default() }).unwrap();
+    let whole = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{health}",
+        health.len()
+    );
+    let cut = |length: usize| whole[..length].to_owned();
+    let answers =
+        vec![String::new(), cut(9), cut(whole.len() - health.len()), cut(whole.len() - 1), whole.clone()];
+    let player = play(&socket, answers);
+    Client::connect(&socket).unwrap();
+    player.join().unwrap();
+}
+
 fn golden<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/api/golden").join(name);
     let text = serde_json::to_string_pretty(value).unwrap() + "\n";

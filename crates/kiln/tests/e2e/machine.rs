@@ -146,6 +146,14 @@ impl Machine {
         ran(self.command(words).output().expect("the binary can be run"))
     }
 
+    /// Runs `kiln` in the stack folder while something else is done.
+    pub fn kiln_while(&self, words: &[&str], act: impl FnOnce()) -> Ran {
+        let mut command = self.command(words);
+        let child = command.stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kiln runs");
+        act();
+        ran(child.wait_with_output().expect("its output can be read"))
+    }
+
     /// Runs `kiln`, and does something once it says this on stderr. Fails the test if it never says it.
     #[track_caller]
     pub fn kiln_until(&self, words: &[&str], says: &str, act: impl FnOnce()) -> Ran {

@@ -45,23 +45,19 @@ fn twenty_ups_and_twenty_rollbacks_with_controller_kills_lose_no_request() {
     machine.kiln(&["up"]).ok();
     machine.wait_page("v0");
     let load = Load::start(&machine.plan(RATE));
-    for round in 1..=20 {
-        machine.write_tiny(&format!("v{round}"), 3, "");
-        let mut up = machine.command(&["up"]).spawn().unwrap();
+    let kill_after = |round: u64, step: u64| {
         if round % 2 == 0 {
-            std::thread::sleep(Duration::from_millis(40 * round));
+            std::thread::sleep(Duration::from_millis(step * round));
             machine.kill("controller");
         }
-        assert!(up.wait().unwrap().success(), "up {round}");
+    };
+    for round in 1..=20 {
+        machine.write_tiny(&format!("v{round}"), 3, "");
+        machine.kiln_while(&["up"], || kill_after(round, 40)).ok();
         machine.wait_page(&format!("v{round}"));
     }
     for round in 1..=20 {
-        let mut rollback = machine.command(&["rollback"]).spawn().unwrap();
-        if round % 2 == 0 {
-            std::thread::sleep(Duration::from_millis(3 * round));
-            machine.kill("controller");
-        }
-        assert!(rollback.wait().unwrap().success(), "rollback {round}");
+        machine.kiln_while(&["rollback"], || kill_after(round, 3)).ok();
     }
     load.stop().assert_none_lost();
 }
