@@ -1,6 +1,10 @@
 //! What a step changed: the upper folder of its overlay, taken into the tree.
 //!
-//! Source: the kernel's `overlayfs.rst`, sections "whiteouts and opaque directories".
+//! Where the overlay lies over the tree's own layers, it does not copy what is only moved or only gets other attributes: it
+//! refers to what lay below, which is looked up in the tree that the step was shown.
+//!
+//! Source: the kernel's `overlayfs.rst`, sections "whiteouts and opaque directories", "renaming directories" and "metadata
+//! only copy up".
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -12,12 +16,18 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kiln_store::tree::{PathError, TreeError};
-use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, Tree, TreePath};
+use kiln_store::{Batch, Entry, Inode, Kind, Meta, Mtime, PutError, Tree, TreePath};
 use rustix::fs::FileType;
 
 /// The overlay's own attributes; `y` on a folder hides what lay below.
 const OVERLAY_PREFIX: &[u8] = b"trusted.overlay.";
 const OPAQUE: &[u8] = b"trusted.overlay.opaque";
+
+/// What a moved folder or file was below: a path from the root, or another name in the same folder.
+const REDIRECT: &[u8] = b"trusted.overlay.redirect";
+
+/// A file whose content is that of the one below.
+const METACOPY: &[u8] = b"trusted.overlay.metacopy";
 
 /// Linux holds no more of one file's attribute names.
 const XATTR_LIST_BYTES_MAX: usize = 65_536;
@@ -43,6 +53,12 @@ pub enum CaptureError {
     /// Its name can't be in an image.
     #[error(transparent)]
     Path(#[from] PathError),
+    /// It refers to what the step was not shown.
+    #[error("{path} refers to something that is not there")]
+    Below {
+        /// What.
+        path: TreePath,
+    },
 }
 
 /// What becomes of the times of what was changed, in seconds since the epoch.
@@ -77,18 +93,21 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Takes the changes of `upper` into `tree`.
+/// Takes the changes of `upper` into `tree`. They may refer to `below`, which the step was shown.
 pub(crate) fn capture(
     upper: &Path,
+    below: Option<&Tree>,
     tree: &mut Tree,
     objects: &Batch,
     times: Times,
 ) -> Result<(), CaptureError> {
     // The upper folder itself was made by the bake, so only what is in it counts.
-    Capturing { tree, objects, times, links: BTreeMap::new() }.folder(upper, &TreePath::root())
+    let root = TreePath::root();
+    Capturing { below, tree, objects, times, links: BTreeMap::new() }.folder(upper, &root, Some(&root))
 }
 
 struct Capturing<'a> {
+    below: Option<&'a Tree>,
     tree: &'a mut Tree,
     objects: &'a Batch,
     times: Times,
@@ -97,7 +116,8 @@ struct Capturing<'a> {
 }
 
 impl Capturing<'_> {
-    fn folder(&mut self, folder: &Path, at: &TreePath) -> Result<(), CaptureError> {
+    /// Takes what is in a folder. `lower` is where below lies what shows through it; none where nothing does.
+    fn folder(&mut self, folder: &Path, at: &TreePath, lower: Option<&TreePath>) -> Result<(), CaptureError> {
         let failed = |source| CaptureError::Read { path: folder.into(), source };
         let mut names = Vec::new();
         for entry in fs::read_dir(folder).map_err(failed)? {
@@ -105,15 +125,20 @@ impl Capturing<'_> {
         }
         names.sort();
         for name in names {
-            self.entry(&folder.join(&name), &at.join(name.as_bytes())?)?;
+            self.entry(&folder.join(&name), &at.join(name.as_bytes())?, lower)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, source: &Path, path: &TreePath) -> Result<(), CaptureError> {
+    fn entry(
+        &mut self,
+        source: &Path,
+        path: &TreePath,
+        lower: Option<&TreePath>,
+    ) -> Result<(), CaptureError> {
         let failed = |error| CaptureError::Read { path: source.into(), source: error };
         let stat = fs::symlink_metadata(source).map_err(failed)?;
-        let (xattrs, opaque) = xattrs(source).map_err(failed)?;
+        let (xattrs, marks) = xattrs(source).map_err(failed)?;
         let secs = self.times.settle(stat.mtime());
         // A fraction of a second is never the package's or the source's own: it says when a step ran.
         let mtime = Mtime { secs, nanos: 0 };
@@ -121,18 +146,27 @@ impl Capturing<'_> {
             Meta { mode: (stat.mode() & 0o7777) as u16, uid: stat.uid(), gid: stat.gid(), mtime, xattrs };
         let kind = match FileType::from_raw_mode(stat.mode()) {
             FileType::Directory => {
-                if opaque {
+                let lower = marks.lower(path, lower)?;
+                if marks.is_opaque || marks.redirect.is_some() {
                     self.tree.remove(path);
                 }
                 self.tree.insert(path, Entry { meta, kind: Kind::Dir })?;
-                return self.folder(source, path);
+                if marks.redirect.is_some() {
+                    self.graft(path, lower.as_ref())?;
+                }
+                return self.folder(source, path, lower.as_ref());
             }
             FileType::RegularFile => {
                 if stat.nlink() > 1 && self.linked(path, &stat)? {
                     return Ok(());
                 }
-                let stored = self.objects.put_reader(File::open(source).map_err(failed)?)?;
-                Kind::File { digest: stored.digest, size: stored.size }
+                match marks.is_metacopy {
+                    true => self.content(path, marks.lower(path, lower)?.as_ref())?,
+                    false => {
+                        let stored = self.objects.put_reader(File::open(source).map_err(failed)?)?;
+                        Kind::File { digest: stored.digest, size: stored.size }
+                    }
+                }
             }
             FileType::Symlink => {
                 Kind::Symlink { target: fs::read_link(source).map_err(failed)?.into_os_string().into_vec() }
@@ -151,6 +185,34 @@ impl Capturing<'_> {
         Ok(self.tree.insert(path, Entry { meta, kind })?)
     }
 
+    /// Puts what is in the folder `lower` into the folder at `path`, which it was moved to; hard links within it stay linked.
+    fn graft(&mut self, path: &TreePath, lower: Option<&TreePath>) -> Result<(), CaptureError> {
+        let missing = || CaptureError::Below { path: path.clone() };
+        let (below, lower) = (self.below.ok_or_else(missing)?, lower.ok_or_else(missing)?);
+        let mut placed: BTreeMap<Inode, TreePath> = BTreeMap::new();
+        for (from, entry) in below.within(lower).filter(|(from, _)| *from != lower) {
+            let inode = below.inode(from).ok_or_else(missing)?;
+            let rest = &from.as_bytes()[lower.as_bytes().len()..];
+            let to = TreePath::parse([path.as_bytes(), rest].concat())?;
+            match placed.get(&inode) {
+                Some(first) => self.tree.link(&to, first)?,
+                None => {
+                    self.tree.insert(&to, entry.clone())?;
+                    placed.insert(inode, to);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The content of the file `lower`, which one at `path` has.
+    fn content(&self, path: &TreePath, lower: Option<&TreePath>) -> Result<Kind, CaptureError> {
+        match self.below.zip(lower).and_then(|(below, lower)| below.get(lower)) {
+            Some(Entry { kind: kind @ Kind::File { .. }, .. }) => Ok(kind.clone()),
+            _ => Err(CaptureError::Below { path: path.clone() }),
+        }
+    }
+
     /// Makes `path` another name of a file that was captured already.
     fn linked(&mut self, path: &TreePath, stat: &fs::Metadata) -> Result<bool, CaptureError> {
         let inode = (stat.dev(), stat.ino());
@@ -163,11 +225,31 @@ impl Capturing<'_> {
     }
 }
 
+/// What the overlay notes of an entry.
+#[derive(Debug, Default)]
+struct Marks {
+    is_opaque: bool,
+    is_metacopy: bool,
+    redirect: Option<Vec<u8>>,
+}
+
+impl Marks {
+    /// Where below lies what an entry at `path` lies over, if that is known; `folder` is the same of its folder.
+    fn lower(&self, path: &TreePath, folder: Option<&TreePath>) -> Result<Option<TreePath>, CaptureError> {
+        Ok(match &self.redirect {
+            _ if self.is_opaque => None,
+            Some(moved) if moved.starts_with(b"/") => Some(TreePath::parse(moved)?),
+            Some(name) => folder.map(|folder| folder.join(name)).transpose()?,
+            None => folder.map(|folder| folder.join(path.name())).transpose()?,
+        })
+    }
+}
+
 /// A file's attributes by name.
 type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
-/// Returns a file's own attributes, and whether the overlay marked it as opaque.
-fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
+/// Returns a file's own attributes, and what the overlay noted.
+fn xattrs(path: &Path) -> io::Result<(Xattrs, Marks)> {
     let mut names = vec![0; XATTR_LIST_BYTES_MAX];
     let count = match rustix::fs::llistxattr(path, &mut names[..]) {
         Ok(count) => count,
@@ -175,7 +257,7 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         Err(errno) => return Err(errno.into()),
     };
     let mut found = BTreeMap::new();
-    let mut opaque = false;
+    let mut marks = Marks::default();
     for name in names[..count].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         // What a security module of this host labelled belongs to this host.
         if name == b"security.selinux" || name == b"security.ima" || name == b"security.evm" {
@@ -184,13 +266,15 @@ fn xattrs(path: &Path) -> io::Result<(Xattrs, bool)> {
         let mut value = vec![0; XATTR_LIST_BYTES_MAX];
         let size = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..])?;
         value.truncate(size);
-        if name.starts_with(OVERLAY_PREFIX) {
-            opaque |= name == OPAQUE && value == b"y";
-        } else {
-            found.insert(name.to_vec(), value);
+        match name {
+            OPAQUE => marks.is_opaque = value == b"y",
+            REDIRECT => marks.redirect = Some(value),
+            METACOPY => marks.is_metacopy = true,
+            _ if name.starts_with(OVERLAY_PREFIX) => {}
+            _ => drop(found.insert(name.to_vec(), value)),
         }
     }
-    Ok((found, opaque))
+    Ok((found, marks))
 }
 
 #[cfg(test)]

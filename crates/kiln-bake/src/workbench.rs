@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kiln_model::Digest;
 use kiln_store::trees::{AssembleError, PutTreeError};
-use kiln_store::{Store, Strategy, Tree, TreePath};
+use kiln_store::{Store, Strategy, Tree, TreePath, Writable};
 
 use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
-use crate::sandbox::{self, Group, Invocation, SandboxError, StepLimits};
+use crate::sandbox::{self, Ground, Group, Invocation, SandboxError, StepLimits};
 use crate::secrets::LeakError;
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
@@ -104,16 +104,16 @@ impl Workbench {
         if clocked {
             clock::install(&mut shown, &store.objects, latest)?;
         }
-        let mount = mount_once(store, &shown)?;
+        let (ground, below) = bench.ground(store, &shown)?;
         drop(shown);
-        let times = Times::of(latest, || sandbox::run(invocation, mount, &bench.0, &self.group, cancel))?;
+        let times = Times::of(latest, || sandbox::run(invocation, ground, &bench.0, &self.group, cancel))?;
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
             return Err(leak.into());
         }
         let own = TreePath::parse(clock::FOLDER).expect("a constant path is valid");
         let had = tree.get(&own).is_some();
         let batch = store.objects.batch();
-        capture(&bench.0.join("upper"), tree, &batch, times)?;
+        capture(&bench.0.join("upper"), below.as_ref(), tree, &batch, times)?;
         batch.commit().map_err(CaptureError::Put)?;
         if clocked {
             clock::uninstall(tree, had, &store.objects)?;
@@ -154,12 +154,22 @@ impl Bench {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("{}.{number}", std::process::id()));
         let made = fs::create_dir(&path).and_then(|()| {
+            fs::create_dir(path.join("work"))?;
             // Overlays show the upper folder's attributes as the root's own.
             fs::create_dir(path.join("upper"))?;
             fs::set_permissions(path.join("upper"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
         });
         made.map_err(|source| WorkError::Folder { path: path.clone(), source })?;
         Ok(Self(path))
+    }
+
+    /// Mounts what a command is to see, and returns it with the tree that what is captured may refer to, if it may.
+    fn ground(&self, store: &Store, shown: &Tree) -> Result<(Ground, Option<Tree>), WorkError> {
+        let (upper, work) = (self.0.join("upper"), self.0.join("work"));
+        Ok(match store.trees.mount_writable(shown, &upper, &work)? {
+            Some(Writable { mount, shown }) => (Ground::Writable(mount), Some(shown)),
+            None => (Ground::Tree(mount_once(store, shown)?), None),
+        })
     }
 }
 
@@ -188,3 +198,156 @@ pub(crate) fn environment(latest: u64) -> BTreeMap<String, String> {
 
 /// Where Debian looks for programs.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kiln_store::{Entry, Kind};
+    use proptest::prelude::{ProptestConfig, prop, proptest};
+    use proptest::strategy::Strategy as Generate;
+
+    use super::*;
+    use crate::hashing::sha256;
+    use crate::sandbox::User;
+    use crate::secrets::Hidden;
+
+    /// When what is there was made.
+    const EARLIER: u64 = 1_500_000_000;
+    /// When the step is said to run.
+    const LATEST: u64 = 1_600_000_000;
+
+    fn path(text: &str) -> TreePath {
+        TreePath::parse(text).unwrap()
+    }
+
+    /// Two folders with files and folders, one of them linked, and a shell.
+    fn ground(store: &Store) -> Tree {
+        let mut tree = Tree::new();
+        let dir = || {
+            let mut entry = Entry::dir(0o755);
+            entry.meta.mtime.secs = EARLIER as i64;
+            entry
+        };
+        let mut put = |at: &str, mode: u16, bytes: &[u8]| {
+            let mut entry = Entry::file(mode, store.objects.put_bytes(bytes).unwrap(), bytes.len() as u64);
+            entry.meta.mtime.secs = EARLIER as i64;
+            let at = path(at);
+            tree.make_dirs(&at.parent().unwrap(), &dir().meta).unwrap();
+            tree.insert(&at, entry).unwrap();
+        };
+        put("bin/busybox", 0o755, &fs::read("/bin/busybox").unwrap());
+        for folder in ["a", "b", "a/c", "b/d", "a/c/e"] {
+            put(&format!("srv/{folder}/one"), 0o644, format!("one of {folder}").as_bytes());
+            put(&format!("srv/{folder}/two"), 0o600, format!("two of {folder}").as_bytes());
+        }
+        tree.link(&path("srv/b/linked"), &path("srv/a/one")).unwrap();
+        for applet in ["sh", "mv", "rm", "mkdir", "chmod", "chown", "ln", "cp", "touch", "cat"] {
+            let kind = Kind::Symlink { target: b"busybox".to_vec() };
+            tree.insert(&path(&format!("bin/{applet}")), Entry { meta: dir().meta, kind }).unwrap();
+        }
+        tree
+    }
+
+    /// What a script leaves of a tree, over its own layers or over a mount of it.
+    fn left(store: &Store, folder: &Path, shown: &Tree, script: &str, over_layers: bool) -> Tree {
+        let bench = Bench::new(folder).unwrap();
+        let (ground, below) = match over_layers {
+            true => bench.ground(store, shown).unwrap(),
+            false => (Ground::Tree(mount_once(store, shown).unwrap()), None),
+        };
+        assert_eq!(below.is_some(), over_layers, "this kernel has data-only layers");
+        let argv = ["/bin/sh".to_owned(), "-c".into(), script.into()];
+        let invocation = Invocation {
+            argv: &argv,
+            env: &environment(LATEST),
+            workdir: "/srv",
+            user: User::default(),
+            network: false,
+            timeout: Duration::from_secs(60),
+            mounts: &[],
+            hidden: &Hidden::default(),
+        };
+        let group = Group::find(StepLimits::default()).unwrap();
+        let run = || sandbox::run(&invocation, ground, &bench.0, &group, &Cancel::default());
+        let times = Times::of(LATEST, run).unwrap_or_else(|error| panic!("{error}: {}", error.log()));
+        let (mut tree, batch) = (shown.clone(), store.objects.batch());
+        capture(&bench.0.join("upper"), below.as_ref(), &mut tree, &batch, times).unwrap();
+        batch.commit().unwrap();
+        tree
+    }
+
+    /// Runs a script both ways, and returns what it leaves.
+    fn both(script: &str) -> Tree {
+        let state = tempfile::tempdir_in("/var/tmp").unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let folder = state.path().join("work");
+        fs::create_dir(&folder).unwrap();
+        let shown = ground(&store);
+        let [plain, layered] = [false, true].map(|layers| left(&store, &folder, &shown, script, layers));
+        let lines = |tree: &Tree| -> Vec<String> {
+            tree.iter().map(|(path, entry)| format!("{path} {entry:?}")).collect()
+        };
+        assert_eq!(lines(&plain), lines(&layered), "{script}");
+        layered
+    }
+
+    #[test]
+    fn what_is_moved_or_gets_other_attributes_is_the_same_whether_the_kernel_copies_it_or_not() {
+        let tree = both(
+            "mv a moved; chmod 640 moved/one; mv moved/c moved/two b; echo more >> b/c/one; rm -r b/d;
+             mkdir b/d; echo new > b/d/new; mv b/c/e e; mv e/one e/uno; chown 5:6 e/uno; rm e/two; mv e f;
+             mkdir a; mv moved/one a/one; ln a/one a/again; mv f a/f; chmod 700 a/f; cp -a a/f g",
+        );
+        assert!(tree.get(&path("srv/a/f/uno")).is_some_and(|entry| entry.meta.uid == 5));
+        assert!(tree.get(&path("srv/moved")).is_some_and(Entry::is_dir));
+        assert!(tree.get(&path("srv/moved/one")).is_none());
+        assert_eq!(tree.inode(&path("srv/a/one")), tree.inode(&path("srv/a/again")));
+    }
+
+    #[test]
+    fn a_device_node_of_an_image_opens_no_device() {
+        let state = tempfile::tempdir_in("/var/tmp").unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let folder = state.path().join("work");
+        fs::create_dir(&folder).unwrap();
+        let mut shown = ground(&store);
+        // That of /dev/zero, which opens nothing of anybody's.
+        let kind = Kind::Char { major: 1, minor: 5 };
+        shown.insert(&path("srv/zero"), Entry { kind, ..Entry::file(0o666, sha256(b""), 0) }).unwrap();
+        for layers in [false, true] {
+            let script = "test -c zero && /bin/busybox dd if=zero of=read bs=1 count=1; test ! -s read";
+            left(&store, &folder, &shown, script, layers);
+        }
+    }
+
+    fn places() -> impl Generate<Value = &'static str> {
+        prop::sample::select(vec![
+            "a", "b", "a/c", "b/d", "a/c/e", "a/one", "b/two", "a/c/one", "b/linked", "n", "a/n", "b/d/n",
+            "b/c",
+        ])
+    }
+
+    fn commands() -> impl Generate<Value = String> {
+        (0..9, places(), places()).prop_map(|(what, one, other)| match what {
+            0..=2 => format!("mv {one} {other}"),
+            3 => format!("rm -rf {one}"),
+            4 => format!("mkdir -p {one}"),
+            5 => format!("chmod 711 {one}"),
+            6 => format!("chown 7:8 {one}"),
+            7 => format!("echo text >> {one}"),
+            _ => format!("ln {one} {other}"),
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { max_shrink_iters: 200, ..ProptestConfig::with_cases(16) })]
+
+        #[test]
+        fn any_commands_leave_the_same_whether_the_kernel_copies_or_not(
+            commands in prop::collection::vec(commands(), 1..16)
+        ) {
+            both(&format!("exec 2>&1; {}; true", commands.join("; ")));
+        }
+    }
+}

@@ -53,6 +53,6 @@ pub use shelf::{Batch, Stored};
 pub use snapshot::Snapshots;
 pub use stamp::{Stamp, Stamps};
 pub use store::{OpenStoreError, Store};
-pub use tree::{Entry, Kind, Meta, Mtime, Tree, TreePath};
-pub use trees::{Mounted, Strategy, Trees};
+pub use tree::{Entry, Inode, Kind, Meta, Mtime, Tree, TreePath};
+pub use trees::{Mounted, Strategy, Trees, Writable};
 pub use wire::{Encoded, Text};

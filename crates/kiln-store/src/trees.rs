@@ -10,7 +10,7 @@ use kiln_model::Digest;
 
 use crate::erofs::{WriteError, metadata_image, read_tree, write_whole_image};
 use crate::error::{PutError, ReadError};
-use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay};
+use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay, mount_writable};
 use crate::object::Objects;
 use crate::packs::{PackError, Packs};
 use crate::shelf::{Batch, Shelf, Staged, replace_file, sha256};
@@ -57,6 +57,15 @@ pub struct Mounted {
     pub mount: OwnedFd,
     /// How it was made.
     pub strategy: Strategy,
+}
+
+/// A tree, mounted so that what is written over it goes to a folder, and attached nowhere.
+#[derive(Debug)]
+pub struct Writable {
+    /// The mount, as `fsmount` gave it.
+    pub mount: OwnedFd,
+    /// The tree as it is seen there, with its mount points.
+    pub shown: Tree,
 }
 
 /// How a tree can be mounted, the best first.
@@ -175,17 +184,53 @@ impl Trees {
     /// # Errors
     /// See [`PutTreeError`].
     pub fn mount_unstored(&self, tree: &Tree, strategy: Strategy) -> Result<Option<Mounted>, PutTreeError> {
+        let mounted =
+            self.unstored(tree, strategy, |metadata| mount_overlay(metadata, self.objects.root()))?;
+        Ok(mounted.map(|(mount, _)| Mounted { mount, strategy }))
+    }
+
+    /// As [`Trees::mount_unstored`], with all that is written over it in `upper`: one overlay, and not a second one over that
+    /// of the tree, so every look at a file costs half. `work` is an empty folder of the same file system.
+    ///
+    /// The kernel writes down there what is only moved, or only gets other attributes, and does not copy it: the attributes
+    /// `trusted.overlay.redirect` and `trusted.overlay.metacopy` refer to [`Writable::shown`].
+    ///
+    /// # Errors
+    /// See [`PutTreeError`].
+    pub fn mount_writable(
+        &self,
+        tree: &Tree,
+        upper: &Path,
+        work: &Path,
+    ) -> Result<Option<Writable>, PutTreeError> {
+        for strategy in [Strategy::FileOverlay, Strategy::LoopOverlay] {
+            let mounted = self.unstored(tree, strategy, |metadata| {
+                mount_writable(metadata, self.objects.root(), upper, work)
+            })?;
+            if let Some((mount, shown)) = mounted {
+                return Ok(Some(Writable { mount, shown }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Mounts the metadata of a tree without storing it, and what `lay` lays over it.
+    fn unstored(
+        &self,
+        tree: &Tree,
+        strategy: Strategy,
+        lay: impl FnOnce(&OwnedFd) -> Result<OwnedFd, Refusal>,
+    ) -> Result<Option<(OwnedFd, Tree)>, PutTreeError> {
         let _start = self.packs.start().map_err(PutError::at(&self.cache))?;
         if strategy.is_whole() || !self.packs.is_empty() {
             return Ok(None);
         }
+        let shown = skeleton::furnish(tree, &[]).map_err(PutTreeError::MountPoint)?;
         let mut staged = Staged::create(&self.tmp)?;
-        let image = self.image_with(tree, &[])?;
-        staged.write_nameless(&image).map_err(PutError::at(staged.path()))?;
+        staged.write_nameless(&image_of(&shown)?).map_err(PutError::at(staged.path()))?;
         // What is mounted stays when its name goes, which it does with `staged`.
-        let mount = mount_erofs(staged.path(), strategy.backing())
-            .and_then(|metadata| mount_overlay(&metadata, self.objects.root()));
-        Ok(mount.ok().map(|mount| Mounted { mount, strategy }))
+        let mount = mount_erofs(staged.path(), strategy.backing()).and_then(|metadata| lay(&metadata));
+        Ok(mount.ok().map(|mount| (mount, shown)))
     }
 
     /// Stores a variant of a stored tree with more mount points, and returns its digest. Cheap once it is there.

@@ -147,13 +147,21 @@ impl SandboxError {
     }
 }
 
+/// What a command has as its root, mounted and attached nowhere.
+#[derive(Debug)]
+pub(crate) enum Ground {
+    /// A tree: an overlay is laid over it.
+    Tree(OwnedFd),
+    /// A tree under an overlay already, whose upper folder is `work/upper`.
+    Writable(OwnedFd),
+}
+
 /// Runs a command over a tree; what it changes is in `work/upper` afterwards.
 ///
-/// `lower` is the tree, mounted and attached nowhere. `work` is an empty folder on a file system that an overlay accepts.
-/// `group` limits what it uses, together with other steps.
+/// `work` is a folder on a file system that an overlay accepts, and empty but for that of `ground`. `group` limits what it uses, together with other steps.
 pub(crate) fn run(
     invocation: &Invocation<'_>,
-    lower: OwnedFd,
+    ground: Ground,
     work: &Path,
     group: &Group,
     cancel: &Cancel,
@@ -162,7 +170,7 @@ pub(crate) fn run(
     let cannot = |source, log| SandboxError::Start { program: program.clone(), source, log };
     let mut own = group.step();
     let join = std::mem::take(&mut own.join);
-    let prepared = prepare(invocation, lower, work, join).and_then(|jail| Ok((jail, pipe()?)));
+    let prepared = prepare(invocation, ground, work, join).and_then(|jail| Ok((jail, pipe()?)));
     let (jail, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
     let mut command = Command::new(&program);
     command.args(&invocation.argv[1..]).env_clear().envs(invocation.env).stdin(Stdio::null());
@@ -205,7 +213,7 @@ pub(crate) fn run(
 
 fn prepare(
     invocation: &Invocation<'_>,
-    lower: OwnedFd,
+    ground: Ground,
     work: &Path,
     join: Vec<fs::File>,
 ) -> io::Result<sys::Jail> {
@@ -216,8 +224,13 @@ fn prepare(
     let workdir = if invocation.workdir.is_empty() { "/" } else { invocation.workdir };
     let mounts = invocation.mounts.iter().enumerate();
     let mounts = mounts.map(|(index, mount)| prepare_mount(index, mount, work)).collect::<io::Result<_>>()?;
+    let (root, is_writable) = match ground {
+        Ground::Tree(tree) => (tree, false),
+        Ground::Writable(root) => (root, true),
+    };
     Ok(sys::Jail {
-        lower,
+        root,
+        is_writable,
         mounts,
         folder: CString::new(work.as_os_str().as_bytes()).map_err(nul)?,
         network: invocation.network,
@@ -327,18 +340,17 @@ mod tests {
 
     use super::*;
 
-    /// The host's own root as the lower tree: what runs can change nothing of it.
+    /// The host's own root: what runs can change nothing of it.
+    fn host() -> Ground {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ground::Tree(rustix::mount::open_tree(rustix::fs::CWD, "/", flags).unwrap())
+    }
+
     fn shell(
         script: &str,
         change: impl FnOnce(&mut Invocation<'_>),
     ) -> (Result<(), SandboxError>, tempfile::TempDir) {
         let work = tempfile::tempdir_in("/var/tmp").unwrap();
-        let lower = rustix::mount::open_tree(
-            rustix::fs::CWD,
-            "/",
-            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-        )
-        .unwrap();
         let argv = ["/bin/sh".into(), "-c".into(), script.into()];
         let env = BTreeMap::from([("PATH".into(), "/usr/bin:/bin".into())]);
         let hidden = Hidden::default();
@@ -356,7 +368,7 @@ mod tests {
         let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
         assert_eq!(group.unenforced(), None);
         let cancel = Cancel::default();
-        (run(&invocation, lower, work.path(), &group, &cancel), work)
+        (run(&invocation, host(), work.path(), &group, &cancel), work)
     }
 
     #[test]
@@ -400,12 +412,6 @@ mod tests {
         let argv = ["/no/such/program".to_owned()];
         let (done, _work) = {
             let work = tempfile::tempdir_in("/var/tmp").unwrap();
-            let lower = rustix::mount::open_tree(
-                rustix::fs::CWD,
-                "/",
-                OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
-            )
-            .unwrap();
             let env = BTreeMap::new();
             let invocation = Invocation {
                 argv: &argv,
@@ -418,7 +424,7 @@ mod tests {
                 hidden: &Hidden::default(),
             };
             let group = Group::find(StepLimits::default()).unwrap();
-            (run(&invocation, lower, work.path(), &group, &Cancel::default()), work)
+            (run(&invocation, host(), work.path(), &group, &Cancel::default()), work)
         };
         assert!(matches!(done, Err(SandboxError::Start { .. })), "{done:?}");
     }

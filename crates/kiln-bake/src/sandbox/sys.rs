@@ -36,8 +36,10 @@ const KEPT_CAPABILITIES: [libc::c_ulong; 13] = [
 /// All that the child needs, made before the fork.
 #[derive(Debug)]
 pub(super) struct Jail {
-    /// The lower tree, mounted and attached nowhere.
-    pub(super) lower: OwnedFd,
+    /// What becomes its root, mounted and attached nowhere.
+    pub(super) root: OwnedFd,
+    /// Whether what is written there goes to `upper` already; else an overlay is laid over it.
+    pub(super) is_writable: bool,
     /// What is attached to the root.
     pub(super) mounts: Vec<Mount>,
     /// The work folder: `lower`, `upper`, `work` and `root` in it.
@@ -174,28 +176,17 @@ fn wait_and_exit(child: libc::pid_t) -> ! {
     }
 }
 
-/// The overlay's options. `volatile`: a bake that loses power starts again, so nothing in it needs to be synced; the rest
-/// keeps what is captured afterwards plain: no redirects, no metadata without data.
+/// The options of an overlay over a whole tree. `volatile`: a bake that loses power starts again, so nothing in it needs to be
+/// synced; the rest keeps what is captured afterwards plain: no redirects, no metadata without data.
 const OVERLAY: &CStr =
     c"lowerdir=lower,upperdir=upper,workdir=work,volatile,redirect_dir=off,metacopy=off,index=off,xino=off";
 
 fn change_root(jail: &Jail) -> io::Result<()> {
-    let here = libc::AT_FDCWD;
     mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None, c"make mounts private")?;
     // SAFETY: every pointer is that of a C string that outlives the call; every fd is open.
     unsafe {
         check(libc::chdir(jail.folder.as_ptr()).into(), c"enter the work folder")?;
-        let lower: RawFd = jail.lower.as_raw_fd();
-        let moved = libc::syscall(
-            libc::SYS_move_mount,
-            lower,
-            c"".as_ptr(),
-            here,
-            c"lower".as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        );
-        check(moved, c"attach the tree")?;
-        mount(Some(c"overlay"), c"root", Some(c"overlay"), 0, Some(OVERLAY), c"mount the overlay")?;
+        lay_root(jail)?;
         for mounted in &jail.mounts {
             lay_over(mounted)?;
         }
@@ -208,11 +199,21 @@ fn change_root(jail: &Jail) -> io::Result<()> {
     }
 }
 
+/// Attaches the root. Device nodes of an image mean the host's devices, and nobody in a bake may open those.
+fn lay_root(jail: &Jail) -> io::Result<()> {
+    if jail.is_writable {
+        return attach(jail.root.as_raw_fd(), c"root");
+    }
+    attach(jail.root.as_raw_fd(), c"lower")?;
+    mount(Some(c"overlay"), c"root", Some(c"overlay"), libc::MS_NODEV, Some(OVERLAY), c"mount the overlay")
+}
+
 /// Lays an overlay over a mount whose changes are forgotten; its descriptor is that of the overlay afterwards.
 fn lay_over(mounted: &Mount) -> io::Result<()> {
     let Some(over) = &mounted.over else { return Ok(()) };
     attach(mounted.tree.as_raw_fd(), &over.lower)?;
-    mount(Some(c"overlay"), &over.place, Some(c"overlay"), 0, Some(&over.options), c"mount an overlay")?;
+    let nodev = libc::MS_NODEV;
+    mount(Some(c"overlay"), &over.place, Some(c"overlay"), nodev, Some(&over.options), c"mount an overlay")?;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     // SAFETY: the pointer is that of a C string that outlives the call, and both descriptors are open.
     unsafe {
