@@ -79,7 +79,8 @@ fn balance_service(
             } else if instance.is_routable() {
                 routable(view, name, instance, share, may_stay)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
-                weak.push(instance);
+                let has_work = roles.duty.is_some() || share > Weight::ZERO;
+                weak.push((instance, has_work || replicas_beside(view, name, slot) > 0));
                 continue;
             } else {
                 Weight::ZERO
@@ -99,11 +100,11 @@ fn balance_service(
         }
     }
     // An unhealthy instance may answer some requests; no instance answers none. So the last one stays until another is
-    // healthy, unless it must be gone before its successor may start.
-    for instance in weak {
+    // healthy, unless it must be gone before its successor may start, or none of its service is wanted.
+    for (instance, is_needed) in weak {
         let is_exclusive = service_of(view, name, instance)
             .is_some_and(|service| service.strategy == Strategy::StopThenStart);
-        if healthy > 0 || is_exclusive {
+        if healthy > 0 || is_exclusive || !is_needed {
             weights.push((instance.id, Weight::ZERO));
         }
     }
