@@ -46,6 +46,7 @@ impl Link {
             | Observation::NoticeGivenUp { .. }
             | Observation::Sampled { .. }
             | Observation::Measured { .. }
+            | Observation::Asked { .. }
             | Observation::BackendIdle { .. } => true,
             Observation::ControllerStarted
             | Observation::ClockJumped { .. }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
@@ -263,13 +264,36 @@ fn interludes(rng: &mut Rng, kind: ServiceKind) -> Interludes {
         let within = Millis::from_secs(rng.between(1, 40));
         match rng.below(8) {
             0 => list.push(Gate::Run { job: service("migrate"), within }),
-            1 => list.push(Gate::Check { job: service("migrate"), within }),
+            1 => list.push(Gate::Check { job: service("migrate"), within, again: again(rng) }),
             2 => list.push(Gate::Hold(within)),
             3 => list.push(Gate::Approve { by: approvers(rng), within }),
             _ => {}
         }
+        // Apart, so that older seeds declare what they always did.
+        let mut apart = Rng::new(!rng.clone().bits());
+        if apart.chance(200) {
+            list.push(Gate::Ask(Arc::new(ask(&mut apart, within))));
+        }
     }
     all
+}
+
+/// Mostly several attempts: those of this world often fail.
+fn again(rng: &Rng) -> Again {
+    let mut apart = Rng::new(!rng.clone().bits());
+    let attempts = apart.between(1, 5) as u32;
+    Again { attempts, interval: Millis(apart.between(1, 10_000)) }
+}
+
+/// A question to somebody, or to the new instances, whether there are any or not.
+fn ask(rng: &mut Rng, timeout: Millis) -> Ask {
+    let port = PortName::new("http").expect("a valid name, written here");
+    let whom = match rng.chance(500) {
+        true => Whom::Url("http://ready.example/".into()),
+        false => Whom::Instances { port, path: "/ready".into() },
+    };
+    let again = again(rng);
+    Ask { service: service("web"), whom, method: Method::Get, status: None, contains: None, timeout, again }
 }
 
 fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {

@@ -1,5 +1,6 @@
 //! The world: virtual time, the processes, the ways between them, and what is checked while it turns.
 
+mod asking;
 mod host_link;
 mod life;
 mod meddle;
@@ -8,7 +9,7 @@ pub(crate) use life::Post;
 pub use meddle::Met;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,6 +146,8 @@ pub(crate) struct World {
     pub(crate) stats: Stats,
     life: Option<Life>,
     stalled: Option<Life>,
+    /// What was asked over HTTP.
+    asked: BTreeSet<asking::Asked>,
     links: [Link; 2],
     /// The host's transitions, as far as the link to it is made.
     watching: Option<Box<dyn Transitions>>,
@@ -195,6 +198,7 @@ impl World {
             stats: Stats::default(),
             life: None,
             stalled: None,
+            asked: BTreeSet::new(),
             links: Default::default(),
             watching: None,
             edge_life: 0,
@@ -413,6 +417,7 @@ impl World {
             }
         }
         self.life = Some(life);
+        self.ask_others();
         self.answer(outcome, asked)
     }
 

@@ -55,6 +55,8 @@ fn seeds_that_once_failed_hold() {
     run([6_378]);
     // A canary was given up while only its baseline was healthy, and both kept their requests.
     run([24_738]);
+    // The last instance of a service was ill when the service was scaled to nothing, and stayed.
+    run([6_255]);
 }
 
 #[test]

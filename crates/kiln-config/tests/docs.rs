@@ -142,6 +142,21 @@ fn fenced(text: &str) -> Vec<(usize, String)> {
     out
 }
 
+/// Whether a text is taken as the inside of a block, or of one that it holds; `within` are those around it, the outermost first.
+fn fits_inside<'a>(
+    block: &'a BlockSchema,
+    within: &[&'a BlockSchema],
+    text: &str,
+    accepts: &impl Fn(&str) -> bool,
+) -> bool {
+    let path = [within, &[block]].concat();
+    let wrapped = path.iter().rev().fold(text.to_owned(), |inner, outer| {
+        let labels: String = outer.labels.iter().map(|_| " \"x\"").collect();
+        format!("{}{labels} {{\n{inner}\n}}\n", outer.name)
+    });
+    accepts(&wrapped) || block.blocks.iter().any(|nested| fits_inside(nested.schema, &path, text, accepts))
+}
+
 /// A fragment may be the inside of a block: then it is tried within each that could hold it.
 fn problems(text: &str) -> String {
     let check = |text: &str| {
@@ -150,20 +165,11 @@ fn problems(text: &str) -> String {
         found.iter().map(|d| d.render(&sources, false)).collect::<String>()
     };
     let whole = check(text);
-    let nested: Vec<_> = blocks().flat_map(|b| b.blocks.iter().map(move |n| (b, n.schema))).collect();
-    let mut deeper = nested.iter().flat_map(|(b, n)| n.blocks.iter().map(move |m| (b, n, m.schema)));
-    let inside = |outer: &BlockSchema, text: &str| {
-        let labels: String = outer.labels.iter().map(|_| " \"x\"").collect();
-        format!("{}{labels} {{\n{text}\n}}\n", outer.name)
-    };
-    let accepts = |wrapped: String| {
-        let found = check(&wrapped);
+    let accepts = |wrapped: &str| {
+        let found = check(wrapped);
         found.lines().filter(|l| l.starts_with("error")).all(|l| l.contains("missing-attribute"))
     };
-    let fits = whole.is_empty()
-        || blocks().any(|b| accepts(inside(b, text)))
-        || nested.iter().any(|(b, n)| accepts(inside(b, &inside(n, text))))
-        || deeper.any(|(b, n, m)| accepts(inside(b, &inside(n, &inside(m, text)))));
+    let fits = whole.is_empty() || blocks().any(|b| fits_inside(b, &[], text, &accepts));
     if fits { String::new() } else { whole }
 }
 

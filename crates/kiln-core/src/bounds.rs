@@ -40,6 +40,10 @@ pub(crate) const LISTENER_RETRY: Millis = Millis::from_secs(5);
 /// a second.
 pub(crate) const SHIFT_WITHIN: Millis = Millis::from_secs(60);
 
+/// How much longer than an attempt may take its answer is waited for: a controller that was killed in between is back within
+/// seconds, and asks again.
+pub(crate) const ASKED_WITHIN: Millis = Millis::from_secs(30);
+
 /// How long a switch that somebody is to let waits for them: somebody is there on the next day.
 pub(crate) const PROMOTE_WITHIN: Millis = Millis::from_secs(24 * 3600);
 

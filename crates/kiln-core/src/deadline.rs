@@ -30,6 +30,7 @@ fn of_environment<'a>(state: &'a State, env: &'a Environment) -> impl Iterator<I
         (None, StepPhase::Started { deadline }) => deadline,
         (None, StepPhase::Waiting) => Some(rollout.moved_at.plus(patience(env, rollout))),
     });
+    let tries = running.map(|rollout| rollout.tries.due);
     let proofs = env.rollout.iter().flat_map(|rollout| proofs(state, env, rollout));
     let resting = env
         .services
@@ -37,7 +38,7 @@ fn of_environment<'a>(state: &'a State, env: &'a Environment) -> impl Iterator<I
         .flat_map(|service| service.resting.iter().filter_map(|ordinal| service.slots.get(ordinal)?.backoff));
     let backoffs = resting.map(|backoff| backoff.not_before);
     let lifetime = env.lifetime.map(|lifetime| lifetime.until);
-    rollout.into_iter().chain(proofs).chain(backoffs).chain(lifetime)
+    rollout.into_iter().chain(tries).chain(proofs).chain(backoffs).chain(lifetime)
 }
 
 /// When the instances that a step waits for have been healthy for long enough.

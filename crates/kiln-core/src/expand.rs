@@ -17,7 +17,7 @@ use kiln_model::rollout::{Slots, Step};
 use kiln_model::service::RolloutBounds;
 use kiln_model::{Millis, RevisionNumber, ServiceName, Timestamp};
 
-use crate::bounds::{DESTROY_WITHIN, LISTENERS_WITHIN, SHIFT_WITHIN};
+use crate::bounds::{ASKED_WITHIN, DESTROY_WITHIN, LISTENERS_WITHIN, SHIFT_WITHIN};
 use crate::state::{Environment, Rollout, State};
 
 pub(crate) use back::expand_back;
@@ -131,7 +131,8 @@ pub(crate) fn deadline_of(
     let span = match step {
         Step::OpenListeners => LISTENERS_WITHIN,
         Step::Run { within: Some(within), .. } => *within,
-        Step::Run { job, within: None } => bounds(env, rollout.target(), job).progress_deadline,
+        Step::Ask(ask) => Millis(ask.timeout.0.saturating_add(ASKED_WITHIN.0)),
+        Step::Run { job, within: None, .. } => bounds(env, rollout.target(), job).progress_deadline,
         // Creating is only an intent, but where old and new must not meet it waits for the old to be gone.
         Step::Create { .. } => patience(env, rollout),
         Step::WaitHealthy { within, .. } | Step::Drain { within, .. } => *within,

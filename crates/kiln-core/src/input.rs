@@ -288,6 +288,19 @@ pub enum Observation {
         /// The value, or why there is none, for people.
         value: Result<Number, String>,
     },
+    /// Somebody was asked what a rollout waits for.
+    Asked {
+        /// The environment.
+        env: EnvKey,
+        /// Its rollout.
+        rollout: RolloutId,
+        /// The step's index.
+        index: u32,
+        /// How many attempts had failed when it was asked: an answer to an earlier one counts for nothing.
+        known: u32,
+        /// What was answered, or why it is not what was asked for, for people.
+        answer: Result<String, String>,
+    },
     /// The edge has no request in flight to it and no pooled connection left, and does not route to it.
     BackendIdle {
         /// Which.

@@ -9,6 +9,7 @@
 pub mod action;
 mod analysis;
 mod apply;
+mod asking;
 mod bounds;
 mod deadline;
 mod decide;
@@ -29,6 +30,7 @@ mod waiting;
 
 pub use action::{Action, ActionKind};
 pub use apply::{ApplyError, apply};
+pub use asking::{Question, question};
 pub use bounds::{ABORTED, APPROVAL_MAX, ENVIRONMENTS_MAX, REPLICAS_MAX, RETAINED_MAX};
 pub use deadline::next_deadline;
 pub use decide::{Decision, Draft, Reply, decide, number};

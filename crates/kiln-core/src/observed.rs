@@ -105,6 +105,7 @@ pub fn observe(observed: &mut Observed, input: &Input) {
         | Observation::RolloutPredicted { .. }
         | Observation::NoticeGivenUp { .. }
         | Observation::Measured { .. }
+        | Observation::Asked { .. }
         | Observation::ListenerOpened { .. }
         | Observation::ListenerFailed { .. }
         | Observation::ListenerClosed { .. } => {}

@@ -6,7 +6,7 @@ use kiln_model::rollout::Step;
 use kiln_model::route::Listener;
 use kiln_model::{Actor, EnvKey, InstanceId, Position, RevisionNumber, RolloutId, ServiceName, Timestamp};
 
-use crate::state::{ListenerPhase, Phase, State, StepPhase};
+use crate::state::{ListenerPhase, Phase, State, StepPhase, Tries};
 
 /// Something that an environment waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum Wait {
         step: Step,
         /// When the wait is over; none if the step did not begin, or the rollout is paused.
         deadline: Option<Timestamp>,
+        /// What became of its attempts.
+        tries: Tries,
     },
     /// A rollout is queued behind the one that runs.
     Turn {
@@ -107,7 +109,8 @@ pub fn waiting(state: &State, env: &EnvKey, now: Timestamp) -> Vec<Wait> {
             }
             StepPhase::Waiting => None,
         };
-        found.push(Wait::Step { index: rollout.next, step: step.clone(), deadline });
+        let tries = rollout.tries.clone();
+        found.push(Wait::Step { index: rollout.next, step: step.clone(), deadline, tries });
     }
     if let (Some(rollout), Some(queued)) = (&env.rollout, &env.queued) {
         found.push(Wait::Turn { revision: queued.to, by: queued.by.clone(), behind: rollout.id });

@@ -205,6 +205,16 @@ pub enum RolloutEvent {
         /// The value, or why there is none, for people.
         text: String,
     },
+    /// An attempt of the step that runs came to an end: a question was answered, or not, or a check took too long. A check that
+    /// exits is told by its instance.
+    Tried {
+        /// The step's index.
+        index: u32,
+        /// Whether it passed.
+        passed: bool,
+        /// What was answered, or why it failed, for people.
+        text: String,
+    },
     /// It failed, and stops where it is for somebody to decide; what served before has all requests of what was tried out.
     Halted {
         /// Why, for people.

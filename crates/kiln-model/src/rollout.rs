@@ -1,7 +1,9 @@
 //! The one step language: blue-green, rolling and canary are lists of these.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::ask::{Again, Ask};
 use crate::id::RevisionNumber;
 use crate::name::{EnvName, ServiceName};
 use crate::service::{Margin, MetricKind};
@@ -71,7 +73,11 @@ pub enum Step {
         /// How long before the rollout goes back; it runs then even if it did so before. None for a job that runs once for
         /// each revision that changes it: as long as its bounds say.
         within: Option<Millis>,
+        /// How often it is tried, with that time for each attempt.
+        again: Again,
     },
+    /// Somebody asked over HTTP answered as they should.
+    Ask(Arc<Ask>),
     /// New instances exist in these slots.
     Create {
         /// Where.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::ask::{Again, Ask};
 use crate::digest::Digest;
 use crate::instance::InstanceSpec;
 use crate::interlude::Interludes;
@@ -181,9 +182,13 @@ pub enum Gate {
     Check {
         /// The job.
         job: ServiceName,
-        /// How long before the rollout goes back.
+        /// How long one attempt may take.
         within: Millis,
+        /// How often it is tried.
+        again: Again,
     },
+    /// Somebody asked over HTTP answered as they should.
+    Ask(Arc<Ask>),
 }
 
 /// What a canary is compared by with a baseline: fresh instances of the revision that served before.

@@ -57,6 +57,7 @@ impl World {
                     | Step::Soak { .. }
                     | Step::Analyse { .. }
                     | Step::Approve { .. }
+                    | Step::Ask(_)
             );
             if self.meddler.chance(self.faults.meddling * if is_rare { 3 } else { 1 }) {
                 self.meddle(env, *index, kind(&step));
@@ -140,6 +141,7 @@ fn kind(step: &Step) -> &'static str {
     match step {
         Step::OpenListeners => "open listeners",
         Step::Run { .. } => "run",
+        Step::Ask(_) => "ask",
         Step::Create { .. } => "create",
         Step::WaitHealthy { .. } => "wait healthy",
         Step::Shift { .. } => "shift",

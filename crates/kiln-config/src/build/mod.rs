@@ -1,6 +1,7 @@
 //! Blocks to the model.
 
 mod audience;
+mod checks;
 mod gates;
 mod image;
 mod image_provision;

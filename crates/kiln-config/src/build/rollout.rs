@@ -1,5 +1,6 @@
 //! How a service moves from one revision to another.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::interlude::Interludes;
@@ -7,12 +8,13 @@ use kiln_model::service::{
     Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind, Stage,
     Strategy,
 };
-use kiln_model::{Millis, ServiceName, Weight};
+use kiln_model::{Millis, PortName, ServiceName, Weight};
 
 use super::audience::audience;
+use super::checks::Check;
 use super::outside::{outside, refuse_too_slow};
 use super::service::REPLICAS_MAX;
-use super::steps::{Check, Steps, steps};
+use super::steps::{Steps, steps};
 use super::waves::waves;
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
@@ -33,7 +35,7 @@ const HOLD: Millis = Millis::from_secs(60);
 const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
 
 /// Nobody remembers what a canary that is older was for.
-const STEP_MAX: Millis = Millis::from_secs(14 * 24 * 3600);
+pub(super) const STEP_MAX: Millis = Millis::from_secs(14 * 24 * 3600);
 
 /// More stages can't be told apart.
 const STAGES_MAX: usize = 50;
@@ -49,7 +51,12 @@ pub(super) struct Rollout {
     pub(super) checks: Vec<Check>,
 }
 
-pub(super) fn rollout(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind, has_ports: bool) -> Rollout {
+pub(super) fn rollout(
+    reader: Reader<'_>,
+    name: &ServiceName,
+    kind: ServiceKind,
+    ports: &BTreeMap<PortName, u16>,
+) -> Rollout {
     let default = if kind == ServiceKind::Service { Strategy::BlueGreen } else { Strategy::StopThenStart };
     let mut bounds = RolloutBounds::default();
     let plain = |strategy| Rollout { strategy, bounds, interludes: Arc::default(), checks: Vec::new() };
@@ -62,14 +69,14 @@ pub(super) fn rollout(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind,
         "blue_green" => Strategy::BlueGreen,
         "stop_then_start" => Strategy::StopThenStart,
         "rolling" => rolling(rollout),
-        "canary" if kind != ServiceKind::Service || !has_ports => {
+        "canary" if kind != ServiceKind::Service || ports.is_empty() => {
             let message = "a canary is a share of the requests, and nothing is sent to what has no port";
             let help = "use \"rolling\", or declare a `port`";
             rollout.report(Problem::new("wrong-value", *span, message).help(help));
             default
         }
         "canary" => {
-            let (canary, steps) = canary(rollout, name);
+            let (canary, steps) = canary(rollout, (name, ports));
             of_canary = steps;
             Strategy::Canary(Arc::new(canary))
         }
@@ -84,7 +91,7 @@ pub(super) fn rollout(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind,
     };
     let steps = match strategy {
         Strategy::Canary(_) => of_canary,
-        _ => steps(rollout, label, name, strategy.is_old_first(), false),
+        _ => steps(rollout, label, (name, ports), strategy.is_old_first(), false),
     };
     misplaced(rollout, label);
     bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
@@ -145,7 +152,7 @@ fn rolling(rollout: Reader<'_>) -> Strategy {
     Strategy::Rolling { max_surge, max_unavailable, waves: waves(rollout).map(Arc::new) }
 }
 
-fn canary(rollout: Reader<'_>, name: &ServiceName) -> (Canary, Steps) {
+fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> (Canary, Steps) {
     let analysis = rollout.block("analysis").map(|block| (analysis(block), within(block)));
     let mut found = Steps::default();
     let stages = match rollout.block("step") {
@@ -158,7 +165,7 @@ fn canary(rollout: Reader<'_>, name: &ServiceName) -> (Canary, Steps) {
                     rollout.report(Problem::new("wrong-value", rollout.span(name), message));
                 }
             }
-            found = steps(rollout, "canary", name, false, analysis.is_some());
+            found = steps(rollout, "canary", of, false, analysis.is_some());
             ascending(rollout, rollout.header, std::mem::take(&mut found.stages))
         }
     };

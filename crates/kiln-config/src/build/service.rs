@@ -7,6 +7,7 @@ use kiln_model::service::ServiceKind;
 use kiln_model::stack::ServiceDefinition;
 use kiln_model::{ByteSize, ImageName, Millis, PortName, SecretName, ServiceName};
 
+use super::checks::Check;
 use super::image::{Images, request_path, user};
 use super::route::default_port;
 use super::{Instance, instances, rollout, steps};
@@ -221,7 +222,7 @@ impl TestPorts {
     }
 }
 
-type Read = (Option<ServiceDefinition>, BTreeSet<ServiceName>, Vec<steps::Check>);
+type Read = (Option<ServiceDefinition>, BTreeSet<ServiceName>, Vec<Check>);
 
 /// Reads a block, with what it depends on and what its checks run.
 fn definition(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind) -> Read {
@@ -231,7 +232,7 @@ fn definition(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind) -> Read
     let ports = ports(reader);
     let health = health(reader, &ports);
     let rollout::Rollout { strategy, bounds, interludes, checks } =
-        rollout::rollout(reader, name, kind, !ports.is_empty());
+        rollout::rollout(reader, name, kind, &ports);
     let stop = reader.block("stop");
     let replicas = if kind == ServiceKind::Job { Some(1) } else { reader.int("replicas", 0..=REPLICAS_MAX) };
     let volumes = volumes(reader);

@@ -1,13 +1,13 @@
 //! The `step` blocks of a rollout: what is done between the moves that its strategy makes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use kiln_model::interlude::Interludes;
-use kiln_model::service::{Gate, RolloutBounds, ServiceKind, Stage, Strategy};
+use kiln_model::service::{Gate, Stage};
 use kiln_model::stack::ServiceDefinition;
-use kiln_model::{Millis, ServiceName, Weight};
+use kiln_model::{Millis, PortName, ServiceName, Weight};
 
+use super::checks::{Check, Place, check};
 use super::rollout::{bounded, percent, wrong};
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
@@ -16,9 +16,6 @@ use crate::units::parse_weight;
 
 /// How long an approval is waited for: somebody is there on the next day.
 const APPROVE_WITHIN: Millis = Millis::from_secs(24 * 3600);
-
-/// How long a check may take: it only looks.
-const CHECK_WITHIN: Millis = Millis::from_secs(60);
 
 /// How long a job may run: most migrations take seconds, and whoever rewrites a large table says so.
 const RUN_WITHIN: Millis = Millis::from_secs(600);
@@ -69,40 +66,11 @@ pub(super) struct Steps {
     pub(super) checks: Vec<Check>,
 }
 
-/// A command that decides whether a rollout goes on. It runs as a job made of its service.
-pub(super) struct Check {
-    job: ServiceName,
-    argv: Vec<String>,
-    pub(super) header: Span,
-}
-
-impl Check {
-    /// The job: as the service, but without its ports, and reading its volumes only.
-    pub(super) fn job(self, service: &ServiceDefinition) -> (ServiceName, ServiceDefinition) {
-        let mut volumes = service.volumes.clone();
-        volumes.values_mut().for_each(|mount| mount.read_only = true);
-        let job = ServiceDefinition {
-            kind: ServiceKind::Job,
-            entrypoint: Some(Vec::new()),
-            command: Some(self.argv),
-            ports: BTreeMap::new(),
-            health: None,
-            volumes,
-            replicas: 1,
-            strategy: Strategy::StopThenStart,
-            bounds: RolloutBounds::default(),
-            interludes: Arc::default(),
-            ..service.clone()
-        };
-        (self.job, job)
-    }
-}
-
 /// Reads the steps of a rollout; `analyse` says whether there is an analysis.
 pub(super) fn steps(
     rollout: Reader<'_>,
     label: &str,
-    service: &ServiceName,
+    (service, ports): (&ServiceName, &BTreeMap<PortName, u16>),
     is_old_first: bool,
     analyse: bool,
 ) -> Steps {
@@ -114,7 +82,7 @@ pub(super) fn steps(
     // Who says where the instances are created means what stands before it to come before.
     let is_explicit = blocks.iter().any(|step| step.has("create") || step.has("wait"));
     let (is_canary, out) = (label == "canary", Steps::default());
-    let mut walk = Walk { label, service, order, is_canary, is_explicit, analyse, done: 0, out };
+    let mut walk = Walk { label, service, ports, order, is_canary, is_explicit, analyse, done: 0, out };
     for step in blocks.into_iter().take(STEPS_MAX) {
         walk.step(step);
     }
@@ -155,6 +123,7 @@ pub(super) fn order_jobs(
 struct Walk<'a> {
     label: &'a str,
     service: &'a ServiceName,
+    ports: &'a BTreeMap<PortName, u16>,
     order: &'static [Move],
     is_canary: bool,
     is_explicit: bool,
@@ -279,22 +248,12 @@ impl Walk<'_> {
     }
 
     fn check(&mut self, block: Reader<'_>) -> Option<Gate> {
-        let argv = block.argv("exec");
-        let within = bounded(block, "timeout").unwrap_or(CHECK_WITHIN);
-        let name = format!("{}-check-{}", self.service, self.out.checks.len() + 1);
-        let job: ServiceName = match name.parse() {
-            Ok(job) => job,
-            Err(error) => {
-                wrong(
-                    block,
-                    block.header,
-                    &format!("a check is a job of its own, and can't be \"{name}\": {error}"),
-                );
-                return None;
-            }
-        };
-        self.out.checks.push(Check { job: job.clone(), argv: argv?, header: block.header });
-        Some(Gate::Check { job, within })
+        let has_new = self.has_made(Move::Wait);
+        let commands = self.out.checks.len();
+        let place = Place { service: self.service, ports: self.ports, has_new, commands };
+        let (gate, command) = check(block, &place)?;
+        self.out.checks.extend(command);
+        Some(gate)
     }
 
     fn analyse(&self, step: Reader<'_>) -> Option<Gate> {

@@ -387,19 +387,58 @@ static STEP: BlockSchema = BlockSchema {
 static CHECK: BlockSchema = BlockSchema {
     name: "check",
     labels: &[],
-    summary: "A command that decides whether the rollout goes on: it must exit with 0. It runs in an instance of its own, made as the service's of the new revision are, that gets no requests and can only read the volumes: a job named `SERVICE-check-1`, `-2` and so on.",
+    summary: "What decides whether the rollout goes on: a command that must exit with 0, or a question over HTTP; either `exec` or an `http` block. A command runs in an instance of its own, made as the service's of the new revision are, that gets no requests and can only read the volumes: a job named `SERVICE-check-1`, `-2` and so on.",
     attributes: &[
-        attribute("exec", "list of strings", "", "The program in the service's image, with its arguments."),
+        attribute(
+            "exec",
+            "list of strings",
+            "none",
+            "The program in the service's image, with its arguments.",
+        ),
         attribute(
             "timeout",
             "duration",
-            "\"1m\"",
-            "How long it may take. Then it is ended, and the rollout goes back.",
+            "\"1m\", or \"10s\" for `http`",
+            "How long an attempt may take. Then it is ended, and has failed.",
         ),
+        attribute("attempts", "number", "1", "How often it is tried before the rollout goes back."),
+        attribute(
+            "interval",
+            "duration",
+            "\"5s\"",
+            "How long after an attempt that failed the next one begins.",
+        ),
+    ],
+    blocks: &[NestedBlock { schema: &ASK, many: false }],
+    any_attribute: None,
+    example: "check {\n  exec    = [\"/app/smoke\", \"--fast\"]\n  timeout = \"30s\"\n}",
+};
+
+static ASK: BlockSchema = BlockSchema {
+    name: "http",
+    labels: &[],
+    summary: "A question over HTTP that the controller asks; either `url` or `path` is set. Redirects are answers, and not followed.",
+    attributes: &[
+        attribute(
+            "url",
+            "URL",
+            "none",
+            "Whoever answers there, with `http` or `https`. It is stored in clear.",
+        ),
+        attribute(
+            "path",
+            "path",
+            "none",
+            "Each healthy new instance of the service is asked for it, past the routes: it may have no requests yet. All must answer as they should.",
+        ),
+        attribute("port", "port", "the one named `http`, or the only one", "Where a `path` is asked for."),
+        attribute("method", "\"GET\", \"HEAD\" or \"POST\"", "\"GET\"", "How; POST has an empty body."),
+        attribute("status", "number", "any of 200 to 299", "The status that counts."),
+        attribute("contains", "string", "none", "What the first MiB of the body must contain."),
     ],
     blocks: &[],
     any_attribute: None,
-    example: "check {\n  exec    = [\"/app/smoke\", \"--fast\"]\n  timeout = \"30s\"\n}",
+    example: "http {\n  path     = \"/ready\"\n  contains = \"ok\"\n}",
 };
 
 static ANALYSIS: BlockSchema = BlockSchema {

@@ -231,12 +231,12 @@ worker "mail" {
 # 56 |     step { sleep = "1m" }
 #    |            ^^^^^
 #
-# error[missing-attribute]: `check` needs the attribute `exec`
+# error[wrong-value]: a `check` asks nothing
 #   --> stack.hcl:58:7
 #    |
 # 58 |       check {
 #    |       ^^^^^
-#    = help: exec = … (list of strings): The program in the service's image, with its arguments.
+#    = help: as in `exec = ["/app/smoke"]`, or `http { path = "/ready" }`
 #
 # error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:62:5

@@ -56,6 +56,7 @@ fn extend_environment(env: &mut Environment, by: Millis) {
     if let Some(rollout) = &mut env.rollout {
         let rollout = Arc::make_mut(rollout);
         later(&mut rollout.moved_at, by);
+        later(&mut rollout.tries.due, by);
         if let StepPhase::Started { deadline: Some(deadline) } = &mut rollout.step {
             later(deadline, by);
         }

@@ -7,7 +7,7 @@ use kiln_model::event::{InstanceEvent, Purpose};
 use kiln_model::service::ServiceKind;
 use kiln_model::{Entry, InstanceId, InstanceSpec, Millis, Timestamp, Weight};
 
-use super::{ApplyError, environment_of, soak};
+use super::{ApplyError, environment_of, soak, tries};
 use crate::bounds::{BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX};
 use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, Room, State};
 
@@ -272,6 +272,9 @@ fn count_failure(state: &mut State, entry: &Entry, before: &Instance, event: &In
         rollout.last_exit = Some(text.clone());
         if rollout.hopeless.is_none() && rollout.soaks(&slot.service, slot.ordinal) {
             rollout.hopeless = Some(format!("{text}, while it soaked").into());
+        }
+        if is_job && !is_final && tries::failed_job(rollout, &slot.service, entry.at, &text) {
+            return;
         }
         if !matches!(event, InstanceEvent::BecameUnhealthy { .. }) {
             count_exit(rollout, text, is_final || is_job);

@@ -13,6 +13,7 @@ mod rollout;
 mod scale;
 mod soak;
 mod traffic;
+mod tries;
 
 use std::sync::Arc;
 

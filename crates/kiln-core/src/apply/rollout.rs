@@ -7,9 +7,10 @@ use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{Cause, Outcome, Slots, Step, Verdict};
 use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
-use super::{ApplyError, environment_of, queue, soak};
+use super::{ApplyError, environment_of, queue, soak, tries};
 use crate::state::{
-    Direction, Environment, FinishedRollout, Halt, Pause, Rollout, Room, Share, Slot, Split, State, StepPhase,
+    Direction, Environment, FinishedRollout, Halt, Pause, Rollout, Room, Share, Slot, Split, State,
+    StepPhase, Tries,
 };
 
 pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> Result<(), ApplyError> {
@@ -61,13 +62,7 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
                 && rollout.halted.is_none()
                 && rollout.current_step().is_some() =>
         {
-            let step = rollout.current_step().expect("checked in the guard");
-            mean(env, &rollout, step);
-            let rollout = running(env);
-            rollout.step = StepPhase::Started { deadline: *deadline };
-            rollout.moved_at = entry.at;
-            (rollout.promoted, rollout.undecided) = (false, false);
-            rollout.table = Position(0);
+            begin_step(env, entry, &rollout, *deadline);
             Ok(())
         }
         (Some(rollout), RolloutEvent::Promoted { index })
@@ -84,6 +79,12 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
             RolloutEvent::Analysed { service, window, .. } | RolloutEvent::Measured { service, window, .. },
         ) if rollout.splits.get(service).is_some_and(|split| split.window == *window) => {
             learned(env, entry, event);
+            Ok(())
+        }
+        (Some(rollout), RolloutEvent::Tried { index, passed, text })
+            if *index == rollout.next && tries::may_end(&rollout) =>
+        {
+            tries::ended(running(env), entry.at, *passed, text);
             Ok(())
         }
         (Some(rollout), RolloutEvent::StepCompleted { index })
@@ -119,6 +120,17 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
     }
 }
 
+fn begin_step(env: &mut Environment, entry: &Entry, rollout: &Rollout, deadline: Option<Timestamp>) {
+    let Some(step) = rollout.current_step() else { return };
+    mean(env, rollout, step);
+    let rollout = running(env);
+    rollout.step = StepPhase::Started { deadline };
+    rollout.moved_at = entry.at;
+    (rollout.promoted, rollout.undecided) = (false, false);
+    rollout.tries = Tries::default();
+    rollout.table = Position(0);
+}
+
 /// What a step that begins means for the slots.
 fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
     match step {
@@ -141,13 +153,14 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
                 }
             }
         }
-        Step::Run { job, within: Some(_) } => {
+        Step::Run { job, within: Some(_), .. } => {
             // It runs in each rollout that comes to it.
             if let Some(service) = env.services.get_mut(job) {
                 Arc::make_mut(service).job_done = None;
             }
         }
         Step::OpenListeners
+        | Step::Ask(_)
         | Step::Run { within: None, .. }
         | Step::WaitHealthy { .. }
         | Step::Hold { .. }
@@ -229,6 +242,7 @@ fn start(
         measured: BTreeMap::new(),
         promoted: false,
         undecided: false,
+        tries: Tries::default(),
         room: None,
     }));
     Ok(())
@@ -305,6 +319,7 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     (rollout.paused, rollout.halted) = (None, None);
     (rollout.splits, rollout.measured) = (BTreeMap::new(), BTreeMap::new());
     (rollout.promoted, rollout.undecided) = (false, false);
+    rollout.tries = Tries::default();
 }
 
 /// Whether a rollout that goes forward may be held up by this, or let go on.
@@ -343,6 +358,7 @@ fn resume(rollout: &mut Rollout, now: Timestamp) {
     let Some(pause) = rollout.paused.take() else { return };
     let paused_for = now.since(pause.since);
     rollout.moved_at = rollout.moved_at.plus(paused_for);
+    rollout.tries.due = rollout.tries.due.plus(paused_for);
     if let StepPhase::Started { deadline: Some(deadline) } = &mut rollout.step {
         // A step that began during the pause does not exist: what runs has run since before it.
         *deadline = deadline.plus(paused_for);

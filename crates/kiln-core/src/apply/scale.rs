@@ -66,6 +66,7 @@ fn slots_of(step: &Step) -> &[Slots] {
         | Step::Retire { slots } => slots,
         Step::OpenListeners
         | Step::Run { .. }
+        | Step::Ask(_)
         | Step::Split { .. }
         | Step::Hold { .. }
         | Step::Soak { .. }

@@ -7,9 +7,10 @@ use kiln_model::event::{ControlEvent, InstanceEvent, RolloutEvent, TrafficEvent}
 use kiln_model::instance::ExitStatus;
 use kiln_model::outside::{Finding, Number};
 use kiln_model::route::{Listener, Sampling};
-use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, ServiceName, Term};
+use kiln_model::{EnvKey, Event, Fence, InstanceId, Position, RolloutId, ServiceName, Term};
 
 use super::work::{Scope, Work, brief};
+use crate::asking;
 use crate::input::{InstanceSeen, Observation};
 use crate::outside::{self, Standing};
 use crate::state::{Health, Instance, ListenerPhase, ListenerState, Phase};
@@ -54,6 +55,10 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
         Observation::Sampled { env, .. } => Scope::Environment(env.clone()),
         Observation::Measured { env, service, sampling, metric, known, value } => {
             measured(work, env, (service, *sampling), (metric, *known), value);
+            Scope::Environment(env.clone())
+        }
+        Observation::Asked { env, rollout, index, known, answer } => {
+            asked(work, env, (*rollout, *index), *known, answer);
             Scope::Environment(env.clone())
         }
         Observation::TableAcknowledged { fence } => acknowledged(work, *fence),
@@ -122,6 +127,30 @@ fn measured(
     let Some((finding, text)) = found else { return };
     let (service, window, metric) = (service.clone(), sampling.window, name.to_owned());
     work.act(Some(key), Event::Rollout(RolloutEvent::Measured { service, window, metric, finding, text }));
+}
+
+/// Writes down what was answered, if it is still asked for. What is answered during a pause counts.
+fn asked(
+    work: &mut Work<'_>,
+    key: &EnvKey,
+    (id, index): (RolloutId, u32),
+    known: u32,
+    answer: &Result<String, String>,
+) {
+    let rollout = work.state().environment(key).and_then(|env| env.rollout.as_ref());
+    let is_asked = rollout.is_some_and(|rollout| {
+        let is_this = rollout.id == id && rollout.next == index && rollout.halted.is_none();
+        let waits = asking::asked(rollout).is_some_and(|ask| known < ask.again.attempts);
+        is_this && waits && rollout.tries.failed == known && !rollout.tries.passed
+    });
+    if is_asked {
+        let (passed, text) = match answer {
+            Ok(text) => (true, text),
+            Err(text) => (false, text),
+        };
+        let text = brief(text);
+        work.act(Some(key), Event::Rollout(RolloutEvent::Tried { index, passed, text }));
+    }
 }
 
 /// Looks only at the slot of an instance; nobody cares about one that the log does not know.

@@ -64,6 +64,9 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
     if !is_late {
         return step::insist(view, rollout, step);
     }
+    if let Some(deeds) = step::try_again(view, rollout, step) {
+        return deeds;
+    }
     match step {
         // What is in flight is cut when its instance goes, and what is not destroyed yet will be: neither is a reason to
         // undo a switch that is complete.
@@ -72,6 +75,7 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
         Step::Soak { slots, .. } if step::are_well(view, rollout, slots) => completed(),
         Step::OpenListeners
         | Step::Run { .. }
+        | Step::Ask(_)
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
         | Step::Shift { .. }

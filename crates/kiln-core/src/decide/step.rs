@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kiln_model::event::{InstanceEvent, TrafficEvent};
+use kiln_model::event::{InstanceEvent, RolloutEvent, TrafficEvent};
 use kiln_model::rollout::{Slots, Step};
 use kiln_model::route::Listener;
 use kiln_model::service::{Service, Strategy};
@@ -87,6 +87,7 @@ pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed>
         Step::Shift { slots, weight, serve_routes } => shift(view, rollout, slots, *weight, *serve_routes),
         Step::KeepWarm { slots, keep_for } => keep_warm(view, rollout, slots, *keep_for),
         Step::Run { .. }
+        | Step::Ask(_)
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
         | Step::Split { .. }
@@ -106,6 +107,7 @@ pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed
         Step::Retire { slots } => retire(view, rollout, slots),
         // The other rules do what is left: they know from the state what a slot is to hold.
         Step::OpenListeners
+        | Step::Ask(_)
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
         | Step::Shift { .. }
@@ -131,6 +133,7 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             let done = view.env.services.get(job).and_then(|service| service.job_done);
             target.is_none() || done == target
         }
+        Step::Ask(_) => rollout.tries.passed,
         Step::Create { slots } => {
             let is_there = |place: Place<'_>| {
                 let mut there = place.instances(view).filter(|instance| place.fills(instance));
@@ -274,11 +277,26 @@ fn run(view: View<'_>, rollout: &Rollout, job: &ServiceName) -> Vec<Deed> {
     let Some(service) = view.env.service(Some(revision), job) else { return Vec::new() };
     let slots = view.env.services.get(job).into_iter().flat_map(|service| service.slots.values());
     let mut instances = slots.flat_map(|slot| &slot.instances).filter_map(|id| view.state.instance(*id));
-    // Two of one job never run side by side, and one that failed ended the rollout.
-    if instances.next().is_some() {
+    // Two of one job never run side by side, and one that failed ended the rollout, or is tried again after a while.
+    if instances.next().is_some() || rollout.tries.due > view.now {
         return Vec::new();
     }
     vec![Deed::Create { service: job.clone(), ordinal: 0, revision, spec: service.spec_digest }]
+}
+
+/// What follows where a check took too long that is tried more than once; none for any other step.
+pub(super) fn try_again(view: View<'_>, rollout: &Rollout, step: &Step) -> Option<Vec<Deed>> {
+    let Step::Run { job, again, .. } = step else { return None };
+    if again.attempts <= 1 {
+        return None;
+    }
+    let text = too_late(view, rollout, step);
+    let tried = RolloutEvent::Tried { index: rollout.next, passed: false, text: text.clone() };
+    let slots = view.env.services.get(job).into_iter().flat_map(|service| service.slots.values());
+    let instances = slots.flat_map(|slot| &slot.instances).filter_map(|id| view.state.instance(*id));
+    let hanging = instances.filter(|instance| !instance.phase.is_leaving());
+    let ends = hanging.map(|instance| retiring(view, job, instance, text.as_str().into()));
+    Some([Deed::Log(Event::Rollout(tried))].into_iter().chain(ends).collect())
 }
 
 /// The sockets that the target's routes and names need.
@@ -330,8 +348,9 @@ pub(super) fn too_few(view: View<'_>, rollout: &Rollout, step: &Step) -> String 
 pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String {
     match step {
         Step::OpenListeners => "the sockets were not open in time".to_owned(),
-        Step::Run { job, within: None } => format!("job {job} did not end in time"),
-        Step::Run { job, within: Some(within) } => format!("job {job} did not end within {within}"),
+        Step::Run { job, within: None, .. } => format!("job {job} did not end in time"),
+        Step::Run { job, within: Some(within), .. } => format!("job {job} did not end within {within}"),
+        Step::Ask(ask) => format!("{ask} was not asked in time"),
         Step::Create { .. } => "the instances before were not gone in time".to_owned(),
         Step::WaitHealthy { slots, within } => {
             let late = places(view, rollout, slots).find(|place| !is_healthy(view, rollout, place));

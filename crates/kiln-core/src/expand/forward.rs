@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_model::ask::Again;
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::{Slots, Step};
@@ -136,7 +137,11 @@ impl Forward<'_> {
                 let done = self.env.services.get(*name).and_then(|state| state.job_done);
                 let is_due = !of_steps.contains(name) && done != Some(service.spec_digest);
                 if self.manners.runs_jobs && is_due {
-                    self.steps.push(Step::Run { job: (*name).clone(), within: None });
+                    self.steps.push(Step::Run {
+                        job: (*name).clone(),
+                        within: None,
+                        again: Again::default(),
+                    });
                 }
                 continue;
             }

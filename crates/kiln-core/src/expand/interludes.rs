@@ -1,6 +1,7 @@
 //! What a service's rollout does between its moves.
 
 use kiln_model::ServiceName;
+use kiln_model::ask::Again;
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::Step;
@@ -34,7 +35,7 @@ impl Extent {
 pub(super) fn jobs_of_steps(spec: &RevisionSpec) -> impl Iterator<Item = &ServiceName> {
     spec.services.values().flat_map(Service::gates).filter_map(|gate| match gate {
         Gate::Run { job, .. } | Gate::Check { job, .. } => Some(job),
-        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } => None,
+        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } | Gate::Ask(_) => None,
     })
 }
 
@@ -44,10 +45,14 @@ impl Forward<'_> {
         let Some(extent) = self.extents.get(name) else { return Vec::new() };
         let step = |gate: &Gate| match gate {
             // A job has an effect that going back does not undo: it runs for what is new only.
-            Gate::Run { job, within } => {
-                self.manners.runs_jobs.then(|| Step::Run { job: job.clone(), within: Some(*within) })
+            Gate::Run { job, within } => self.manners.runs_jobs.then(|| {
+                let again = Again::default();
+                Step::Run { job: job.clone(), within: Some(*within), again }
+            }),
+            Gate::Check { job, within, again } => {
+                Some(Step::Run { job: job.clone(), within: Some(*within), again: *again })
             }
-            Gate::Check { job, within } => Some(Step::Run { job: job.clone(), within: Some(*within) }),
+            Gate::Ask(ask) => Some(Step::Ask(ask.clone())),
             _ if *extent == Extent::Unattended => None,
             Gate::Hold(span) => Some(Step::Hold { span: *span }),
             Gate::Analyse(within) => Some(Step::Analyse { service: name.clone(), window, within: *within }),

@@ -265,11 +265,25 @@ impl<'a> World<'a> {
                 let longest = within.0.saturating_sub(1);
                 Millis(self.analysed_after(&service).map_or(longest, |it| it.0.min(longest)))
             }
+            Some(Step::Ask(_)) => {
+                self.decided = Some(index);
+                return self.answer(index);
+            }
             _ => return,
         };
         self.decided = Some(index);
         let promote = Command::Promote { env: self.key.clone(), step: Some(index) };
         self.after(delay, InputKind::Command(promote));
+    }
+
+    /// What is asked over HTTP is answered at once, as it should be.
+    fn answer(&mut self, index: u32) {
+        let Some(rollout) = self.state.environment(&self.key).and_then(|env| env.rollout.as_ref()) else {
+            return;
+        };
+        let (env, rollout, known) = (self.key.clone(), rollout.id, rollout.tries.failed);
+        let answer = Ok(String::new());
+        self.see_after(Millis(0), Observation::Asked { env, rollout, index, known, answer });
     }
 
     /// How long an analysis takes, if that can be told: as long as the last ones, or as its requests take to come.

@@ -13,6 +13,7 @@ mod rollout;
 mod room;
 mod shared_map;
 mod soak;
+mod tries;
 mod used;
 
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub use rollout::{Direction, FinishedRollout, Halt, Pause, Rollout, Split, StepP
 pub use room::{Peak, Room};
 pub use shared_map::SharedMap;
 pub use soak::{Approval, Served};
+pub use tries::Tries;
 pub(crate) use used::UsedIds;
 
 /// The fold of the log. A clone shares what it has in common with its original, so that a batch can be decided against

@@ -8,7 +8,7 @@ use kiln_model::forecast::Extra;
 use kiln_model::rollout::{Cause, Outcome, Step};
 use kiln_model::{Actor, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
-use super::Room;
+use super::{Room, Tries};
 use crate::outside::Tally;
 
 /// A rollout that runs.
@@ -56,6 +56,8 @@ pub struct Rollout {
     pub promoted: bool,
     /// Whether the analysis that is the current step was inconclusive, and an approval is waited for.
     pub undecided: bool,
+    /// What became of the attempts of the current step.
+    pub tries: Tries,
     /// What the environment's instances take; none of a rollout that a Kiln began that did not count it.
     pub room: Option<Room>,
 }

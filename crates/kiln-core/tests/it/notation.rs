@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use kiln_core::State;
 use kiln_core::state::{Health, Instance};
+use kiln_model::ask::Again;
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
@@ -127,6 +128,8 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::Analysed { service, window, verdict, .. } => {
             format!("analysed {service} window {window}: {verdict:?}")
         }
+        RolloutEvent::Tried { passed: true, text, .. } => format!("passed: {text}"),
+        RolloutEvent::Tried { passed: false, text, .. } => format!("failed: {text}"),
         RolloutEvent::Halted { reason, .. } => format!("halted: {reason}"),
         RolloutEvent::GoingBack { reason, steps } => format!("going back ({reason}): {}", list(steps)),
         RolloutEvent::Counted { rollout, is_end, .. } => {
@@ -174,8 +177,9 @@ pub(crate) fn step(step: &Step) -> String {
     let all = |slots: &[Slots]| slots.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
     match step {
         Step::OpenListeners => "open".into(),
-        Step::Run { job, within: None } => format!("run {job}"),
-        Step::Run { job, within: Some(within) } => format!("run {job} {within}"),
+        Step::Run { job, within: None, .. } => format!("run {job}"),
+        Step::Run { job, within: Some(within), again } => format!("run {job} {within}{}", times(*again)),
+        Step::Ask(ask) => format!("ask {ask} {}{}", ask.timeout, times(ask.again)),
         Step::Create { slots } => format!("create {}", all(slots)),
         Step::WaitHealthy { slots, within } => format!("wait {} {within}", all(slots)),
         Step::Shift { slots, weight, serve_routes } => {
@@ -198,6 +202,10 @@ pub(crate) fn step(step: &Step) -> String {
         Step::KeepWarm { slots, keep_for } => format!("warm {} {keep_for}", all(slots)),
         Step::Retire { slots } => format!("retire {}", all(slots)),
     }
+}
+
+fn times(Again { attempts, interval }: Again) -> String {
+    if attempts > 1 { format!(" {attempts} times {interval}") } else { String::new() }
 }
 
 /// The state of all environments, a line each for instances and backends.

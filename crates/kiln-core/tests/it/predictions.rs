@@ -38,6 +38,7 @@ fn took(prediction: &Prediction) -> Vec<(&'static str, Option<u64>)> {
     let word = |step: &Step| match step {
         Step::OpenListeners => "open",
         Step::Run { .. } => "run",
+        Step::Ask(_) => "ask",
         Step::Create { .. } => "create",
         Step::WaitHealthy { .. } => "healthy",
         Step::Shift { .. } => "shift",

@@ -64,9 +64,7 @@ impl Scenario {
             "down" => command(world, Command::Down { env: key }),
             "check" => {
                 let mut spec = instance_spec(words[1]);
-                if words.get(2) == Some(&"nohealth") {
-                    spec.health = None;
-                }
+                spec.health = spec.health.filter(|_| words.get(2) != Some(&"nohealth"));
                 let spec_digest = digest_of(&format!("{spec:?}"));
                 let (image, test, within) = (digest_of(words[1]), "starts".to_owned(), Millis::from_secs(5));
                 command(
@@ -76,6 +74,8 @@ impl Scenario {
             }
             // `measure web 0.3`, or `measure web error`; a number at the end is how many answers are known, if not all.
             "measure" => measure(world, key, &words[1..]),
+            // `answer yes`, or `answer no`; a number at the end is how many attempts failed before it was asked, if not all.
+            "answer" => answer(world, key, &words[1..]),
             "wait" => self.world.wait(span(words[1])),
             "restart" => self.world.restart(),
             "list" => self.world.list(),
@@ -133,6 +133,18 @@ fn measure(world: &mut World, key: EnvKey, words: &[&str]) {
     let window = rollout.splits[&service].window;
     let (sampling, metric) = (Sampling { rollout: rollout.id, window }, "queue".to_owned());
     world.see(Observation::Measured { env: key, service, sampling, metric, known, value });
+}
+
+fn answer(world: &mut World, key: EnvKey, words: &[&str]) {
+    let env = world.state.environment(&key).expect("it is there");
+    let asked = kiln_core::question(&world.state, env).expect("something is asked");
+    let known = words.get(1).map_or(asked.known, |known| known.parse().unwrap());
+    let whom: Vec<String> =
+        asked.instances.iter().map(|(place, address)| format!("{place} at {address}")).collect();
+    let text = if whom.is_empty() { "it answered".to_owned() } else { whom.join(", ") };
+    let answer = if words[0] == "yes" { Ok(text) } else { Err(text) };
+    let (rollout, index) = (asked.rollout, asked.index);
+    world.see(Observation::Asked { env: key, rollout, index, known, answer });
 }
 
 fn span(word: &str) -> Millis {

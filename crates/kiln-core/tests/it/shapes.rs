@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use kiln_core::{Admission, Command};
+use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
 use kiln_model::interlude::Interludes;
 use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
@@ -205,13 +206,33 @@ fn add_gate(all: &mut Interludes, text: &str) {
     list.push(gate_of(gate));
 }
 
-/// `h10`, `p30`, `o30`, `a60` `run~migrate~60` or `check~smoke~60`: what is waited for, and for how many seconds.
+/// `h10`, `p30`, `o30`, `a60`, `run~migrate~60`, `check~smoke~60x3~5`, `ask~url~10` or `ask~ready~10x3~5`: what is waited for, and
+/// for how many seconds.
 fn gate_of(text: &str) -> Gate {
     if let Some((job, seconds)) = text.strip_prefix("run~").and_then(|rest| rest.split_once('~')) {
         return Gate::Run { job: service_name(job), within: Millis::from_secs(seconds.parse().unwrap()) };
     }
     if let Some((job, seconds)) = text.strip_prefix("check~").and_then(|rest| rest.split_once('~')) {
-        return Gate::Check { job: service_name(job), within: Millis::from_secs(seconds.parse().unwrap()) };
+        let (seconds, again) = again_of(seconds);
+        return Gate::Check { job: service_name(job), within: seconds, again };
+    }
+    if let Some((whom, seconds)) = text.strip_prefix("ask~").and_then(|rest| rest.split_once('~')) {
+        let (timeout, again) = again_of(seconds);
+        let port = PortName::new("http").unwrap();
+        let whom = match whom {
+            "url" => Whom::Url("http://127.0.0.1:9000/ready".into()),
+            service => Whom::Instances { port, path: format!("/{service}") },
+        };
+        let (method, service) = (Method::Get, service_name("web"));
+        return Gate::Ask(Arc::new(Ask {
+            service,
+            whom,
+            method,
+            status: None,
+            contains: None,
+            timeout,
+            again,
+        }));
     }
     let (kind, seconds) = text.split_at(1);
     let span = Millis::from_secs(seconds.parse().unwrap());
@@ -221,6 +242,19 @@ fn gate_of(text: &str) -> Gate {
         "o" => Gate::Approve { by: vec!["olga".into()], within: span },
         "a" => Gate::Analyse(span),
         other => panic!("unknown gate `{other}`"),
+    }
+}
+
+/// `60`, or `60x3~5`: so many seconds for each of three attempts, five seconds apart.
+fn again_of(text: &str) -> (Millis, Again) {
+    let seconds = |text: &str| Millis::from_secs(text.parse().unwrap());
+    match text.split_once('x') {
+        None => (seconds(text), Again::default()),
+        Some((within, rest)) => {
+            let (attempts, interval) = rest.split_once('~').unwrap();
+            let again = Again { attempts: attempts.parse().unwrap(), interval: seconds(interval) };
+            (seconds(within), again)
+        }
     }
 }
 

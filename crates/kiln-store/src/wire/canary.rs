@@ -7,6 +7,7 @@ use kiln_model::{Millis, ServiceName, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::ask::{AgainWire, AskWire};
 use super::audience::AudienceWire;
 use super::outside::OutsideMetricWire;
 use super::rollout::weight_of;
@@ -36,11 +37,27 @@ pub(super) struct PerMille(pub(super) Weight);
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum GateWire {
-    Hold { span_ms: u64 },
-    Analyse { within_ms: u64 },
-    Approve { by: Vec<String>, within_ms: u64 },
-    Run { job: Text<ServiceName>, within_ms: u64 },
-    Check { job: Text<ServiceName>, within_ms: u64 },
+    Hold {
+        span_ms: u64,
+    },
+    Analyse {
+        within_ms: u64,
+    },
+    Approve {
+        by: Vec<String>,
+        within_ms: u64,
+    },
+    Run {
+        job: Text<ServiceName>,
+        within_ms: u64,
+    },
+    Check {
+        job: Text<ServiceName>,
+        within_ms: u64,
+        #[serde(default, skip_serializing_if = "AgainWire::is_once")]
+        again: AgainWire,
+    },
+    Ask(AskWire),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -159,7 +176,10 @@ impl From<&Gate> for GateWire {
             Gate::Analyse(within) => Self::Analyse { within_ms: within.0 },
             Gate::Approve { by, within } => Self::Approve { by: by.clone(), within_ms: within.0 },
             Gate::Run { job, within } => Self::Run { job: Text(job.clone()), within_ms: within.0 },
-            Gate::Check { job, within } => Self::Check { job: Text(job.clone()), within_ms: within.0 },
+            Gate::Check { job, within, again } => {
+                Self::Check { job: Text(job.clone()), within_ms: within.0, again: (*again).into() }
+            }
+            Gate::Ask(ask) => Self::Ask(ask.into()),
         }
     }
 }
@@ -171,7 +191,10 @@ impl From<GateWire> for Gate {
             GateWire::Analyse { within_ms } => Self::Analyse(Millis(within_ms)),
             GateWire::Approve { by, within_ms } => Self::Approve { by, within: Millis(within_ms) },
             GateWire::Run { job, within_ms } => Self::Run { job: job.0, within: Millis(within_ms) },
-            GateWire::Check { job, within_ms } => Self::Check { job: job.0, within: Millis(within_ms) },
+            GateWire::Check { job, within_ms, again } => {
+                Self::Check { job: job.0, within: Millis(within_ms), again: again.into() }
+            }
+            GateWire::Ask(ask) => Self::Ask(ask.into()),
         }
     }
 }

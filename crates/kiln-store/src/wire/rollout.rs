@@ -6,6 +6,7 @@ use kiln_model::{EnvName, Millis, RevisionNumber, RolloutId, ServiceName, Timest
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::ask::{AgainWire, AskWire};
 use super::canary::{EvidenceWire, VerdictWire};
 use super::forecast::{ExtraWire, ForecastWire};
 use super::notify::OccasionWire;
@@ -75,6 +76,11 @@ pub(crate) enum RolloutWire {
         reason: String,
         until: u64,
     },
+    Tried {
+        index: u32,
+        passed: bool,
+        text: String,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -85,7 +91,10 @@ pub(crate) enum StepWire {
         job: Text<ServiceName>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         within_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "AgainWire::is_once")]
+        again: AgainWire,
     },
+    Ask(AskWire),
     Create {
         slots: Vec<SlotsWire>,
     },
@@ -198,6 +207,9 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::GoingBack { reason, steps } => {
                 Self::GoingBack { reason: reason.clone(), steps: steps.iter().map(StepWire::from).collect() }
             }
+            RolloutEvent::Tried { index, passed, text } => {
+                Self::Tried { index: *index, passed: *passed, text: text.clone() }
+            }
             RolloutEvent::Halted { reason, until } => Self::Halted { reason: reason.clone(), until: until.0 },
             RolloutEvent::Counted { rollout, is_end, counts, extra } => Self::Counted {
                 rollout: rollout.0,
@@ -252,6 +264,7 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 reason,
                 steps: steps.into_iter().map(Step::try_from).collect::<Result<_, _>>()?,
             },
+            RolloutWire::Tried { index, passed, text } => Self::Tried { index, passed, text },
             RolloutWire::Halted { reason, until } => Self::Halted { reason, until: Timestamp(until) },
             RolloutWire::Counted { rollout, is_end, counts, extra } => Self::Counted {
                 rollout: RolloutId(rollout),
@@ -332,9 +345,12 @@ impl From<&Step> for StepWire {
         let wire = |slots: &[Slots]| slots.iter().map(SlotsWire::from).collect();
         match step {
             Step::OpenListeners => Self::OpenListeners,
-            Step::Run { job, within } => {
-                Self::Run { job: Text(job.clone()), within_ms: within.map(|within| within.0) }
-            }
+            Step::Run { job, within, again } => Self::Run {
+                job: Text(job.clone()),
+                within_ms: within.map(|within| within.0),
+                again: (*again).into(),
+            },
+            Step::Ask(ask) => Self::Ask(ask.into()),
             Step::Create { slots } => Self::Create { slots: wire(slots) },
             Step::WaitHealthy { slots, within } => {
                 Self::WaitHealthy { slots: wire(slots), within_ms: within.0 }
@@ -368,7 +384,10 @@ impl TryFrom<StepWire> for Step {
         let model = |slots: Vec<SlotsWire>| slots.into_iter().map(Slots::from).collect();
         Ok(match wire {
             StepWire::OpenListeners => Self::OpenListeners,
-            StepWire::Run { job, within_ms } => Self::Run { job: job.0, within: within_ms.map(Millis) },
+            StepWire::Run { job, within_ms, again } => {
+                Self::Run { job: job.0, within: within_ms.map(Millis), again: again.into() }
+            }
+            StepWire::Ask(ask) => Self::Ask(ask.into()),
             StepWire::Create { slots } => Self::Create { slots: model(slots) },
             StepWire::WaitHealthy { slots, within_ms } => {
                 Self::WaitHealthy { slots: model(slots), within: Millis(within_ms) }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
 };
@@ -164,7 +165,7 @@ pub(crate) fn revision() -> Revision {
         before: vec![run("migrate")],
         created: vec![run("fill")],
         ready: vec![
-            Gate::Check { job: service("web-check-1"), within: Millis(30_000) },
+            Gate::Check { job: service("web-check-1"), within: Millis(30_000), again: Again::default() },
             Gate::Approve { by: Vec::new(), within: Millis(300_000) },
         ],
         moved: vec![Gate::Hold(Millis(60_000)), run("smoke")],
@@ -223,8 +224,8 @@ fn steps() -> Vec<Step> {
     let slots = || vec![Slots { service: service("web"), first: 1, count: 2 }];
     vec![
         Step::OpenListeners,
-        Step::Run { job: service("migrate"), within: None },
-        Step::Run { job: service("smoke"), within: Some(Millis(90_000)) },
+        Step::Run { job: service("migrate"), within: None, again: Again::default() },
+        Step::Run { job: service("smoke"), within: Some(Millis(90_000)), again: Again::default() },
         Step::Create { slots: slots() },
         Step::WaitHealthy { slots: slots(), within: Millis(120_000) },
         Step::Shift { slots: slots(), weight: Weight::FULL, serve_routes: true },
@@ -359,12 +360,44 @@ fn rollout_notes(count: kiln_model::rollout::RequestCount) -> Vec<RolloutEvent> 
         occasion,
         reason: "it answered 410".into(),
     };
+    let tried = |passed| RolloutEvent::Tried { index: 3, passed, text: "web/0 answered 503: no".into() };
     let notes = [
+        RolloutEvent::GoingBack { reason: "503".into(), steps: checks() },
+        tried(true),
+        tried(false),
         RolloutEvent::Counted { rollout, is_end: true, counts, extra },
         RolloutEvent::Predicted { rollout, forecast: Ok(forecast()) },
         RolloutEvent::Predicted { rollout, forecast: Err("too large".into()) },
     ];
     notes.into_iter().chain(Occasion::ALL.map(not_told)).collect()
+}
+
+/// Steps that ask, and that are tried more than once.
+fn checks() -> Vec<Step> {
+    let again = Again { attempts: 5, interval: Millis(2000) };
+    let plain = Ask {
+        service: service("web"),
+        whom: Whom::Url("https://shop.example/ready".into()),
+        method: Method::Get,
+        status: None,
+        contains: None,
+        timeout: Millis(10_000),
+        again: Again::default(),
+    };
+    let whom = Whom::Instances { port: PortName::new("http").unwrap(), path: "/ready".into() };
+    let full = Ask {
+        whom,
+        method: Method::Post,
+        status: Some(204),
+        contains: Some("ok".into()),
+        again,
+        ..plain.clone()
+    };
+    vec![
+        Step::Ask(Arc::new(plain)),
+        Step::Ask(Arc::new(full)),
+        Step::Run { job: service("web-check-1"), within: Some(Millis(30_000)), again },
+    ]
 }
 
 fn forecast() -> Forecast {

@@ -142,6 +142,12 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
             let of = (service, *window);
             record.measurements.push(verdicts::measurement(entry.at, of, metric, *finding, text));
         }
+        RolloutEvent::Tried { index, passed, text } => {
+            if let Some(step) = step(record, *index) {
+                let how = if *passed { "passed" } else { "failed" };
+                step.note = Some(format!("{how}: {text}"));
+            }
+        }
         RolloutEvent::Halted { reason, until } => {
             resume(record, at_ms);
             stop(record, at_ms);
@@ -222,7 +228,11 @@ mod tests {
 
     /// One that completes its first step, fails in the second and gets back.
     fn failed(first: u64, cause: Cause) -> Vec<Entry> {
-        let run = |job| Step::Run { job: ServiceName::new(job).unwrap(), within: None };
+        let run = |job| Step::Run {
+            job: ServiceName::new(job).unwrap(),
+            within: None,
+            again: kiln_model::ask::Again::default(),
+        };
         let events = [
             RolloutEvent::Started {
                 from: Some(RevisionNumber(41)),

@@ -186,6 +186,10 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
             let found = verdicts::measurement(Timestamp(0), (service, *window), metric, *finding, text);
             ("rollout.measured", verdicts::measurement_sentence(&found))
         }
+        RolloutEvent::Tried { index, passed, text } => {
+            let how = if *passed { "passed" } else { "failed" };
+            ("rollout.tried", format!("an attempt of step {} {how}: {text}", index + 1))
+        }
         RolloutEvent::Halted { reason, until: _ } => {
             ("rollout.halted", format!("the rollout stopped, for somebody to decide: {reason}"))
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_core::state::Tries;
 use kiln_core::state::{
     Direction, Environment, FinishedRollout, Health, Instance, Phase, Rollout, StepPhase,
 };
@@ -69,9 +70,10 @@ fn wait_text(wait: &Wait, now: Timestamp) -> String {
         Wait::Decision { reason, until } => {
             format!("somebody to decide, {} before it goes back: {reason}", left(until))
         }
-        Wait::Step { index, step, deadline } => {
+        Wait::Step { index, step, deadline, tries } => {
             let left = deadline.as_ref().map(|until| format!(", {}", left(until))).unwrap_or_default();
-            format!("step {}: {}{left}", index + 1, step_text(step))
+            let tried = tried(step, tries).map(|tried| format!(" ({tried})")).unwrap_or_default();
+            format!("step {}: {}{tried}{left}", index + 1, step_text(step))
         }
         Wait::Turn { revision, by, behind } => {
             format!("{behind} to end: then {revision} begins, which {by} asked for")
@@ -239,7 +241,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
             started_ms,
             ended_ms: None,
             deadline_ms,
-            note: None,
+            note: tried(step, &rollout.tries).filter(|_| state == "running"),
             expected_ms: None,
         }
     };
@@ -454,6 +456,18 @@ pub fn url(route: &Route) -> String {
     }
 }
 
+/// Which attempt of a step is made, and what the one before came to: `2 of 5: it answered 503`. None of a step that is not
+/// tried again.
+fn tried(step: &Step, tries: &Tries) -> Option<String> {
+    let attempts = match step {
+        Step::Ask(ask) => ask.again.attempts,
+        Step::Run { again, .. } => again.attempts,
+        _ => 1,
+    };
+    let last = if tries.last.is_empty() { String::new() } else { format!(": {}", tries.last) };
+    (attempts > 1).then(|| format!("{} of {attempts}{last}", (tries.failed + 1).min(attempts)))
+}
+
 /// A step as people say it.
 pub fn step_text(step: &Step) -> String {
     let list = |slots: &[kiln_model::rollout::Slots]| {
@@ -468,6 +482,7 @@ pub fn step_text(step: &Step) -> String {
     match step {
         Step::OpenListeners => "open the sockets".into(),
         Step::Run { job, .. } => format!("run {job}"),
+        Step::Ask(ask) => format!("ask {ask}"),
         Step::Create { slots } => format!("create {}", list(slots)),
         Step::WaitHealthy { slots, .. } => format!("wait until {} is healthy", list(slots)),
         Step::Shift { slots, weight, .. } => {

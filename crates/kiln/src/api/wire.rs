@@ -259,7 +259,7 @@ pub struct Step {
     pub ended_ms: Option<u64>,
     /// When the wait for it is over, if it ends.
     pub deadline_ms: Option<u64>,
-    /// What is to be said about it, for people; only a history knows.
+    /// What is to be said about it, for people: who let it be complete, or which attempt is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// How long it was to be expected to take by the rollouts before; only a history knows.

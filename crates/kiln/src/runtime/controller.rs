@@ -22,12 +22,12 @@ use super::counted::Counted;
 use super::edge_link::EdgeLink;
 use super::foretelling;
 use super::host_link::HostLink;
-use super::measuring;
 use super::notices;
 use super::packs;
 use super::paths::StateDir;
 use super::process::{self, ProcessError};
 use super::receipts;
+use super::{asking, measuring};
 use crate::api::canaries::Traffic;
 use crate::api::history::Seen;
 use crate::api::{history, server, wire};
@@ -59,6 +59,7 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     };
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
+    asking::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
     measuring::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
     notices::start(handle.clone(), state).map_err(ProcessError::because("start to tell of rollouts"))?;
     receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;

@@ -5,6 +5,7 @@
 //! whole life tells the others when it is gone, and a new one adopts what runs.
 
 mod anchors;
+mod asking;
 mod collector;
 pub mod controller;
 mod counted;

@@ -50,6 +50,7 @@ impl What {
             | Step::Hold { .. }
             | Step::Soak { .. }
             | Step::Approve { .. }
+            | Step::Ask(_)
             | Step::KeepWarm { .. } => return None,
         };
         Some((what, slots.iter().map(|range| &range.service).collect()))
@@ -192,6 +193,7 @@ impl Seen {
                 RolloutEvent::Paused | RolloutEvent::Promoted { .. } => began = None,
                 RolloutEvent::Resumed
                 | RolloutEvent::Analysed { .. }
+                | RolloutEvent::Tried { .. }
                 | RolloutEvent::Measured { .. }
                 | RolloutEvent::Counted { .. }
                 | RolloutEvent::Predicted { .. }

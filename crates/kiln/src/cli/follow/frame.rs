@@ -63,7 +63,10 @@ fn steps(steps: &[Step], now_ms: u64, paint: Paint) -> Vec<String> {
     for step in &steps[first..last] {
         lines.push(match step.state.as_str() {
             "done" => format!("  {} {}", paint.green("✓"), step.text),
-            "running" => format!("  {} {}{}", paint.yellow("▸"), step.text, paint.dim(&left(step, now_ms))),
+            "running" => {
+                let text = format!("{}{}", step.text, attempt(step));
+                format!("  {} {text}{}", paint.yellow("▸"), paint.dim(&left(step, now_ms)))
+            }
             _ => paint.dim(&format!("  · {}", step.text)),
         });
     }
@@ -71,6 +74,11 @@ fn steps(steps: &[Step], now_ms: u64, paint: Paint) -> Vec<String> {
         lines.push(paint.dim(&format!("  · and {} more", steps.len() - last)));
     }
     lines
+}
+
+/// Which attempt is made, if there may be several.
+fn attempt(step: &Step) -> String {
+    step.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default()
 }
 
 fn left(step: &Step, now_ms: u64) -> String {
@@ -132,7 +140,7 @@ pub(crate) struct Lines {
     going_back: bool,
     paused: Option<String>,
     steps: usize,
-    running: Option<usize>,
+    running: Option<(usize, Option<String>)>,
     trouble: BTreeMap<String, String>,
     canaries: canaries::Told,
     ended: bool,
@@ -175,9 +183,12 @@ impl Lines {
         }
         self.steps = self.steps.max(done);
         let running = rollout.steps.iter().position(|step| step.state == "running");
-        if let Some(index) = running.filter(|index| self.running != Some(*index)) {
-            tell(format!("{}/{total} {}", index + 1, rollout.steps[index].text));
-            self.running = Some(index);
+        let running = running.map(|index| (index, rollout.steps[index].note.clone()));
+        if running.is_some() && running != self.running {
+            let index = running.as_ref().map_or(0, |(index, _)| *index);
+            let step = &rollout.steps[index];
+            tell(format!("{}/{total} {}{}", index + 1, step.text, attempt(step)));
+            self.running = running;
         }
         self.canaries.update(&rollout.canaries, progress.now_ms).into_iter().for_each(&mut tell);
         for service in progress.services.iter().filter(|service| !service.trouble.is_empty()) {

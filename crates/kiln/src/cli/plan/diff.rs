@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kiln_model::ask::Again;
 use kiln_model::notify::Webhook;
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
@@ -368,8 +369,18 @@ fn gate_text(gate: &Gate) -> String {
         Gate::Analyse(within) => format!("analyse {within}"),
         Gate::Approve { by, within } if by.is_empty() => format!("approve within {within}"),
         Gate::Approve { by, within } => format!("approve by {} within {within}", by.join(" or ")),
-        Gate::Run { job, within } | Gate::Check { job, within } => format!("run {job} within {within}"),
+        Gate::Run { job, within } => format!("run {job} within {within}"),
+        Gate::Check { job, within, again } => format!("run {job} within {within}{}", again_text(*again)),
+        Gate::Ask(ask) => {
+            let status = ask.status.map(|status| format!(" for {status}")).unwrap_or_default();
+            let text = ask.contains.as_ref().map(|text| format!(" with {text:?}")).unwrap_or_default();
+            format!("ask {ask}{status}{text} within {}{}", ask.timeout, again_text(ask.again))
+        }
     }
+}
+
+fn again_text(Again { attempts, interval }: Again) -> String {
+    if attempts > 1 { format!(", up to {attempts} times, {interval} apart") } else { String::new() }
 }
 
 fn share_text(stage: &Stage) -> String {

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use super::measured::{self, TallyWire};
 use super::room::{ExtraWire, RoomWire};
 use super::service_table::{self, ServiceTable};
+use super::tries::TriesWire;
 use super::{DecodeError, EnvWire};
 
 #[derive(Serialize, Deserialize)]
@@ -194,6 +195,8 @@ struct RolloutWire {
     promoted: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     undecided: bool,
+    #[serde(default, skip_serializing_if = "TriesWire::is_default")]
+    tries: TriesWire,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     room: Option<RoomWire>,
 }
@@ -471,6 +474,7 @@ impl From<&Rollout> for RolloutWire {
             measured,
             promoted,
             undecided,
+            tries,
             room,
         } = rollout;
         Self {
@@ -513,6 +517,7 @@ impl From<&Rollout> for RolloutWire {
                 .collect(),
             promoted: *promoted,
             undecided: *undecided,
+            tries: tries.into(),
             room: room.map(RoomWire::from),
         }
     }
@@ -560,6 +565,7 @@ impl RolloutWire {
                 .collect(),
             promoted: wire.promoted,
             undecided: wire.undecided,
+            tries: wire.tries.into(),
             room: wire.room.map(RoomWire::into_model),
         })
     }

@@ -9,6 +9,7 @@ mod instance;
 mod measured;
 mod room;
 mod service_table;
+mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use kiln_core::state::{
     Approval, Backoff, Check, Direction, Environment, FinishedRollout, Halt, Health, Lifetime, Pause, Phase,
-    Queued, ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase, Verdict,
+    Queued, ReplicaOverride, Rollout, Served, ServiceState, Share, Slot, Split, StepPhase, Tries, Verdict,
 };
 use kiln_core::state::{Peak, Room};
+use kiln_model::ask::Again;
 use kiln_model::event::Purpose;
 use kiln_model::gates::Gates;
 use kiln_model::instance::{ExitStatus, InstanceSpec, SecretRef};
@@ -127,7 +128,7 @@ fn environment() -> Environment {
         to: Some(RevisionNumber(8)),
         cause: Cause::Up,
         direction: Direction::Back { reason: "not healthy".into() },
-        steps: [Step::OpenListeners, Step::Run { job: web(), within: None }].into(),
+        steps: [Step::OpenListeners, Step::Run { job: web(), within: None, again: Again::default() }].into(),
         next: 1,
         step: StepPhase::Started { deadline: Some(Timestamp(9_000)) },
         moved_at: Timestamp(3_500),
@@ -141,6 +142,7 @@ fn environment() -> Environment {
         measured: [(web(), [("queue".to_owned(), tally())].into())].into(),
         promoted: true,
         undecided: true,
+        tries: Tries { failed: 1, passed: true, last: "503".into(), due: Timestamp(5_000) },
         room: Some(room()),
     };
     let last = FinishedRollout {
