@@ -128,13 +128,26 @@ pub struct Canary {
     pub analysis: Option<Analysis>,
     /// Which requests it gets, beside its share of all.
     pub audience: Audience,
+    /// How many more than the replicas may exist at once; none replaces all that are left at once after the last stage.
+    pub max_surge: Option<u32>,
 }
 
 impl Canary {
+    /// How many instances come on top of so many replicas while this share is held: the new ones, and as many of a baseline.
+    pub fn extra_at(&self, weight: Weight, replicas: u32) -> u32 {
+        needed(replicas, weight).saturating_mul(if self.is_compared() { 2 } else { 1 })
+    }
+
     /// Whether it is compared with a baseline: what only others measure needs none.
     pub fn is_compared(&self) -> bool {
         self.analysis.as_ref().is_some_and(|analysis| !analysis.metrics.is_empty())
     }
+}
+
+/// How many instances serve a share as well as all replicas serve all: at least one.
+pub fn needed(replicas: u32, weight: Weight) -> u32 {
+    let share = u64::from(replicas) * u64::from(weight.per_mille());
+    u32::try_from(share.div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
 /// Which requests a canary gets, beside its share of all.

@@ -7,6 +7,7 @@ mod image;
 mod image_provision;
 mod image_scan;
 mod image_test;
+mod misplaced;
 mod notify;
 mod outside;
 mod registry;

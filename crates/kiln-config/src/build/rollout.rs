@@ -12,6 +12,7 @@ use kiln_model::{Millis, PortName, ServiceName, Weight};
 
 use super::audience::audience;
 use super::checks::Check;
+use super::misplaced::refuse_misplaced;
 use super::outside::{outside, refuse_too_slow};
 use super::service::REPLICAS_MAX;
 use super::steps::{Steps, steps};
@@ -93,7 +94,7 @@ pub(super) fn rollout(
         Strategy::Canary(_) => of_canary,
         _ => steps(rollout, label, (name, ports), strategy.is_old_first(), false),
     };
-    misplaced(rollout, label);
+    refuse_misplaced(rollout, label);
     bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
     bounds.drain_deadline = rollout.millis("drain_deadline").unwrap_or(bounds.drain_deadline);
     bounds.warm_for = rollout.millis("warm_for").unwrap_or(bounds.warm_for);
@@ -117,29 +118,19 @@ fn healthy_for(rollout: Reader<'_>, progress_deadline: Millis) -> Millis {
     span
 }
 
-/// What belongs to another strategy.
-fn misplaced(rollout: Reader<'_>, label: &str) {
-    let owners = [
-        ("auto_promote", "blue_green"),
-        ("max_surge", "rolling"),
-        ("max_unavailable", "rolling"),
-        ("waves", "rolling"),
-        ("soak", "rolling"),
-        ("steps", "canary"),
-        ("hold", "canary"),
-        ("analysis", "canary"),
-        ("sticky", "canary"),
-        ("match", "canary"),
-        ("mirror", "canary"),
-    ];
-    for (name, owner) in owners.into_iter().filter(|(_, owner)| *owner != label) {
-        let span = rollout.block(name).map(|block| block.header);
-        let span = span.or_else(|| rollout.has(name).then(|| rollout.span(name)));
-        if let Some(span) = span {
-            let message = format!("`{name}` is for \"{owner}\" alone");
-            rollout.report(Problem::new("wrong-value", span, message));
-        }
-    }
+/// Where `max_surge` of a canary is less than what its shares take.
+pub(super) fn refuse_small_surge(reader: Reader<'_>, strategy: &Strategy, replicas: u32) {
+    let (Some(rollout), Strategy::Canary(canary)) = (reader.block("rollout"), strategy) else { return };
+    let Some(surge) = canary.max_surge else { return };
+    let most = canary.stages.iter().max_by_key(|stage| canary.extra_at(stage.weight, replicas));
+    let Some(stage) = most.filter(|stage| canary.extra_at(stage.weight, replicas) > surge) else { return };
+    let (share, extra) = (percent(stage.weight), canary.extra_at(stage.weight, replicas));
+    let baseline = if canary.is_compared() { ", with as many for the baseline," } else { "" };
+    let message = format!(
+        "a share of {share}%{baseline} takes {extra} instances more than {replicas}, and `max_surge` is {surge}"
+    );
+    let help = format!("write `max_surge = {extra}` or more, or end with a smaller share");
+    rollout.report(Problem::new("wrong-value", rollout.span("max_surge"), message).help(help));
 }
 
 fn rolling(rollout: Reader<'_>) -> Strategy {
@@ -173,7 +164,8 @@ fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> 
         refuse_too_slow(block, &analysis.outside, &stages);
     }
     let analysis = analysis.map(|(analysis, _)| analysis);
-    (Canary { stages, analysis, audience: audience(rollout) }, found)
+    let max_surge = rollout.int("max_surge", 1..=REPLICAS_MAX);
+    (Canary { stages, analysis, audience: audience(rollout), max_surge }, found)
 }
 
 fn within(analysis: Reader<'_>) -> Millis {

@@ -235,6 +235,7 @@ fn definition(reader: Reader<'_>, name: &ServiceName, kind: ServiceKind) -> Read
         rollout::rollout(reader, name, kind, &ports);
     let stop = reader.block("stop");
     let replicas = if kind == ServiceKind::Job { Some(1) } else { reader.int("replicas", 0..=REPLICAS_MAX) };
+    rollout::refuse_small_surge(reader, &strategy, replicas.unwrap_or(1));
     let volumes = volumes(reader);
     let secrets = secrets(reader);
     let scratch = scratch(reader);

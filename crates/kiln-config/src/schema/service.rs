@@ -192,8 +192,8 @@ static ROLLOUT: BlockSchema = BlockSchema {
         attribute(
             "max_surge",
             "number",
-            "1",
-            "For `rolling`: how many more than the replicas may exist at once.",
+            "1, or no bound for `canary`",
+            "For `rolling` and `canary`: how many more than the replicas may exist at once. A canary's shares must do with it, its baseline included; after the last share the rest is replaced so many at a time, and nothing is kept warm.",
         ),
         attribute(
             "max_unavailable",

@@ -131,15 +131,18 @@ service "other" {
 #    |
 # 59 |     sticky {
 #    |     ^^^^^^
+#    = help: use "canary", or leave it out
 #
 # error[wrong-value]: `match` is for "canary" alone
 #   --> stack.hcl:62:5
 #    |
 # 62 |     match {
 #    |     ^^^^^
+#    = help: use "canary", or leave it out
 #
 # error[wrong-value]: `mirror` is for "canary" alone
 #   --> stack.hcl:65:5
 #    |
 # 65 |     mirror {}
 #    |     ^^^^^^
+#    = help: use "canary", or leave it out

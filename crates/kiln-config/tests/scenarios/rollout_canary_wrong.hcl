@@ -158,12 +158,6 @@ service "rolls" {
 # 23 |     steps         = ["5%"]
 #    |                     ^^^^^^
 #
-# error[wrong-value]: `max_surge` is for "rolling" alone
-#   --> stack.hcl:24:21
-#    |
-# 24 |     max_surge     = 1
-#    |                     ^
-#
 # error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:29:5
 #    |
@@ -306,15 +300,18 @@ service "rolls" {
 #     |
 # 116 |     steps = ["5%"]
 #     |             ^^^^^^
+#     = help: use "canary", or leave it out
 #
 # error[wrong-value]: `hold` is for "canary" alone
 #    --> stack.hcl:117:13
 #     |
 # 117 |     hold  = "1m"
 #     |             ^^^^
+#     = help: use "canary", or leave it out
 #
 # error[wrong-value]: `analysis` is for "canary" alone
 #    --> stack.hcl:121:5
 #     |
 # 121 |     analysis {}
 #     |     ^^^^^^^^
+#     = help: use "canary", or leave it out

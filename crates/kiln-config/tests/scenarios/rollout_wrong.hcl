@@ -94,11 +94,12 @@ service "h" {
 #    |           ^^^^^^^^^^^^
 #    = help: did you mean `blue_green`?
 #
-# error[wrong-value]: `max_surge` is for "rolling" alone
+# error[wrong-value]: `max_surge` means nothing to "blue_green": all new instances stand beside the old ones before the one switch
 #   --> stack.hcl:19:17
 #    |
 # 19 |     max_surge = 1
 #    |                 ^
+#    = help: use "rolling" or "canary", which replace some at a time
 #
 # error[wrong-value]: with neither `max_surge` nor `max_unavailable` a rollout can't take a step
 #   --> stack.hcl:29:23
@@ -106,11 +107,12 @@ service "h" {
 # 29 |     max_surge       = 0
 #    |                       ^
 #
-# error[wrong-value]: `auto_promote` is for "blue_green" alone
+# error[wrong-value]: `auto_promote` means nothing to "rolling": there is no one switch that somebody could let
 #   --> stack.hcl:40:24
 #    |
 # 40 |     auto_promote     = false
 #    |                        ^^^^^
+#    = help: write `step { approve = [] }` where it is to wait
 #
 # error[wrong-value]: `min_healthy_time` is 2m, and `progress_deadline` ends the wait after 2m
 #   --> stack.hcl:41:24
@@ -151,6 +153,7 @@ service "h" {
 #    |
 # 72 |     waves = ["1"]
 #    |             ^^^^^
+#    = help: use "rolling", or leave it out
 #
 # error[wrong-value]: `soak` is between `waves`, and there are none
 #   --> stack.hcl:82:12

@@ -13,8 +13,8 @@ use crate::state::{Environment, Rollout};
 /// Lets the slots that a service got take part in the rollout that runs, if one does.
 ///
 /// What serves fills them at once. A step that goes up to the last slot of the plan goes up to the last one that there is now,
-/// so that all of them are switched together. Rolling services have no such step: theirs follow when the rollout has ended, as
-/// after any other change.
+/// so that all of them are switched together. Rolling services have no such step: theirs, and those of canaries with a bound, follow when
+/// the rollout has ended, as after any other change.
 pub(super) fn follow(env: &mut Environment, name: &ServiceName) {
     let Some(rollout) = env.rollout.clone() else { return };
     let replicas = env.replicas(env.current, name).max(env.replicas(rollout.target(), name));
@@ -45,7 +45,11 @@ pub(super) fn follow(env: &mut Environment, name: &ServiceName) {
 /// Whether a service moves a few slots at a time: a step for more of them would take out more than it may.
 fn is_batched(env: &Environment, rollout: &Rollout, name: &ServiceName) -> bool {
     let target = env.service(rollout.target(), name);
-    target.is_some_and(|service| matches!(service.strategy, Strategy::Rolling { .. }))
+    target.is_some_and(|service| match &service.strategy {
+        Strategy::Rolling { .. } => true,
+        Strategy::Canary(canary) => canary.max_surge.is_some(),
+        Strategy::BlueGreen | Strategy::StopThenStart => false,
+    })
 }
 
 /// The ordinal after the last one that the steps name.

@@ -3,11 +3,11 @@
 
 use kiln_model::release::RevisionSpec;
 use kiln_model::rollout::{BASELINE_FIRST, Slots, Step};
-use kiln_model::service::{Canary, Strategy};
+use kiln_model::service::{Canary, Strategy, needed};
 use kiln_model::{Millis, ServiceName, Weight};
 
-use super::forward::{Forward, Manner};
-use super::{progress, runs};
+use super::forward::{Between, Forward, Manner};
+use super::{drain, progress, runs};
 
 /// One service that is tried out.
 struct Trial<'a> {
@@ -20,6 +20,39 @@ struct Trial<'a> {
     old: Vec<Slots>,
     /// How many of the slots that enter have their new instance.
     created: usize,
+}
+
+impl Trial<'_> {
+    /// How many of those that are left after the last stage are replaced at once; none for all of them.
+    fn surge(&self) -> Option<usize> {
+        let surge = usize::try_from(self.canary.max_surge?).unwrap_or(usize::MAX).max(1);
+        (self.created < self.entering.len()).then_some(surge)
+    }
+
+    /// The slots of its baseline. What an earlier rollout left of its own leaves anyway.
+    fn baseline(&self) -> impl Iterator<Item = u32> {
+        let compared = if self.canary.is_compared() { self.created } else { 0 };
+        baseline(0, compared).filter(|ordinal| !self.leaving.contains(ordinal))
+    }
+
+    /// The slots that change hands in the switch.
+    fn taking_over(&self) -> Vec<u32> {
+        let entering = if self.surge().is_some() { &self.entering[..self.created] } else { &self.entering };
+        entering.iter().chain(&self.leaving).copied().chain(self.baseline()).collect()
+    }
+
+    /// Where instances are left after it.
+    fn leftovers(&self) -> Vec<Slots> {
+        let mut old = self.old.clone();
+        if self.surge().is_some() {
+            let taken = self.taking_over();
+            let ordinals = old.iter().flat_map(|range| range.first..range.first + range.count);
+            let moved: Vec<u32> = ordinals.filter(|ordinal| taken.contains(ordinal)).collect();
+            old = runs(self.name, moved);
+        }
+        old.extend(runs(self.name, self.baseline()));
+        old
+    }
 }
 
 impl Forward<'_> {
@@ -41,24 +74,51 @@ impl Forward<'_> {
         for stage in 0..stages {
             self.stage(spec, &mut trials, stage);
         }
+        let at_once = trials.iter().filter(|it| it.surge().is_none());
         self.create(
-            trials.iter().flat_map(|it| runs(it.name, it.entering[it.created..].iter().copied())).collect(),
+            at_once.flat_map(|it| runs(it.name, it.entering[it.created..].iter().copied())).collect(),
         );
-        let (mut slots, mut old) = (Vec::new(), Vec::new());
-        for Trial { name, canary, entering, leaving, old: before, created } in trials {
-            let compared = if canary.is_compared() { created } else { 0 };
-            // What an earlier rollout left of its own leaves anyway.
-            let baseline: Vec<u32> =
-                baseline(0, compared).filter(|ordinal| !leaving.contains(ordinal)).collect();
-            old.extend(before);
-            old.extend(runs(name, baseline.iter().copied()));
-            slots.extend(runs(name, entering.into_iter().chain(leaving).chain(baseline)));
-        }
-        let serve_routes = self.brings_routes();
+        let batched: Vec<&Trial<'_>> = trials.iter().filter(|it| it.surge().is_some()).collect();
+        let slots = trials.iter().flat_map(|it| runs(it.name, it.taking_over())).collect();
+        // Those of the target are served with the last instances that take over.
+        let serve_routes = batched.is_empty() && self.brings_routes();
         self.steps.push(Step::Shift { slots, weight: Weight::FULL, serve_routes });
-        self.pause(spec, &moving, |interludes| &interludes.moved);
-        self.paused.extend(moving.into_iter().cloned());
-        self.old.extend(old);
+        for (at, trial) in batched.iter().enumerate() {
+            self.follow(spec, trial, at + 1 == batched.len());
+        }
+        let switched = trials.iter().filter(|it| it.surge().is_none());
+        let names: Vec<&ServiceName> = switched.clone().map(|it| it.name).collect();
+        self.pause(spec, &names, |interludes| &interludes.moved);
+        self.paused.extend(names.into_iter().cloned());
+        self.old.extend(switched.flat_map(Trial::leftovers));
+    }
+
+    /// The rest of a service whose first new instances have taken over, a few at a time: what they replaced makes room for the
+    /// next ones.
+    fn follow(&mut self, spec: &RevisionSpec, trial: &Trial<'_>, is_last: bool) {
+        let Some(surge) = trial.surge() else { return };
+        let name = trial.name;
+        self.make_room(trial.leftovers());
+        let mut moved = trial.created;
+        for slots in trial.entering[trial.created..].chunks(surge) {
+            moved += slots.len();
+            let serve_routes = is_last && moved == trial.entering.len() && self.brings_routes();
+            let slots = runs(name, slots.iter().copied());
+            self.create(slots.clone());
+            self.steps.push(Step::Shift { slots: slots.clone(), weight: Weight::FULL, serve_routes });
+            self.make_room(slots);
+        }
+        let service = &spec.services[name];
+        let Between { moved, drained, retired, .. } = Between::of(self, service);
+        self.steps.extend([moved, drained, retired].concat());
+    }
+
+    fn make_room(&mut self, old: Vec<Slots>) {
+        if !old.is_empty() {
+            let within = drain(self.env, self.to, &old);
+            self.steps.push(Step::Drain { slots: old.clone(), within });
+            self.steps.push(Step::Retire { slots: old });
+        }
     }
 
     fn trial<'a>(&self, spec: &'a RevisionSpec, name: &'a ServiceName) -> Option<Trial<'a>> {
@@ -78,7 +138,8 @@ impl Forward<'_> {
             let Some(stage) = trial.canary.stages.get(index) else { continue };
             let replicas = self.env.replicas(self.to, trial.name);
             let (from, entering) = (trial.created, &trial.entering);
-            trial.created = needed(replicas, stage.weight).clamp(from, entering.len());
+            let needed = usize::try_from(needed(replicas, stage.weight)).unwrap_or(usize::MAX);
+            trial.created = needed.clamp(from, entering.len());
             slots.extend(runs(trial.name, entering[from..trial.created].iter().copied()));
             if trial.canary.is_compared() {
                 slots.extend(runs(trial.name, baseline(from, trial.created)));
@@ -136,12 +197,6 @@ fn together(gates: Vec<Vec<Step>>) -> Vec<Step> {
         steps.extend(approvals.into_iter().map(|(by, within)| Step::Approve { by, within }));
     }
     steps
-}
-
-/// How many instances serve a share as well as all replicas serve all: at least one.
-fn needed(replicas: u32, weight: Weight) -> usize {
-    let share = u64::from(replicas) * u64::from(weight.per_mille());
-    usize::try_from(share.div_ceil(1000)).unwrap_or(usize::MAX).max(1)
 }
 
 /// The baseline's slots: as many as the canary's.

@@ -98,13 +98,20 @@ impl Forward<'_> {
         let moves = self.moves.get(&service.name);
         let is_serving = moves.is_some_and(|moves| moves.is_serving);
         match service.strategy {
-            Strategy::Canary(_) => {
+            Strategy::Canary(ref canary) => {
                 // What only gets more replicas, or was not routed before, has nothing to be compared with.
                 let replaces = moves.is_some_and(|moves| moves.enter.iter().any(|slot| slot.has_old));
                 let before = self.env.service(self.env.current, &service.name);
                 let is_routed = is_routed(service) && before.is_some_and(is_routed);
                 let tries_out = self.manners.tries_out && is_serving && replaces && is_routed;
-                if tries_out { Manner::TryOut } else { Manner::Switch }
+                match canary.max_surge {
+                    _ if tries_out => Manner::TryOut,
+                    // Who is in a hurry has no more room than others.
+                    Some(surge) if is_serving && replaces => {
+                        Manner::Roll { batch: count(surge).max(1), old_first: false }
+                    }
+                    _ => Manner::Switch,
+                }
             }
             Strategy::StopThenStart => Manner::StopThenStart,
             // Where nothing serves yet there is nothing to go easy on.

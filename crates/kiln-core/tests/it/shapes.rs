@@ -116,6 +116,10 @@ fn add(revision: &mut RevisionSpec, word: &str) {
             }
             "at" => add_gate(Arc::make_mut(&mut service.interludes), value),
             "canary" => service.strategy = Strategy::Canary(Arc::new(canary(value))),
+            "surge" => {
+                let Strategy::Canary(canary) = &mut service.strategy else { panic!("after canary") };
+                Arc::make_mut(canary).max_surge = Some(value.parse().unwrap());
+            }
             "nohealth" => spec.health = None,
             "port" => {
                 spec.ports.insert(PortName::new("http").unwrap(), value.parse().unwrap());
@@ -157,7 +161,8 @@ fn route_of(service: &ServiceName, port: &str) -> Route {
 /// `50h60-250p30-b`: 5% and a hold of a minute, 25% and half a minute for an approval; `b` compares with a baseline, `s`
 /// sorts the requests in every way that there is, `m` and `c` have others measure it and stop or go on where that tells nothing.
 fn canary(text: &str) -> Canary {
-    let mut canary = Canary { stages: Vec::new(), analysis: None, audience: Audience::default() };
+    let mut canary =
+        Canary { stages: Vec::new(), analysis: None, audience: Audience::default(), max_surge: None };
     for word in text.split('-') {
         if word == "s" {
             canary.audience = audience();

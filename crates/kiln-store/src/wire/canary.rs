@@ -20,6 +20,8 @@ pub(crate) struct CanaryWire {
     analysis: Option<AnalysisWire>,
     #[serde(default, skip_serializing_if = "AudienceWire::is_default")]
     audience: AudienceWire,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_surge: Option<u32>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -137,6 +139,7 @@ impl From<&Canary> for CanaryWire {
             stages: canary.stages.iter().map(stage).collect(),
             analysis: canary.analysis.as_ref().map(AnalysisWire::from),
             audience: (&canary.audience).into(),
+            max_surge: canary.max_surge,
         }
     }
 }
@@ -151,6 +154,7 @@ impl From<CanaryWire> for Canary {
             stages: wire.stages.into_iter().map(stage).collect(),
             analysis: wire.analysis.map(Analysis::from),
             audience: wire.audience.into(),
+            max_surge: wire.max_surge,
         }
     }
 }

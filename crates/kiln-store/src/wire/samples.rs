@@ -137,6 +137,7 @@ fn canary() -> Canary {
             dry_run: false,
         }),
         audience: Audience::default(),
+        max_surge: None,
     }
 }
 

@@ -28,5 +28,6 @@ mod rollouts;
 mod secrets;
 mod start;
 mod steps;
+mod surge;
 mod upload;
 mod while_another_runs;

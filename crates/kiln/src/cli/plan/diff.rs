@@ -398,7 +398,8 @@ pub(crate) fn strategy_text(strategy: &Strategy) -> String {
         Strategy::StopThenStart => "stop_then_start".into(),
         Strategy::Canary(canary) => {
             let shares: Vec<String> = canary.stages.iter().map(share_text).collect();
-            format!("canary ({}, 100%)", shares.join(", "))
+            let surge = canary.max_surge.map(|surge| format!(", max_surge {surge}")).unwrap_or_default();
+            format!("canary ({}, 100%{surge})", shares.join(", "))
         }
     }
 }
