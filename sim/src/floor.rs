@@ -11,7 +11,7 @@ use kiln_core::state::{Environment, Health, Instance};
 use kiln_model::rollout::BASELINE_FIRST;
 use kiln_model::route::{Group, PoolKey};
 use kiln_model::service::{ServiceKind, Strategy};
-use kiln_model::{EnvKey, Fence, InstanceId, RevisionNumber, ServiceName};
+use kiln_model::{EnvKey, Fence, InstanceId, RevisionNumber, ServiceName, Weight};
 
 use crate::Violation;
 use crate::edge::Edge;
@@ -84,7 +84,9 @@ impl Floor {
         };
         let (mut ready, mut stable) = (BTreeMap::new(), BTreeMap::new());
         for (key, pool) in &table.pools {
-            let backends = || pool.backends.iter().filter(|backend| is_ready(backend.instance));
+            // Who has no weight gets copies alone.
+            let live = || pool.backends.iter().filter(|backend| backend.weight > Weight::ZERO);
+            let backends = || live().filter(|backend| is_ready(backend.instance));
             ready.insert(key.clone(), backends().count() as u32);
             let rested_on = backends().filter(|backend| backend.group == Group::Stable);
             stable.insert(key.clone(), rested_on.count() as u32);

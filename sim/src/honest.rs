@@ -3,8 +3,9 @@
 use kiln_core::state::{Environment, Instance, Phase, Rollout, Slot, StepPhase};
 use kiln_core::{State, Wait, next_deadline, waiting};
 use kiln_model::event::RolloutEvent;
-use kiln_model::rollout::Step;
-use kiln_model::{Entry, Event, Millis, ServiceName};
+use kiln_model::rollout::{MIRROR_FIRST, Step};
+use kiln_model::route::Group;
+use kiln_model::{Entry, Event, Millis, ServiceName, Weight};
 
 use crate::Violation;
 use crate::edge::Edge;
@@ -30,9 +31,10 @@ pub fn check_traffic(state: &State) -> Result<(), Violation> {
                 routed.filter(|(_, instance)| instance.is_routed()).collect();
             for (slot, instance) in &routed {
                 let retained = instance.revision().is_some_and(|number| env.revisions.contains_key(&number));
-                let ill = !instance.is_routable() && routed.iter().any(|(_, other)| other.is_routable());
+                let others = || routed.iter().filter(|(slot, other)| !gets_copies(env, name, slot, other));
+                let ill = !instance.is_routable() && others().any(|(_, other)| other.is_routable());
                 let misled = !is_wanted(env, name, slot, instance)
-                    && routed.iter().any(|(place, other)| {
+                    && others().any(|(place, other)| {
                         let takes_over = std::ptr::eq(*place, *slot) || is_given_up(env, name, instance);
                         takes_over && other.is_routable() && is_wanted(env, name, place, other)
                     });
@@ -43,6 +45,16 @@ pub fn check_traffic(state: &State) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Whether only copies of requests come to an instance: it is of what the rollout moves to, beside what does the slot's work.
+fn gets_copies(env: &Environment, name: &ServiceName, slot: &Slot, instance: &Instance) -> bool {
+    let Some(rollout) = &env.rollout else { return false };
+    let is_of = |revision| {
+        env.service(revision, name).is_some_and(|service| service.spec_digest == instance.spec_digest)
+    };
+    let is_mirror = rollout.splits.get(name).is_some_and(kiln_core::state::Split::is_mirror);
+    is_mirror && is_of(rollout.target()) && !is_of(slot.duty)
 }
 
 /// Whether such an instance does the slot's work, or is to.
@@ -67,7 +79,12 @@ fn is_given_up(env: &Environment, name: &ServiceName, instance: &Instance) -> bo
 pub fn check_served(edge: &Edge, state: &State) -> Result<(), Violation> {
     let Some(table) = edge.served().filter(|_| edge.up) else { return Ok(()) };
     for (key, pool) in &table.pools {
+        let copies_only = pool.sampling.is_some_and(|sampling| sampling.window >= MIRROR_FIRST);
         for backend in &pool.backends {
+            if copies_only && backend.group == Group::Canary && backend.weight > Weight::ZERO {
+                let detail = format!("{key}: {backend:?}");
+                return Err(Violation::new("who gets copies gets no requests", detail));
+            }
             let known = state.instance(backend.instance).and_then(Instance::revision);
             let retained = |env: &Environment| env.revisions.contains_key(&backend.revision);
             if known != Some(backend.revision) || !state.environment(&key.env).is_some_and(retained) {

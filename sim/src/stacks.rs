@@ -275,6 +275,16 @@ fn interludes(rng: &mut Rng, kind: ServiceKind) -> Interludes {
             list.push(Gate::Ask(Arc::new(ask(&mut apart, within))));
         }
     }
+    let mut apart = Rng::new(!rng.clone().bits());
+    if kind == ServiceKind::Service && apart.chance(250) {
+        let share = Weight::new(apart.between(1, 1000) as u16).expect("at most a thousand");
+        let span = apart.chance(500).then(|| Millis::from_secs(apart.between(1, 20)));
+        let at = apart.between(0, all.ready.len() as u64) as usize;
+        all.ready.insert(at, Gate::Mirror { share, span });
+        if span.is_none() && apart.chance(300) {
+            all.ready.push(Gate::Mirror { share: Weight::ZERO, span: None });
+        }
+    }
     all
 }
 

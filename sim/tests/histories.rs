@@ -89,7 +89,8 @@ fn the_histories_are_eventful() {
 /// rare, so histories are run until all have been seen.
 #[test]
 fn every_step_of_a_canary_is_met_by_a_release_a_command_and_a_death() {
-    let steps = ["wait healthy", "split", "hold", "analyse", "approve", "shift", "drain", "retire"];
+    let steps =
+        ["wait healthy", "ask", "mirror", "split", "hold", "analyse", "approve", "shift", "drain", "retire"];
     let all =
         steps.into_iter().flat_map(|step| [Met::Release, Met::Command, Met::Death].map(|met| (step, met)));
     let mut missing: std::collections::BTreeSet<_> = all.chain([("approve", Met::Approval)]).collect();

@@ -136,7 +136,7 @@ pub(crate) fn deadline_of(
         // Creating is only an intent, but where old and new must not meet it waits for the old to be gone.
         Step::Create { .. } => patience(env, rollout),
         Step::WaitHealthy { within, .. } | Step::Drain { within, .. } => *within,
-        Step::Shift { .. } | Step::Split { .. } => SHIFT_WITHIN,
+        Step::Shift { .. } | Step::Split { .. } | Step::Mirror { .. } => SHIFT_WITHIN,
         Step::Hold { span } | Step::Soak { span, .. } => *span,
         Step::Analyse { within, .. } | Step::Approve { within, .. } => *within,
         Step::KeepWarm { .. } => return None,

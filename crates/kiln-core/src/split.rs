@@ -15,6 +15,18 @@ pub(crate) struct Shares {
     canary: Weight,
 }
 
+/// The weight of an instance that gets copies alone.
+const LEAST: Weight = match Weight::new(1) {
+    Some(weight) => weight,
+    None => Weight::ZERO,
+};
+
+/// Whether an instance gets copies of requests and no others.
+pub(crate) fn gets_copies(env: &Environment, name: &ServiceName, group: Option<Group>) -> bool {
+    let split = env.rollout.as_ref().and_then(|rollout| rollout.splits.get(name));
+    group == Some(Group::Canary) && split.is_some_and(Split::is_mirror)
+}
+
 /// All of something, in the unit of shares.
 const ALL: u64 = 1_000_000;
 
@@ -48,7 +60,12 @@ pub(crate) fn shares(
             *count += u64::from(found);
         }
     }
-    Some(of_counts(*split, counts))
+    let mut shares = of_counts(*split, counts);
+    if split.is_mirror() {
+        // The least that is more than nothing: the table has them, without a weight, so that they go as all others do.
+        shares.canary = LEAST;
+    }
+    Some(shares)
 }
 
 /// The baseline gets as much as the canary, but no more than the stable instances keep: they are who the service rests on.
@@ -83,7 +100,7 @@ mod tests {
     use super::*;
 
     fn share(weight: u16, counts: [u64; 3]) -> [f64; 3] {
-        let split = Split { weight: Weight::new(weight).unwrap(), window: 0 };
+        let split = Split { weight: Weight::new(weight).unwrap(), window: 0, mirror: None };
         let shares = of_counts(split, counts);
         let each = [shares.stable, shares.baseline, shares.canary].map(|w| f64::from(w.per_mille()));
         let totals = [0, 1, 2].map(|at| each[at] * counts[at] as f64);

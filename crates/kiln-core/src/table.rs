@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kiln_model::route::{Backend, Group, Listener, Pool, PoolKey, RouteTable, Rule, Sampling};
+use kiln_model::route::{Backend, Group, Listener, Mirror, Pool, PoolKey, RouteTable, Rule, Sampling};
 use kiln_model::service::{Audience, Strategy};
-use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName};
+use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName, Weight};
 
 use crate::serving::{is_routed, roles};
 use crate::split;
@@ -90,12 +90,17 @@ fn add_pool(
     // A backend listens where its own spec says: during a rollout a port may have two numbers.
     let backend = |instance: &&Instance| {
         let number = instance.spec.ports.get(port)?;
+        let group = group(env, instance);
         Some(Backend {
             instance: instance.id,
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
             address: SocketAddr::new(instance.address?, *number),
-            weight: instance.weight,
-            group: group(env, instance),
+            weight: if split::gets_copies(env, &key.service, Some(group)) {
+                Weight::ZERO
+            } else {
+                instance.weight
+            },
+            group,
         })
     };
     let backends = instances.into_iter().flatten().filter_map(backend).collect();
@@ -121,6 +126,10 @@ fn group(env: &Environment, instance: &Instance) -> Group {
 /// Which requests the new instances of a service get while they are a canary.
 fn audience(env: &Environment, service: &ServiceName) -> Audience {
     let rollout = env.rollout.as_ref().filter(|rollout| rollout.splits.contains_key(service));
+    let copied = rollout.and_then(|rollout| rollout.splits.get(service)?.mirror);
+    if let Some(share) = copied {
+        return Audience { mirror: Some(Mirror { share }), ..Audience::default() };
+    }
     match rollout.and_then(|rollout| env.service(rollout.to, service)).map(|service| &service.strategy) {
         Some(Strategy::Canary(canary)) => canary.audience.clone(),
         _ => Audience::default(),

@@ -13,6 +13,9 @@ use crate::units::{Millis, Weight};
 /// that served before. No service has that many replicas.
 pub const BASELINE_FIRST: u32 = 1 << 16;
 
+/// The first window of a service in which only copies come to its new instances. No canary has that many stages.
+pub const MIRROR_FIRST: u32 = 1 << 16;
+
 /// A slot's place in its service, for people: `3`, or `baseline/0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place(pub u32);
@@ -107,6 +110,17 @@ pub enum Step {
         /// The share of the new instances together; less than all.
         weight: Weight,
         /// Counts the splits of the service in this rollout, from 0: what is compared is what came since it began.
+        window: u32,
+    },
+    /// This share of the safe requests to the old instances of a service is copied to its new ones, which get no others and
+    /// whose answers are dropped. Complete once the edge acknowledged it; holds until a [`Step::Split`] or [`Step::Shift`] of
+    /// the service, or until another share.
+    Mirror {
+        /// The service.
+        service: ServiceName,
+        /// The share; nothing ends it.
+        share: Weight,
+        /// Tells it from other windows of the service in this rollout, beginning with [`MIRROR_FIRST`].
         window: u32,
     },
     /// Time passes.

@@ -202,6 +202,14 @@ pub enum Gate {
     },
     /// Somebody asked over HTTP answered as they should.
     Ask(Arc<Ask>),
+    /// This share of the safe requests is copied to the new instances, which get no others. For [`Strategy::BlueGreen`] and
+    /// before the first stage of a canary.
+    Mirror {
+        /// The share; nothing ends it.
+        share: Weight,
+        /// For how long; none until it is ended, or until the new instances get requests.
+        span: Option<Millis>,
+    },
 }
 
 /// What a canary is compared by with a baseline: fresh instances of the revision that served before.

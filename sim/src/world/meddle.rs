@@ -58,6 +58,7 @@ impl World {
                     | Step::Analyse { .. }
                     | Step::Approve { .. }
                     | Step::Ask(_)
+                    | Step::Mirror { .. }
             );
             if self.meddler.chance(self.faults.meddling * if is_rare { 3 } else { 1 }) {
                 self.meddle(env, *index, kind(&step));
@@ -146,6 +147,7 @@ fn kind(step: &Step) -> &'static str {
         Step::WaitHealthy { .. } => "wait healthy",
         Step::Shift { .. } => "shift",
         Step::Split { .. } => "split",
+        Step::Mirror { .. } => "mirror",
         Step::Hold { .. } => "hold",
         Step::Soak { .. } => "soak",
         Step::Analyse { .. } => "analyse",

@@ -54,7 +54,8 @@ pub(super) fn refuse_too_slow(analysis: Reader<'_>, metrics: &[OutsideMetric], s
     let gates = stages.iter().flat_map(|stage| &stage.gates);
     let shortest = gates.filter_map(|gate| match gate {
         Gate::Analyse(within) => Some(*within),
-        Gate::Hold(_) | Gate::Approve { .. } | Gate::Run { .. } | Gate::Check { .. } | Gate::Ask(_) => None,
+        Gate::Hold(_) | Gate::Approve { .. } | Gate::Run { .. } | Gate::Check { .. } => None,
+        Gate::Ask(_) | Gate::Mirror { .. } => None,
     });
     let Some(shortest) = shortest.min() else { return };
     for metric in metrics {

@@ -24,8 +24,8 @@ const RUN_WITHIN: Millis = Millis::from_secs(600);
 const STEPS_MAX: usize = 100;
 
 /// What a step can be.
-const KINDS: [&str; 10] =
-    ["run", "check", "create", "wait", "shift", "hold", "analyse", "approve", "drain", "retire"];
+const KINDS: [&str; 11] =
+    ["run", "check", "create", "wait", "mirror", "shift", "hold", "analyse", "approve", "drain", "retire"];
 
 /// The moves that the strategies make, in their order.
 const NEW_FIRST: [Move; 5] = [Move::Create, Move::Wait, Move::Shift, Move::Drain, Move::Retire];
@@ -147,6 +147,10 @@ impl Walk<'_> {
             let message = "`within` is for a `step` that runs a job or waits for an approval";
             wrong(step, step.span("within"), message);
         }
+        if step.has("for") && kind != "mirror" {
+            let message = "`for` is for a `step` that mirrors requests";
+            wrong_with(step, step.span("for"), message, "a step that waits is `hold = \"5m\"`");
+        }
         match (kind, Move::of(kind)) {
             ("shift", _) => self.shift(step),
             (_, Some(made)) => self.make(step, made),
@@ -224,6 +228,7 @@ impl Walk<'_> {
             "check" => step.block("check").and_then(|block| self.check(block)),
             "hold" => bounded(step, "hold").map(Gate::Hold),
             "analyse" => self.analyse(step),
+            "mirror" => self.mirror(step),
             _ => step.strings("approve").map(|by| {
                 let within = bounded(step, "within").unwrap_or(APPROVE_WITHIN);
                 Gate::Approve { by, within }
@@ -268,6 +273,47 @@ impl Walk<'_> {
             wrong_with(step, span, message, "put it after a `shift` of less than \"100%\"");
         }
         bounded(step, "analyse").map(Gate::Analyse)
+    }
+
+    fn mirror(&mut self, step: Reader<'_>) -> Option<Gate> {
+        let span = step.span("mirror");
+        let trouble = match self.label {
+            "rolling" | "stop_then_start" => Some((
+                format!(
+                    "with \"{}\" no new instance stands beside the old ones without requests",
+                    self.label
+                ),
+                "use \"blue_green\" or \"canary\"",
+            )),
+            _ if self.ports.is_empty() => Some((
+                format!("no requests come to {}, which has no port", self.service),
+                "leave the step out",
+            )),
+            _ if !self.has_made(Move::Wait) => Some((
+                "no new instance is healthy here that could get copies".to_owned(),
+                "put it after `step { wait = \"healthy\" }`",
+            )),
+            _ if self.has_made(Move::Shift) || !self.out.stages.is_empty() => Some((
+                "the new instances have requests of their own here".to_owned(),
+                "put it before the first `shift`; a canary's `mirror` block copies beside its shares",
+            )),
+            _ => None,
+        };
+        if let Some((message, help)) = trouble {
+            wrong_with(step, span, &message, help);
+            return None;
+        }
+        let share = step.parsed("mirror", "\"10%\"", parse_weight)?;
+        let until = bounded(step, "for");
+        let is_mirrored =
+            |gate: &Gate| matches!(gate, Gate::Mirror { span: None, share } if *share > Weight::ZERO);
+        if share == Weight::ZERO && step.has("for") {
+            wrong_with(step, step.span("for"), "nothing is mirrored for that long", "leave `for` out");
+        } else if share == Weight::ZERO && !self.out.interludes.ready.iter().any(is_mirrored) {
+            let help = "as in `step { mirror = \"10%\" }` further up; what has a `for` ends by itself";
+            wrong_with(step, span, "nothing is mirrored here that could end", help);
+        }
+        Some(Gate::Mirror { share, span: until })
     }
 
     fn position(&self, made: Move) -> usize {

@@ -336,7 +336,7 @@ static MIRROR: BlockSchema = BlockSchema {
 static STEP: BlockSchema = BlockSchema {
     name: "step",
     labels: &[],
-    summary: "One step, in the order in which they stand; exactly one attribute is set, beside `within`, or a `check` block. The strategy moves in this order: `create`, `wait`, `shift`, `drain`, `retire`; where old instances go first, `drain`, `retire`, `create`, `wait`. A move that is not written is made where it has to be. What stands before any move comes once the new instances are healthy, unless it is a `run` at the beginning, or `create` or `wait` stand further down. `rolling` goes through all of it with each batch, but for what comes before the first move. With `canary`, `step` blocks are in place of `steps` and `hold`. See [rollouts](rollouts.md#steps).",
+    summary: "One step, in the order in which they stand; exactly one attribute is set, beside `within` and `for`, or a `check` block. The strategy moves in this order: `create`, `wait`, `shift`, `drain`, `retire`; where old instances go first, `drain`, `retire`, `create`, `wait`. A move that is not written is made where it has to be. What stands before any move comes once the new instances are healthy, unless it is a `run` at the beginning, or `create` or `wait` stand further down. `rolling` goes through all of it with each batch, but for what comes before the first move. With `canary`, `step` blocks are in place of `steps` and `hold`. See [rollouts](rollouts.md#steps).",
     attributes: &[
         attribute(
             "run",
@@ -346,6 +346,18 @@ static STEP: BlockSchema = BlockSchema {
         ),
         attribute("create", "bool", "none", "`true`: creates the new instances."),
         attribute("wait", "\"healthy\"", "none", "Waits until they are healthy."),
+        attribute(
+            "mirror",
+            "share",
+            "none",
+            "For `blue_green` and `canary`, before the first `shift`: copies this share of the safe requests to the new instances, which get no others. Answers are dropped, differences are counted. `\"0%\"` ends it.",
+        ),
+        attribute(
+            "for",
+            "duration",
+            "until it is ended",
+            "For `mirror`: how long. Without it, it goes on until `mirror = \"0%\"` or the next `shift`.",
+        ),
         attribute(
             "shift",
             "share",

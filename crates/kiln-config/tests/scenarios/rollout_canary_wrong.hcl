@@ -158,14 +158,14 @@ service "rolls" {
 # 23 |     steps         = ["5%"]
 #    |                     ^^^^^^
 #
-# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `mirror`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:29:5
 #    |
 # 29 |     step {
 #    |     ^^^^
 #    = help: as in `step { run = job.migrate }`, then `step { hold = "10m" }`
 #
-# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `mirror`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:33:5
 #    |
 # 33 |     step {}

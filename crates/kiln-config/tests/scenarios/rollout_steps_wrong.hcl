@@ -218,7 +218,7 @@ worker "mail" {
 # 54 |       within = "0s"
 #    |                ^^^^
 #
-# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `mirror`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:56:5
 #    |
 # 56 |     step { sleep = "1m" }
@@ -238,7 +238,7 @@ worker "mail" {
 #    |       ^^^^^
 #    = help: as in `exec = ["/app/smoke"]`, or `http { path = "/ready" }`
 #
-# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
+# error[wrong-value]: a `step` has exactly one of `run`, `check`, `create`, `wait`, `mirror`, `shift`, `hold`, `analyse`, `approve`, `drain`, `retire`
 #   --> stack.hcl:62:5
 #    |
 # 62 |     step {

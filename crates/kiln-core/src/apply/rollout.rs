@@ -140,10 +140,17 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
             running(env).measured.retain(|name, _| slots.iter().all(|range| range.service != *name));
         }
         Step::Split { service, weight, window } => {
-            let split = Split { weight: *weight, window: *window };
+            let split = Split { weight: *weight, window: *window, mirror: None };
             running(env).splits.insert(service.clone(), split);
             // What is measured is about this share alone, as what is counted.
             running(env).measured.remove(service);
+        }
+        Step::Mirror { service, share: Weight::ZERO, .. } => {
+            running(env).splits.remove(service);
+        }
+        Step::Mirror { service, share, window } => {
+            let split = Split { weight: Weight::ZERO, window: *window, mirror: Some(*share) };
+            running(env).splits.insert(service.clone(), split);
         }
         Step::Create { slots } => {
             // Nothing else says that a baseline is wanted.

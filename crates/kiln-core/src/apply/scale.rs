@@ -72,6 +72,7 @@ fn slots_of(step: &Step) -> &[Slots] {
         | Step::Run { .. }
         | Step::Ask(_)
         | Step::Split { .. }
+        | Step::Mirror { .. }
         | Step::Hold { .. }
         | Step::Soak { .. }
         | Step::Analyse { .. }

@@ -55,7 +55,12 @@ pub(super) fn compose(
 fn checks(service: &Service) -> impl Iterator<Item = &ServiceName> {
     service.gates().filter_map(|gate| match gate {
         Gate::Check { job, .. } => Some(job),
-        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } | Gate::Run { .. } | Gate::Ask(_) => None,
+        Gate::Hold(_)
+        | Gate::Analyse(_)
+        | Gate::Approve { .. }
+        | Gate::Run { .. }
+        | Gate::Ask(_)
+        | Gate::Mirror { .. } => None,
     })
 }
 

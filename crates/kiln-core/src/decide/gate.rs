@@ -28,7 +28,8 @@ pub(super) fn failed(view: View<'_>, rollout: &Rollout) -> Option<(Deed, String)
     if rollout.is_going_back() {
         return None;
     }
-    rollout.splits.iter().find_map(|(name, split)| {
+    let splits = rollout.splits.iter().filter(|(_, split)| !split.is_mirror());
+    splits.into_iter().find_map(|(name, split)| {
         let case = Case::find(view, rollout, name, split.window).filter(|case| !case.analysis.dry_run)?;
         (case.verdict() == Verdict::Fail).then(|| {
             let evidence = case.evidence();

@@ -80,6 +80,7 @@ fn go_on(view: View<'_>, rollout: &Rollout, step: &Step, deadline: Option<Timest
         | Step::WaitHealthy { .. }
         | Step::Shift { .. }
         | Step::Split { .. }
+        | Step::Mirror { .. }
         | Step::Analyse { .. }
         | Step::Soak { .. }
         | Step::Approve { .. } => fail(view, rollout, &step::too_late(view, rollout, step)),

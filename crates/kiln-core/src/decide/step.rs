@@ -91,6 +91,7 @@ pub(super) fn enter(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed>
         | Step::Create { .. }
         | Step::WaitHealthy { .. }
         | Step::Split { .. }
+        | Step::Mirror { .. }
         | Step::Hold { .. }
         | Step::Soak { .. }
         | Step::Analyse { .. }
@@ -112,6 +113,7 @@ pub(super) fn insist(view: View<'_>, rollout: &Rollout, step: &Step) -> Vec<Deed
         | Step::WaitHealthy { .. }
         | Step::Shift { .. }
         | Step::Split { .. }
+        | Step::Mirror { .. }
         | Step::Hold { .. }
         | Step::Soak { .. }
         | Step::Analyse { .. }
@@ -142,7 +144,9 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
             places(view, rollout, slots).all(is_there)
         }
         Step::WaitHealthy { slots, .. } => are_well(view, rollout, slots),
-        Step::Shift { .. } | Step::Split { .. } => view.state.is_acknowledged(rollout.table),
+        Step::Shift { .. } | Step::Split { .. } | Step::Mirror { .. } => {
+            view.state.is_acknowledged(rollout.table)
+        }
         Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } | Step::Soak { .. } => {
             rollout.promoted
         }
@@ -366,7 +370,7 @@ pub(super) fn too_late(view: View<'_>, rollout: &Rollout, step: &Step) -> String
             let span = if span == Millis(0) { String::new() } else { format!("for {span} ") };
             format!("{}/{ordinal} was not healthy {span}within {within}{detail}", place.name)
         }
-        Step::Shift { .. } | Step::Split { .. } => {
+        Step::Shift { .. } | Step::Split { .. } | Step::Mirror { .. } => {
             "the edge did not acknowledge the new table in time".to_owned()
         }
         Step::Hold { .. } => "it was held for too long".to_owned(),

@@ -62,8 +62,12 @@ fn balance_service(
         };
         let instances: Vec<&Instance> =
             slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
-        let has_successor =
-            instances.iter().any(|other| other.is_routable() && share_of(other) > Weight::ZERO);
+        let gets_copies = |instance: &Instance| {
+            split::gets_copies(view.env, name, split::group(&roles, *ordinal, instance))
+        };
+        let has_successor = instances
+            .iter()
+            .any(|other| other.is_routable() && share_of(other) > Weight::ZERO && !gets_copies(other));
         // Who must be gone before its successor may start is not kept until that is there.
         let may_stay = roles.duty.is_some_and(|duty| duty.service.strategy != Strategy::StopThenStart);
         for instance in instances.iter().copied() {
@@ -85,7 +89,7 @@ fn balance_service(
             } else {
                 Weight::ZERO
             };
-            healthy += u32::from(planned > Weight::ZERO);
+            healthy += u32::from(planned > Weight::ZERO && !gets_copies(instance));
             if planned != instance.weight {
                 weights.push((instance.id, planned));
             }

@@ -4,11 +4,13 @@ use kiln_model::ServiceName;
 use kiln_model::ask::Again;
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
-use kiln_model::rollout::Step;
-use kiln_model::service::{Gate, Service};
+use kiln_model::rollout::{MIRROR_FIRST, Step};
+use kiln_model::service::{Gate, Service, Strategy};
+use kiln_model::{Millis, Weight};
 
-use super::forward::{Forward, Manners};
+use super::forward::{Forward, Manner, Manners};
 use super::moves::Moves;
+use crate::serving::is_routed;
 
 /// How much of what a service declares is done in a rollout that moves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +37,7 @@ impl Extent {
 pub(super) fn jobs_of_steps(spec: &RevisionSpec) -> impl Iterator<Item = &ServiceName> {
     spec.services.values().flat_map(Service::gates).filter_map(|gate| match gate {
         Gate::Run { job, .. } | Gate::Check { job, .. } => Some(job),
-        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } | Gate::Ask(_) => None,
+        Gate::Hold(_) | Gate::Analyse(_) | Gate::Approve { .. } | Gate::Ask(_) | Gate::Mirror { .. } => None,
     })
 }
 
@@ -54,11 +56,34 @@ impl Forward<'_> {
             }
             Gate::Ask(ask) => Some(Step::Ask(ask.clone())),
             _ if *extent == Extent::Unattended => None,
+            // Several steps, see below.
+            Gate::Mirror { .. } => None,
             Gate::Hold(span) => Some(Step::Hold { span: *span }),
             Gate::Analyse(within) => Some(Step::Analyse { service: name.clone(), window, within: *within }),
             Gate::Approve { by, within } => Some(Step::Approve { by: by.clone(), within: *within }),
         };
-        gates.iter().filter_map(step).collect()
+        let steps = |(at, gate): (usize, &Gate)| match gate {
+            Gate::Mirror { share, span } => self.mirror(name, (*share, *span), at),
+            gate => step(gate).into_iter().collect(),
+        };
+        gates.iter().enumerate().flat_map(steps).collect()
+    }
+
+    /// Copies requests, where there are any to copy and new instances that get none: where they stand beside those that serve.
+    fn mirror(&self, name: &ServiceName, (share, span): (Weight, Option<Millis>), at: usize) -> Vec<Step> {
+        let before = self.env.service(self.env.current, name).filter(|service| is_routed(service));
+        let service = before.and_then(|_| self.env.service(self.to, name));
+        let stands_beside = |service: &Service| {
+            let is_beside = matches!(service.strategy, Strategy::BlueGreen | Strategy::Canary(_));
+            is_beside && is_routed(service) && matches!(self.manner(service), Manner::Switch | Manner::TryOut)
+        };
+        if !service.is_some_and(stands_beside) || self.extents.get(name) != Some(&Extent::All) {
+            return Vec::new();
+        }
+        let at = u32::try_from(at).expect("a rollout has few steps");
+        let step = |share| Step::Mirror { service: name.clone(), share, window: MIRROR_FIRST + at };
+        let end = span.into_iter().flat_map(|span| [Step::Hold { span }, step(Weight::ZERO)]);
+        [step(share)].into_iter().chain(end).collect()
     }
 
     /// Does what these services declare for a moment of theirs, in this order.

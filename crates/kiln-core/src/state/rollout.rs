@@ -87,6 +87,16 @@ pub struct Split {
     pub weight: Weight,
     /// Which split of the service it is in its rollout.
     pub window: u32,
+    /// The share of the safe requests that is copied to the new instances while their weight is zero; none in a canary, whose
+    /// strategy says what is copied.
+    pub mirror: Option<Weight>,
+}
+
+impl Split {
+    /// Whether the new instances get copies alone.
+    pub fn is_mirror(&self) -> bool {
+        self.mirror.is_some()
+    }
 }
 
 /// Which way a rollout goes.

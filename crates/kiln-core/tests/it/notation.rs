@@ -192,6 +192,7 @@ pub(crate) fn step(step: &Step) -> String {
         Step::Split { service, weight, window } => {
             format!("split {service} {} window {window}", weight.per_mille())
         }
+        Step::Mirror { service, share, .. } => format!("mirror {service} {}", share.per_mille()),
         Step::Hold { span } => format!("hold {span}"),
         Step::Soak { slots, span } => format!("soak {} {span}", all(slots)),
         Step::Analyse { service, window, within } => format!("analyse {service} window {window} {within}"),

@@ -43,6 +43,7 @@ fn took(prediction: &Prediction) -> Vec<(&'static str, Option<u64>)> {
         Step::WaitHealthy { .. } => "healthy",
         Step::Shift { .. } => "shift",
         Step::Split { .. } => "split",
+        Step::Mirror { .. } => "mirror",
         Step::Hold { .. } => "hold",
         Step::Soak { .. } => "soak",
         Step::Analyse { .. } => "analyse",

@@ -211,7 +211,7 @@ fn add_gate(all: &mut Interludes, text: &str) {
     list.push(gate_of(gate));
 }
 
-/// `h10`, `p30`, `o30`, `a60`, `run~migrate~60`, `check~smoke~60x3~5`, `ask~url~10` or `ask~ready~10x3~5`: what is waited for, and
+/// `h10`, `p30`, `o30`, `a60`, `run~migrate~60`, `check~smoke~60x3~5`, `ask~url~10` or `ask~ready~10x3~5`, `mirror~100~60` or `mirror~100~`: what is waited for, and
 /// for how many seconds.
 fn gate_of(text: &str) -> Gate {
     if let Some((job, seconds)) = text.strip_prefix("run~").and_then(|rest| rest.split_once('~')) {
@@ -238,6 +238,11 @@ fn gate_of(text: &str) -> Gate {
             timeout,
             again,
         }));
+    }
+    if let Some((share, seconds)) = text.strip_prefix("mirror~").and_then(|rest| rest.split_once('~')) {
+        let share = Weight::new(share.parse().unwrap()).unwrap();
+        let span = seconds.parse().ok().map(Millis::from_secs);
+        return Gate::Mirror { share, span };
     }
     let (kind, seconds) = text.split_at(1);
     let span = Millis::from_secs(seconds.parse().unwrap());

@@ -60,6 +60,11 @@ pub(super) enum GateWire {
         again: AgainWire,
     },
     Ask(AskWire),
+    Mirror {
+        share: PerMille,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        span_ms: Option<u64>,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -184,6 +189,9 @@ impl From<&Gate> for GateWire {
                 Self::Check { job: Text(job.clone()), within_ms: within.0, again: (*again).into() }
             }
             Gate::Ask(ask) => Self::Ask(ask.into()),
+            Gate::Mirror { share, span } => {
+                Self::Mirror { share: PerMille(*share), span_ms: span.map(|span| span.0) }
+            }
         }
     }
 }
@@ -199,6 +207,7 @@ impl From<GateWire> for Gate {
                 Self::Check { job: job.0, within: Millis(within_ms), again: again.into() }
             }
             GateWire::Ask(ask) => Self::Ask(ask.into()),
+            GateWire::Mirror { share, span_ms } => Self::Mirror { share: share.0, span: span_ms.map(Millis) },
         }
     }
 }

@@ -139,6 +139,11 @@ pub(crate) enum StepWire {
         slots: Vec<SlotsWire>,
         span_ms: u64,
     },
+    Mirror {
+        service: Text<ServiceName>,
+        share: u16,
+        window: u32,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -362,6 +367,10 @@ impl From<&Step> for StepWire {
                 let (service, weight) = (Text(service.clone()), weight.per_mille());
                 Self::Split { service, weight, window: *window }
             }
+            Step::Mirror { service, share, window } => {
+                let (service, share) = (Text(service.clone()), share.per_mille());
+                Self::Mirror { service, share, window: *window }
+            }
             Step::Hold { span } => Self::Hold { span_ms: span.0 },
             Step::Analyse { service, window, within } => {
                 Self::Analyse { service: Text(service.clone()), window: *window, within_ms: within.0 }
@@ -397,6 +406,9 @@ impl TryFrom<StepWire> for Step {
             }
             StepWire::Split { service, weight, window } => {
                 Self::Split { service: service.0, weight: weight_of(weight)?, window }
+            }
+            StepWire::Mirror { service, share, window } => {
+                Self::Mirror { service: service.0, share: weight_of(share)?, window }
             }
             StepWire::Hold { span_ms } => Self::Hold { span: Millis(span_ms) },
             StepWire::Analyse { service, window, within_ms } => {

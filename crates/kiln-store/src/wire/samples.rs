@@ -398,6 +398,7 @@ fn checks() -> Vec<Step> {
         Step::Ask(Arc::new(plain)),
         Step::Ask(Arc::new(full)),
         Step::Run { job: service("web-check-1"), within: Some(Millis(30_000)), again },
+        Step::Mirror { service: service("web"), share: Weight::new(100).unwrap(), window: 1 << 16 },
     ]
 }
 

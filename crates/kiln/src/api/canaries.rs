@@ -140,7 +140,9 @@ pub(super) fn canaries(state: &State, key: &EnvKey, id: u64, backend: &dyn Backe
         // Before the edge was asked for the first time nothing is counted.
         let none = || Traffic { samples: Arc::default(), per_minute: None };
         let traffic = backend.traffic(key, name, sampling).unwrap_or_else(none);
-        canary(env, rollout, name, split.window, &traffic)
+        let found = canary(env, rollout, name, split.window, &traffic);
+        // Who gets copies alone is not compared yet.
+        if split.is_mirror() { Canary { outlook: None, outside: Vec::new(), ..found } } else { found }
     };
     rollout.splits.iter().map(seen).collect()
 }

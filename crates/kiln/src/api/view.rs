@@ -11,7 +11,7 @@ use kiln_model::release::Revision;
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
 use kiln_model::service::{Service, ServiceKind, Strategy};
-use kiln_model::{Digest, EnvKey, RevisionNumber, ServiceName, Timestamp};
+use kiln_model::{Digest, EnvKey, RevisionNumber, ServiceName, Timestamp, Weight};
 
 use super::hazards::hazard;
 use super::wire;
@@ -490,6 +490,10 @@ pub fn step_text(step: &Step) -> String {
         }
         Step::Split { service, weight, .. } => {
             format!("send {}% of the requests to the new {service}", f64::from(weight.per_mille()) / 10.0)
+        }
+        Step::Mirror { service, share: Weight::ZERO, .. } => format!("end the copies for the new {service}"),
+        Step::Mirror { service, share, .. } => {
+            format!("copy {}% of the safe requests to the new {service}", f64::from(share.per_mille()) / 10.0)
         }
         Step::Hold { span } => format!("hold for {span}"),
         Step::Soak { slots, span } => format!("let {} soak for {span}", list(slots)),

@@ -109,7 +109,7 @@ fn questions(state: &State) -> Vec<Question> {
         else {
             continue;
         };
-        for (service, split) in &rollout.splits {
+        for (service, split) in rollout.splits.iter().filter(|(_, split)| !split.is_mirror()) {
             let sampling = Sampling { rollout: rollout.id, window: split.window };
             for (metric, tally) in measured(env, rollout, service) {
                 if standing(metric, tally) != Standing::Measuring {

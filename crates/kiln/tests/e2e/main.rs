@@ -15,6 +15,7 @@ mod failures;
 mod faults;
 mod load;
 mod machine;
+mod mirroring;
 mod misbehaviour;
 mod mistakes;
 mod notices;

@@ -51,6 +51,7 @@ impl What {
             | Step::Soak { .. }
             | Step::Approve { .. }
             | Step::Ask(_)
+            | Step::Mirror { .. }
             | Step::KeepWarm { .. } => return None,
         };
         Some((what, slots.iter().map(|range| &range.service).collect()))

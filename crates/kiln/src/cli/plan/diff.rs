@@ -7,7 +7,7 @@ use kiln_model::notify::Webhook;
 use kiln_model::release::RevisionSpec;
 use kiln_model::route::Route;
 use kiln_model::service::{Gate, RolloutBounds, Service, ServiceKind, Stage, Strategy, WaveSize, Waves};
-use kiln_model::{Digest, ImageName, InstanceSpec, RouteName, ServiceName};
+use kiln_model::{Digest, ImageName, InstanceSpec, RouteName, ServiceName, Weight};
 
 use super::changes::{Change, Changes, spec_changes};
 
@@ -371,6 +371,11 @@ fn gate_text(gate: &Gate) -> String {
         Gate::Approve { by, within } => format!("approve by {} within {within}", by.join(" or ")),
         Gate::Run { job, within } => format!("run {job} within {within}"),
         Gate::Check { job, within, again } => format!("run {job} within {within}{}", again_text(*again)),
+        Gate::Mirror { share: Weight::ZERO, .. } => "mirror 0%".to_owned(),
+        Gate::Mirror { share, span } => {
+            let span = span.map(|span| format!(" for {span}")).unwrap_or_default();
+            format!("mirror {}%{span}", f64::from(share.per_mille()) / 10.0)
+        }
         Gate::Ask(ask) => {
             let status = ask.status.map(|status| format!(" for {status}")).unwrap_or_default();
             let text = ask.contains.as_ref().map(|text| format!(" with {text:?}")).unwrap_or_default();

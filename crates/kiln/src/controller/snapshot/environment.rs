@@ -220,6 +220,8 @@ struct HaltWire {
 struct SplitWire {
     weight: u16,
     window: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mirror: Option<u16>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -505,12 +507,7 @@ impl From<&Rollout> for RolloutWire {
             halted: halted
                 .as_ref()
                 .map(|Halt { reason, until }| HaltWire { reason: reason.to_string(), until: until.0 }),
-            splits: splits
-                .iter()
-                .map(|(name, split)| {
-                    (Text(name.clone()), SplitWire { weight: split.weight.per_mille(), window: split.window })
-                })
-                .collect(),
+            splits: splits.iter().map(|(name, split)| (Text(name.clone()), split.into())).collect(),
             measured: measured
                 .iter()
                 .map(|(name, tallies)| (Text(name.clone()), measured::stored(tallies)))
@@ -523,11 +520,18 @@ impl From<&Rollout> for RolloutWire {
     }
 }
 
+impl From<&Split> for SplitWire {
+    fn from(Split { weight, window, mirror }: &Split) -> Self {
+        Self { weight: weight.per_mille(), window: *window, mirror: mirror.map(Weight::per_mille) }
+    }
+}
+
 impl RolloutWire {
     fn into_model(self) -> Result<Rollout, DecodeError> {
         let wire = self;
         let split = |(name, split): (Text<ServiceName>, SplitWire)| {
-            Ok((name.0, Split { weight: weight(split.weight)?, window: split.window }))
+            let mirror = split.mirror.map(weight).transpose()?;
+            Ok((name.0, Split { weight: weight(split.weight)?, window: split.window, mirror }))
         };
         Ok(Rollout {
             id: RolloutId(wire.id),

@@ -138,7 +138,8 @@ fn environment() -> Environment {
         hopeless: Some("no such command".into()),
         paused: Some(Pause { by: Actor::User("bob".into()), since: Timestamp(3_600) }),
         halted: Some(Halt { reason: "unhealthy".into(), until: Timestamp(90_000) }),
-        splits: [(web(), Split { weight: Weight::new(50).unwrap(), window: 1 })].into(),
+        splits: [(web(), Split { weight: Weight::new(50).unwrap(), window: 1, mirror: Weight::new(100) })]
+            .into(),
         measured: [(web(), [("queue".to_owned(), tally())].into())].into(),
         promoted: true,
         undecided: true,
