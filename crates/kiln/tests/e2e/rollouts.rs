@@ -46,7 +46,7 @@ fn twenty_ups_and_twenty_rollbacks_with_controller_kills_lose_no_request() {
     machine.wait_page("v0");
     let load = Load::start(&machine.plan(RATE));
     let kill_after = |round: u64, step: u64| {
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             std::thread::sleep(Duration::from_millis(step * round));
             machine.kill("controller");
         }
