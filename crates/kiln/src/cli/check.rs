@@ -1,5 +1,6 @@
 //! `kiln check`
 
+use kiln_model::service::ServiceKind;
 use serde_json::json;
 
 use super::context::Context;
@@ -39,11 +40,17 @@ pub(super) fn run(_: &Args, context: &mut Context<'_>) -> Outcome {
     if !found.diagnostics.is_empty() {
         context.screen.note(&found.report(colour));
     }
-    let parts = [
-        count(stack.services.len(), "service"),
-        count(stack.images.len(), "image"),
-        count(stack.routes.len(), "route"),
-    ];
+    // What a step's check runs is a job, too, and nobody declared it as a service.
+    let jobs = stack.services.values().filter(|service| service.kind == ServiceKind::Job).count();
+    let parts: Vec<String> = [
+        Some(count(stack.services.len() - jobs, "service")),
+        (jobs > 0).then(|| count(jobs, "job")),
+        Some(count(stack.images.len(), "image")),
+        Some(count(stack.routes.len(), "route")),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     context.screen.line(&format!("{}/{env} is well formed: {}", stack.name, parts.join(", ")));
     Ok(Exit::Done)
 }
