@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Names become DNS labels, cgroup names and file names, so they stay well under 63 bytes with a suffix.
 pub const NAME_BYTES_MAX: usize = 40;
@@ -67,14 +68,15 @@ macro_rules! names {
     ($($(#[$doc:meta])* $name:ident: $alphabet:ident, $kind:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        // Every entry of the log names its environment, and a state as many as it has instances: a copy counts, no more.
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// Checks and wraps a name.
             pub fn new(text: impl Into<String>) -> Result<Self, NameError> {
                 let text = text.into();
                 if Alphabet::$alphabet.accepts(&text) {
-                    return Ok(Self(text));
+                    return Ok(Self(text.into()));
                 }
                 let text = text.chars().take(80).collect();
                 Err(NameError { kind: $kind, text, rule: Alphabet::$alphabet.rule() })
