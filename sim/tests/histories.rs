@@ -57,6 +57,11 @@ fn seeds_that_once_failed_hold() {
     run([24_738]);
     // The last instance of a service was ill when the service was scaled to nothing, and stayed.
     run([6_255]);
+    // A rollback to what ran while a newer one took over tried it out in slots that this had emptied; on the way back those lost
+    // their requests before they got them again.
+    run([4_216]);
+    // Rules that look only where something was touched missed a slot.
+    run([896, 1_131, 21_878]);
 }
 
 #[test]

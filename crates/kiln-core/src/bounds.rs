@@ -53,8 +53,9 @@ pub(crate) const HALTED_WITHIN: Millis = Millis::from_secs(24 * 3600);
 /// How much longer than drain and grace together destroying may take before a rollout ends without waiting for it.
 pub(crate) const DESTROY_WITHIN: Millis = Millis::from_secs(30);
 
-/// Ten times the instances that one machine can run; what is forgotten is told again with the next complete list.
-pub(crate) const OBSERVED_MAX: usize = 100_000;
+/// Several times the instances of the largest environment that was tried, old and new ones side by side; what is forgotten is told
+/// again with the next complete list.
+pub(crate) const OBSERVED_MAX: usize = 1_000_000;
 
 /// Services whose canaries are compared at a time; of one that is forgotten the edge tells again.
 pub(crate) const SAMPLED_MAX: usize = 1000;

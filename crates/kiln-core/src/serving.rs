@@ -42,36 +42,77 @@ pub(crate) struct Roles<'a> {
     pub(crate) share: Weight,
 }
 
+/// What a revision says about a service, and how many replicas it has there.
+type Said<'a> = (&'a Service, u32);
+
+/// What the revisions say about one service: looked up once, asked for each of its slots.
+pub(crate) struct Wants<'a> {
+    env: &'a Environment,
+    name: &'a ServiceName,
+    /// The revisions of which most slots are.
+    known: [Option<(RevisionNumber, Option<Said<'a>>)>; 3],
+    /// Of which revision a baseline is.
+    baseline: Option<RevisionNumber>,
+}
+
+impl<'a> Wants<'a> {
+    /// Asks about a service of an environment.
+    pub(crate) fn new(env: &'a Environment, name: &'a ServiceName) -> Self {
+        Self::beside(env, name, None)
+    }
+
+    /// The same, where another revision is asked about as well.
+    pub(crate) fn beside(env: &'a Environment, name: &'a ServiceName, other: Option<RevisionNumber>) -> Self {
+        // A baseline is of the revision that a rollout comes from, and ends when it turns round.
+        let forward = env.rollout.as_ref().filter(|rollout| !rollout.is_going_back());
+        let baseline = forward.and_then(|rollout| rollout.from.filter(|_| rollout.from != rollout.to));
+        let of_revision = |number| (number, of_revision(env, number, name));
+        let known = [env.current, env.target(), other].map(|number| number.map(of_revision));
+        Self { env, name, known, baseline }
+    }
+
+    /// Returns what a revision wants in a slot.
+    pub(crate) fn want(&self, revision: Option<RevisionNumber>, ordinal: u32) -> Option<Want<'a>> {
+        let revision = revision?;
+        let known = self.known.iter().flatten().find(|(number, _)| *number == revision);
+        let found = known.map_or_else(|| of_revision(self.env, revision, self.name), |(_, found)| *found);
+        let (service, replicas) = found?;
+        let is_wanted = match ordinal >= BASELINE_FIRST {
+            true => self.baseline == Some(revision),
+            false => ordinal < replicas,
+        };
+        is_wanted.then_some(Want { revision, service })
+    }
+
+    /// Returns what a slot is to hold.
+    pub(crate) fn roles(&self, ordinal: u32, slot: &Slot) -> Roles<'a> {
+        let Some(rollout) = &self.env.rollout else {
+            let duty = self.want(self.env.current, ordinal);
+            return Roles { duty, next: None, share: Weight::ZERO };
+        };
+        let duty = self.want(slot.duty, ordinal);
+        let target = self.want(rollout.target(), ordinal);
+        let is_there = match (&duty, &target) {
+            (Some(duty), Some(target)) => duty.digest() == target.digest(),
+            _ => false,
+        };
+        Roles { duty, next: target.filter(|_| !is_there), share: slot.share.0 }
+    }
+}
+
+fn of_revision<'a>(env: &'a Environment, revision: RevisionNumber, name: &ServiceName) -> Option<Said<'a>> {
+    let service = env.service(Some(revision), name)?;
+    Some((service, env.replicas(Some(revision), name)))
+}
+
 /// Returns what a revision wants in a slot.
 pub(crate) fn want<'a>(
     env: &'a Environment,
     revision: Option<RevisionNumber>,
-    name: &ServiceName,
+    name: &'a ServiceName,
     ordinal: u32,
 ) -> Option<Want<'a>> {
-    let service = env.service(revision, name)?;
-    let is_wanted = if ordinal >= BASELINE_FIRST {
-        // A baseline is of the revision that a rollout comes from, and ends when it turns round.
-        let rollout = env.rollout.as_ref().filter(|rollout| !rollout.is_going_back());
-        rollout.is_some_and(|rollout| rollout.from == revision && rollout.to != revision)
-    } else {
-        ordinal < env.replicas(revision, name)
-    };
-    is_wanted.then_some(Want { revision: revision?, service })
-}
-
-/// Returns what a slot is to hold.
-pub(crate) fn roles<'a>(env: &'a Environment, name: &ServiceName, ordinal: u32, slot: &Slot) -> Roles<'a> {
-    let Some(rollout) = &env.rollout else {
-        return Roles { duty: want(env, env.current, name, ordinal), next: None, share: Weight::ZERO };
-    };
-    let duty = want(env, slot.duty, name, ordinal);
-    let target = want(env, rollout.target(), name, ordinal);
-    let is_there = match (&duty, &target) {
-        (Some(duty), Some(target)) => duty.digest() == target.digest(),
-        _ => false,
-    };
-    Roles { duty, next: target.filter(|_| !is_there), share: slot.share.0 }
+    Wants::new(env, name).want(revision, ordinal)
 }
 
 impl Roles<'_> {

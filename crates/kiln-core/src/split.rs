@@ -1,10 +1,10 @@
 //! Who gets how much while the requests of a service are split between old and new instances.
 
-use kiln_model::rollout::BASELINE_FIRST;
+use kiln_model::rollout::{BASELINE_FIRST, Slots, Step};
 use kiln_model::route::Group;
 use kiln_model::{ServiceName, Weight};
 
-use crate::serving::{Roles, roles};
+use crate::serving::{Roles, Wants};
 use crate::state::{Environment, Instance, ServiceState, Split, State};
 
 /// The weight of one instance of each group.
@@ -38,20 +38,62 @@ pub(crate) fn group(roles: &Roles<'_>, ordinal: u32, instance: &Instance) -> Opt
     roles.next.is_some_and(|next| next.fits(instance)).then_some(Group::Canary)
 }
 
+/// Who takes part in a split of the requests. Newcomers that the rollout waits for do not: they come in together when all of them
+/// are healthy, so the requests are not dealt anew for each one.
+pub(crate) struct Audition<'a> {
+    /// The slots whose newcomers are waited for.
+    awaited: Vec<&'a Slots>,
+}
+
+impl<'a> Audition<'a> {
+    /// Asks about a service of an environment.
+    pub(crate) fn of(
+        state: &State,
+        env: &'a Environment,
+        wants: &Wants<'_>,
+        name: &ServiceName,
+        service: &ServiceState,
+    ) -> Self {
+        let rollout = env.rollout.as_ref().filter(|rollout| rollout.splits.contains_key(name));
+        let awaited: &[Slots] = match rollout.and_then(|rollout| rollout.current_step()) {
+            Some(Step::Create { slots } | Step::WaitHealthy { slots, .. }) => slots,
+            _ => &[],
+        };
+        let awaited: Vec<&Slots> = awaited.iter().filter(|range| range.service == *name).collect();
+        // They hold back only as long as somebody answers in their stead.
+        let is_served = awaited.is_empty()
+            || service.slots.iter().any(|(ordinal, slot)| {
+                let duty = wants.roles(*ordinal, slot).duty.filter(|_| *ordinal < BASELINE_FIRST);
+                let mut instances = slot.instances.iter().filter_map(|id| state.instance(*id));
+                instances
+                    .any(|it| it.is_routed() && it.is_routable() && duty.is_some_and(|duty| duty.fits(it)))
+            });
+        Self { awaited: if is_served { awaited } else { Vec::new() } }
+    }
+
+    /// Whether requests may be sent to an instance of a slot.
+    pub(crate) fn admits(&self, ordinal: u32, instance: &Instance) -> bool {
+        let is_awaited = || self.awaited.iter().any(|range| range.contains(ordinal));
+        instance.is_routable() && (instance.is_routed() || !is_awaited())
+    }
+}
+
 /// Returns the shares of a service's instances if its requests are split now.
 ///
 /// They follow from how many of each can answer, so that the canary's share stays what was asked for whoever dies.
 pub(crate) fn shares(
     state: &State,
     env: &Environment,
+    (wants, audition): (&Wants<'_>, &Audition<'_>),
     name: &ServiceName,
     service: &ServiceState,
 ) -> Option<Shares> {
     let split = env.rollout.as_ref()?.splits.get(name)?;
     let mut counts = [0; 3];
     for (ordinal, slot) in service.slots.iter() {
-        let roles = roles(env, name, *ordinal, slot);
-        let live = slot.instances.iter().filter_map(|id| state.instance(*id)).filter(|i| i.is_routable());
+        let roles = wants.roles(*ordinal, slot);
+        let instances = slot.instances.iter().filter_map(|id| state.instance(*id));
+        let live = instances.filter(|instance| audition.admits(*ordinal, instance));
         let mut found = [false; 3];
         for part in live.filter_map(|instance| group(&roles, *ordinal, instance)) {
             found[part as usize] = true;

@@ -8,7 +8,7 @@ use kiln_model::route::{Backend, Group, Listener, Mirror, Pool, PoolKey, RouteTa
 use kiln_model::service::{Audience, Strategy};
 use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName, Weight};
 
-use crate::serving::{is_routed, roles};
+use crate::serving::{Wants, is_routed};
 use crate::split;
 use crate::state::{Environment, Instance, ListenerPhase, State};
 
@@ -26,12 +26,6 @@ pub fn route_table(state: &State) -> RouteTable {
 }
 
 fn add_environment(table: &mut RouteTable, state: &State, env: &Environment) {
-    let mut backends: BTreeMap<&ServiceName, Vec<&Instance>> = BTreeMap::new();
-    for instance in state.instances_of(env).filter(|instance| instance.is_routed()) {
-        if let Some((service, _)) = instance.slot() {
-            backends.entry(service).or_default().push(instance);
-        }
-    }
     let served = env.spec(env.routes);
     for route in served.into_iter().flat_map(|spec| spec.routes.values()) {
         let service = env.service(env.routes, &route.to.service);
@@ -39,27 +33,33 @@ fn add_environment(table: &mut RouteTable, state: &State, env: &Environment) {
             continue;
         };
         let pool = PoolKey { env: env.key.clone(), service: route.to.service.clone(), port: *number };
-        add_pool(table, env, &pool, &route.to.port, backends.get(&route.to.service));
+        add_pool(table, state, env, &pool, &route.to.port);
         let listener = Listener::Public(route.listen);
         table.rules.push(Rule { listener, host: route.host.clone(), path: route.path.clone(), pool });
     }
     let listener = Listener::Internal(env.index);
     let found = state.listeners.get(&listener).map(|found| &found.phase);
     if matches!(found, Some(ListenerPhase::Open { .. })) {
-        add_internal(table, env, listener, &backends);
+        add_internal(table, state, env, listener);
     }
 }
 
+/// The instances of a service to which requests are sent, by ordinal.
+fn routed<'a>(
+    state: &'a State,
+    env: &'a Environment,
+    service: &ServiceName,
+) -> impl Iterator<Item = &'a Instance> {
+    let slots = env.services.get(service).into_iter().flat_map(|service| service.slots.values());
+    let instances = slots.flat_map(|slot| &slot.instances).filter_map(|id| state.instance(*id));
+    instances.filter(|instance| instance.is_routed())
+}
+
 /// Every service is reached by name: those of the revision that is served, and those that have routed instances already.
-fn add_internal(
-    table: &mut RouteTable,
-    env: &Environment,
-    listener: Listener,
-    backends: &BTreeMap<&ServiceName, Vec<&Instance>>,
-) {
+fn add_internal(table: &mut RouteTable, state: &State, env: &Environment, listener: Listener) {
     let mut ports: BTreeMap<&ServiceName, (&PortName, u16)> = BTreeMap::new();
-    for (name, instances) in backends {
-        let newest = instances.iter().max_by_key(|instance| instance.requested);
+    for name in env.services.keys() {
+        let newest = routed(state, env, name).max_by_key(|instance| instance.requested);
         if let Some(port) = newest.and_then(|instance| main_port(&instance.spec)) {
             ports.insert(name, port);
         }
@@ -71,26 +71,21 @@ fn add_internal(
     }
     for (name, (port, number)) in ports {
         let pool = PoolKey { env: env.key.clone(), service: name.clone(), port: number };
-        add_pool(table, env, &pool, port, backends.get(name));
+        add_pool(table, state, env, &pool, port);
         let host = Some(internal_host(name, env));
         table.rules.push(Rule { listener, host, path: "/".to_owned(), pool });
     }
 }
 
-fn add_pool(
-    table: &mut RouteTable,
-    env: &Environment,
-    key: &PoolKey,
-    port: &PortName,
-    instances: Option<&Vec<&Instance>>,
-) {
+fn add_pool(table: &mut RouteTable, state: &State, env: &Environment, key: &PoolKey, port: &PortName) {
     if table.pools.contains_key(key) {
         return;
     }
+    let wants = Wants::new(env, &key.service);
     // A backend listens where its own spec says: during a rollout a port may have two numbers.
-    let backend = |instance: &&Instance| {
+    let backend = |instance: &Instance| {
         let number = instance.spec.ports.get(port)?;
-        let group = group(env, instance);
+        let group = group(env, &wants, instance);
         Some(Backend {
             instance: instance.id,
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
@@ -103,7 +98,7 @@ fn add_pool(
             group,
         })
     };
-    let backends = instances.into_iter().flatten().filter_map(backend).collect();
+    let backends = routed(state, env, &key.service).filter_map(backend).collect();
     let sampling = env.rollout.as_ref().and_then(|rollout| {
         let split = rollout.splits.get(&key.service)?;
         Some(Sampling { rollout: rollout.id, window: split.window })
@@ -113,12 +108,12 @@ fn add_pool(
 }
 
 /// What an instance stands for; outside of a canary all are alike.
-fn group(env: &Environment, instance: &Instance) -> Group {
+fn group(env: &Environment, wants: &Wants<'_>, instance: &Instance) -> Group {
     let of_slot = || {
         let (service, ordinal) = instance.slot()?;
         env.rollout.as_ref()?.splits.get(service)?;
         let slot = env.slot(service, ordinal)?;
-        split::group(&roles(env, service, ordinal, slot), ordinal, instance)
+        split::group(&wants.roles(ordinal, slot), ordinal, instance)
     };
     of_slot().unwrap_or_default()
 }

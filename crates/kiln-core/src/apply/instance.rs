@@ -9,7 +9,7 @@ use kiln_model::{Entry, InstanceId, InstanceSpec, Millis, Timestamp, Weight};
 
 use super::{ApplyError, environment_of, soak, tries};
 use crate::bounds::{BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX};
-use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, Room, State};
+use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, Room, SharedMap, State};
 
 pub(super) fn apply(
     state: &mut State,
@@ -222,11 +222,8 @@ fn destroyed(state: &mut State, id: InstanceId) -> Result<(), ApplyError> {
 fn keep_index(state: &mut State, before: &Instance) {
     let id = before.id;
     let after = state.instances.get(&id).expect("an event other than its end leaves it there");
-    match (before.phase.is_pending(), after.phase.is_pending()) {
-        (false, true) => drop(state.pending.insert(id, ())),
-        (true, false) => drop(state.pending.remove(&id)),
-        (false, false) | (true, true) => {}
-    }
+    keep(&mut state.pending, id, [before, after].map(|it| it.phase.is_pending()));
+    keep(&mut state.leaving, id, [before, after].map(|it| it.phase.awaits_edge()));
     let (old, new) = (before.timer(), after.timer());
     if old != new {
         if let Some(moment) = old {
@@ -235,6 +232,15 @@ fn keep_index(state: &mut State, before: &Instance) {
         if let Some(moment) = new {
             state.timers.insert((moment, id), ());
         }
+    }
+}
+
+/// Keeps an instance in an index, or out of it.
+fn keep(index: &mut SharedMap<InstanceId, ()>, id: InstanceId, [was, is]: [bool; 2]) {
+    match (was, is) {
+        (false, true) => drop(index.insert(id, ())),
+        (true, false) => drop(index.remove(&id)),
+        (false, false) | (true, true) => {}
     }
 }
 

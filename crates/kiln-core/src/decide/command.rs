@@ -7,6 +7,7 @@ use kiln_model::release::{RequiredCheck, Revision, RevisionSpec};
 use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::{CheckId, Digest, EnvKey, Event, InstanceSpec, RevisionNumber, RolloutId, ServiceName};
 
+use super::focus::Focus;
 use super::work::{Deed, View, Work, brief};
 use super::{Reply, admission, check, compose, lifetime, queue, rollout};
 use crate::bounds::{ABORTED, ENVIRONMENTS_MAX, REPLICAS_MAX};
@@ -292,7 +293,15 @@ fn abort(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refusal> {
     let Some(running) = &env.rollout else { return Err(Refusal::NoRollout(key.clone())) };
     let reply = Reply::GoingBack { rollout: running.id, revision: running.from };
     if !running.is_going_back() {
-        let view = View { state: work.state(), observed: work.observed(), now: work.now(), env, focus: None };
+        let focus = &Focus::everything();
+        let view = View {
+            state: work.state(),
+            observed: work.observed(),
+            now: work.now(),
+            env,
+            focus,
+            before: None,
+        };
         if let Deed::Log(event) = rollout::going_back(view, running, ABORTED.to_owned()) {
             work.ask(Some(key), event);
         }

@@ -6,16 +6,18 @@ use std::sync::Arc;
 use kiln_model::event::InstanceEvent;
 use kiln_model::rollout::{BASELINE_FIRST, Step};
 use kiln_model::service::{ServiceKind, Strategy};
-use kiln_model::{Millis, ServiceName};
+use kiln_model::{InstanceId, Millis, ServiceName};
 
+use super::focus::Reach;
 use super::work::{Deed, View, brief};
 use crate::bounds::WARM_PER_SLOT_MAX;
-use crate::serving::{Roles, Want, is_routed, roles};
+use crate::serving::{Roles, Want, Wants, is_routed};
 use crate::state::{Health, Instance, Phase, Slot, StepPhase};
 
 /// An instance without a health check counts as healthy once it has run for a moment.
 pub(super) fn settle(view: View<'_>) -> Vec<Deed> {
-    let instances = view.instances().filter(|instance| has_settled(view, instance));
+    let is_due = view.state.timers.keys().next().is_some_and(|(moment, _)| *moment <= view.now);
+    let instances = view.instances().take_while(|_| is_due).filter(|instance| has_settled(view, instance));
     instances.map(|instance| Deed::instance(instance.id, InstanceEvent::BecameHealthy)).collect()
 }
 
@@ -26,12 +28,19 @@ fn has_settled(view: View<'_>, instance: &Instance) -> bool {
 /// Fills what is empty and sends away what is not wanted.
 pub(super) fn fill(view: View<'_>) -> Vec<Deed> {
     let mut deeds = Vec::new();
-    for (name, ordinal, slot) in view.slots() {
-        fill_slot(view, name, ordinal, slot, &mut deeds);
+    for (name, service) in view.services() {
+        let wants = Wants::new(view.env, name);
+        for (ordinal, slot) in view.slots_of(name, service) {
+            let roles = wants.roles(ordinal, slot);
+            if !is_well(view, slot, &roles) {
+                fill_slot(view, (name, ordinal, slot), &roles, &mut deeds);
+            }
+        }
     }
     let blank = Slot::default();
     for (name, ordinal) in missing(view) {
-        fill_slot(view, name, ordinal, &blank, &mut deeds);
+        let roles = Wants::new(view.env, name).roles(ordinal, &blank);
+        fill_slot(view, (name, ordinal, &blank), &roles, &mut deeds);
     }
     deeds
 }
@@ -42,23 +51,51 @@ fn missing(view: View<'_>) -> Vec<(&ServiceName, u32)> {
     if view.env.rollout.is_some() {
         return Vec::new();
     }
-    let is_missing = |(name, ordinal): &(&ServiceName, u32)| view.env.slot(name, *ordinal).is_none();
-    if let Some((name, ordinal)) = view.focus {
-        let is_wanted = ordinal < view.env.replicas(view.env.current, name);
-        return Some((name, ordinal)).filter(|slot| is_wanted && is_missing(slot)).into_iter().collect();
+    let mut missing = Vec::new();
+    for name in view.env.spec(view.env.current).into_iter().flat_map(|spec| spec.services.keys()) {
+        let replicas = view.env.replicas(view.env.current, name);
+        let slots = view.env.services.get(name).map(|service| &service.slots);
+        let is_missing = |ordinal: &u32| slots.is_none_or(|slots| !slots.contains_key(ordinal));
+        match view.reach(name) {
+            Some(Reach::Whole) => missing.extend((0..replicas).filter(is_missing).map(|at| (name, at))),
+            Some(Reach::Slots(touched)) => {
+                let touched = touched.iter().copied().filter(|ordinal| *ordinal < replicas);
+                missing.extend(touched.filter(is_missing).map(|at| (name, at)));
+            }
+            None => {}
+        }
     }
-    let names = view.env.spec(view.env.current).into_iter().flat_map(|spec| spec.services.keys());
-    let all = names
-        .flat_map(|name| (0..view.env.replicas(view.env.current, name)).map(move |ordinal| (name, ordinal)));
-    all.filter(is_missing).collect()
+    missing
 }
 
-fn fill_slot(view: View<'_>, name: &ServiceName, ordinal: u32, slot: &Slot, deeds: &mut Vec<Deed>) {
-    let roles = roles(view.env, name, ordinal, slot);
+/// Whether a slot holds one of each that it is to hold, in good health, and nothing else: most do, and there is nothing to do.
+fn is_well(view: View<'_>, slot: &Slot, roles: &Roles<'_>) -> bool {
+    let holds = |id: &InstanceId, want: Want<'_>| {
+        let is_it = |instance: &Instance| want.fits(instance) && instance.revision() == Some(want.revision);
+        let found = view.state.instance(*id).filter(|instance| is_it(instance) && instance.is_hopeful());
+        found.is_some() && want.service.kind != ServiceKind::Job
+    };
+    match (&slot.instances[..], roles.duty, roles.next) {
+        ([id], Some(duty), None) => holds(id, duty),
+        ([id], Some(duty), Some(_)) => {
+            let has_begun = |step| view.env.rollout.as_ref().is_none_or(|rollout| rollout.has_begun(step));
+            !slot.create_step.is_some_and(has_begun) && holds(id, duty)
+        }
+        ([old, new], Some(duty), Some(next)) => holds(old, duty) && holds(new, next),
+        _ => false,
+    }
+}
+
+fn fill_slot(
+    view: View<'_>,
+    (name, ordinal, slot): (&ServiceName, u32, &Slot),
+    roles: &Roles<'_>,
+    deeds: &mut Vec<Deed>,
+) {
     let all: Vec<&Instance> = slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
     let mut present = Vec::with_capacity(all.len());
     for instance in all.iter().copied().filter(|instance| !instance.phase.is_leaving()) {
-        match reason_to_go(view, name, &roles, instance) {
+        match reason_to_go(view, name, roles, instance) {
             // What is routed is unrouted first; that is the traffic's rule.
             Some(reason) if !instance.is_routed() => deeds.push(retiring(view, name, instance, reason)),
             Some(_) => {}
@@ -66,7 +103,7 @@ fn fill_slot(view: View<'_>, name: &ServiceName, ordinal: u32, slot: &Slot, deed
         }
     }
     let before = deeds.len();
-    for want in wanted(view, slot, &roles) {
+    for want in wanted(view, slot, roles) {
         let is_filled = present.iter().any(|instance| want.fits(instance) && instance.is_hopeful());
         if is_filled {
             continue;
@@ -80,7 +117,7 @@ fn fill_slot(view: View<'_>, name: &ServiceName, ordinal: u32, slot: &Slot, deed
     }
     if deeds.len() == before {
         // Only once the slot has what it wants is the rest too much.
-        surplus(view, name, &roles, &present, deeds);
+        surplus(view, name, roles, &present, deeds);
     }
 }
 

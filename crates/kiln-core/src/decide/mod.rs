@@ -8,6 +8,7 @@ mod admission;
 mod check;
 mod command;
 mod compose;
+mod focus;
 mod gate;
 mod halt;
 mod lifetime;
@@ -24,7 +25,7 @@ mod work;
 
 use kiln_model::event::ControlEvent;
 use kiln_model::{
-    Actor, CheckId, Entry, EnvKey, Event, Position, RevisionNumber, RolloutId, ServiceName, Timestamp,
+    Actor, CheckId, Entry, EnvKey, Event, Position, RevisionNumber, RolloutId, ServiceName, Term, Timestamp,
 };
 
 use crate::deadline::next_deadline;
@@ -161,27 +162,35 @@ pub fn decide(state: &State, observed: &Observed, input: &Input) -> Decision {
     };
     lifetime::end(&mut work);
     work.settle(if is_overdue { &Scope::All } else { &scope });
+    work.check_rest();
     let wake_at = next_deadline(work.state(), work.now());
     Decision { events: work.into_drafts(), wake_at, reply }
 }
 
 /// Gives drafts their places in the log: position, time, term and actor.
 pub fn number(state: &State, drafts: &[Draft], input: &Input) -> Vec<Entry> {
-    let at = state.now.max(input.now);
     let (mut term, mut position) = (state.term, state.position);
     let place = |draft: &Draft| {
-        if let Event::Control(ControlEvent::ControllerStarted { term: new }) = draft.event {
-            term = new;
-        }
-        position = Position(position.0 + 1);
-        Entry {
-            position,
-            at,
-            term,
-            actor: draft.actor.clone().unwrap_or_else(|| input.actor.clone()),
-            env: draft.env.clone(),
-            event: draft.event.clone(),
-        }
+        let entry = entry_of((state, term, position), draft.clone(), input);
+        (term, position) = (entry.term, entry.position);
+        entry
     };
     drafts.iter().map(place).collect()
+}
+
+/// The entry of a draft that follows what has this term and position.
+fn entry_of((state, term, position): (&State, Term, Position), draft: Draft, input: &Input) -> Entry {
+    let Draft { env, event, actor } = draft;
+    let term = match event {
+        Event::Control(ControlEvent::ControllerStarted { term }) => term,
+        _ => term,
+    };
+    Entry {
+        position: Position(position.0 + 1),
+        at: state.now.max(input.now),
+        term,
+        actor: actor.unwrap_or_else(|| input.actor.clone()),
+        env,
+        event,
+    }
 }

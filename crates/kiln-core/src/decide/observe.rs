@@ -52,10 +52,10 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             Scope::Global
         }
         // What was counted is looked at where the canary's rollout is.
-        Observation::Sampled { env, .. } => Scope::Environment(env.clone()),
+        Observation::Sampled { env, .. } => Scope::Rollout(env.clone()),
         Observation::Measured { env, service, sampling, metric, known, value } => {
             measured(work, env, (service, *sampling), (metric, *known), value);
-            Scope::Environment(env.clone())
+            Scope::Rollout(env.clone())
         }
         Observation::Asked { env, rollout, index, known, answer } => {
             asked(work, env, (*rollout, *index), *known, answer);
@@ -66,21 +66,21 @@ pub(super) fn run(work: &mut Work<'_>, observation: &Observation) -> Scope {
             if awaits_opening(work, *listener, *fence) {
                 traffic(work, TrafficEvent::ListenerOpened { listener: *listener });
             }
-            Scope::All
+            Scope::Sockets
         }
         Observation::ListenerFailed { listener, fence, reason } => {
             if awaits_opening(work, *listener, *fence) {
                 let reason = brief(reason);
                 traffic(work, TrafficEvent::ListenerFailed { listener: *listener, reason });
             }
-            Scope::All
+            Scope::Sockets
         }
         Observation::ListenerClosed { listener, fence } => {
             let found = asked_about(work, *listener, *fence);
             if found.is_some_and(|found| found.phase == ListenerPhase::Releasing) {
                 traffic(work, TrafficEvent::ListenerClosed { listener: *listener });
             }
-            Scope::All
+            Scope::Sockets
         }
     }
 }
@@ -155,15 +155,8 @@ fn asked(
 
 /// Looks only at the slot of an instance; nobody cares about one that the log does not know.
 fn about<'a>(work: &mut Work<'a>, id: InstanceId, note: impl FnOnce(&mut Work<'a>)) -> Scope {
-    let scope = match work.state().instance(id) {
-        Some(instance) => match instance.slot() {
-            Some((service, ordinal)) => Scope::Slot(instance.env.clone(), service.clone(), ordinal),
-            None => Scope::Global,
-        },
-        None => Scope::Global,
-    };
     note(work);
-    scope
+    Scope::Instance(id)
 }
 
 fn env_of(work: &Work<'_>, id: InstanceId) -> Option<EnvKey> {
@@ -273,7 +266,7 @@ fn acknowledged(work: &mut Work<'_>, fence: Fence) -> Scope {
     if is_news {
         traffic(work, TrafficEvent::Acknowledged { version: fence.position });
     }
-    Scope::All
+    Scope::Edge
 }
 
 /// Whether an answer about opening a socket is awaited.

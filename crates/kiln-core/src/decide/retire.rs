@@ -9,9 +9,9 @@ use kiln_model::Timestamp;
 
 /// Moves every instance that is to go as far as it may.
 pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
-    view.instances()
-        .filter_map(|instance| advance_one(view.state, view.observed, view.now, instance))
-        .collect()
+    let is_any = !view.state.leaving.is_empty();
+    let instances = view.instances().take_while(|_| is_any);
+    instances.filter_map(|instance| advance_one(view.state, view.observed, view.now, instance)).collect()
 }
 
 /// Moves one instance that is to go as far as it may.

@@ -22,7 +22,9 @@ pub(super) fn advance(view: View<'_>) -> Vec<Deed> {
     if let Some(reason) = hopeless(view, rollout) {
         return fail(view, rollout, &reason);
     }
-    if let Some((verdict, reason)) = gate::failed(view, rollout) {
+    // What they are judged by is no matter of instances.
+    let is_judged = view.focus.rollout || view.focus.is_everything;
+    if is_judged && let Some((verdict, reason)) = gate::failed(view, rollout) {
         return [vec![verdict], fail(view, rollout, &reason)].concat();
     }
     let Some(step) = rollout.current_step() else { return vec![finished(rollout)] };

@@ -1,18 +1,19 @@
 //! What each step means: when it may begin, what it writes down, when it is complete, and what it says when it is not.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kiln_model::event::{InstanceEvent, RolloutEvent, TrafficEvent};
 use kiln_model::rollout::{Slots, Step};
 use kiln_model::route::Listener;
 use kiln_model::service::{Service, Strategy};
-use kiln_model::{Event, InstanceId, Millis, ServiceName, Timestamp, Weight};
+use kiln_model::{Event, InstanceId, Millis, RevisionNumber, ServiceName, Timestamp, Weight};
 
 use super::maintain::retiring;
 use super::retire::{is_idle, is_let_go};
 use super::work::{Deed, View};
-use crate::serving::{Want, is_routed, required, want};
-use crate::state::{Health, Instance, ListenerPhase, Phase, Rollout, Slot, StepPhase};
+use crate::serving::{Want, Wants, is_routed, required};
+use crate::state::{Health, Instance, ListenerPhase, Phase, Rollout, ServiceState, Slot, StepPhase};
 
 /// One slot of a step.
 struct Place<'a> {
@@ -39,27 +40,89 @@ impl<'a> Place<'a> {
     }
 }
 
+/// The slots of a range that the state knows.
+struct Range<'a> {
+    slots: &'a Slots,
+    service: &'a ServiceState,
+    wants: Wants<'a>,
+    target: Option<RevisionNumber>,
+    /// Of what a baseline in it is.
+    from: Option<RevisionNumber>,
+}
+
+impl<'a> Range<'a> {
+    fn of(view: View<'a>, rollout: &Rollout, slots: &'a Slots) -> Option<Self> {
+        let service = view.env.services.get(&slots.service)?;
+        let wants = Wants::beside(view.env, &slots.service, rollout.from);
+        let from = rollout.from.filter(|_| slots.is_baseline());
+        Some(Self { slots, service, wants, target: rollout.target(), from })
+    }
+
+    fn place(&self, ordinal: u32, slot: &'a Slot) -> Place<'a> {
+        let target = self.wants.want(self.target, ordinal);
+        let filler = target.or_else(|| self.wants.want(self.from, ordinal));
+        Place { name: &self.slots.service, ordinal, slot, target, filler }
+    }
+
+    /// The place of an ordinal, if the range has it.
+    fn at(&self, ordinal: u32) -> Option<Place<'a>> {
+        let slot = self.service.slots.get(&ordinal).filter(|_| self.slots.contains(ordinal))?;
+        Some(self.place(ordinal, slot))
+    }
+
+    fn all(self) -> impl Iterator<Item = Place<'a>> {
+        let slots = self.slots;
+        let known = self.service.slots.iter().filter(move |(ordinal, _)| slots.contains(**ordinal));
+        known.map(move |(ordinal, slot)| self.place(*ordinal, slot))
+    }
+}
+
 /// The slots of a step that the state knows.
 fn places<'a>(view: View<'a>, rollout: &'a Rollout, slots: &'a [Slots]) -> impl Iterator<Item = Place<'a>> {
-    slots.iter().flat_map(move |range| {
-        let name = &range.service;
-        let service = view.env.services.get(name).into_iter();
-        let known = service.flat_map(|service| service.slots.iter());
-        known.filter(|(ordinal, _)| range.contains(**ordinal)).map(move |(ordinal, slot)| {
-            let target = want(view.env, rollout.target(), name, *ordinal);
-            let of_baseline = || want(view.env, rollout.from, name, *ordinal).filter(|_| range.is_baseline());
-            let filler = target.or_else(of_baseline);
-            Place { name, ordinal: *ordinal, slot, target, filler }
-        })
+    slots.iter().filter_map(move |range| Range::of(view, rollout, range)).flat_map(Range::all)
+}
+
+/// The slots of a step in which something happened.
+fn touched<'a>(view: View<'a>, rollout: &'a Rollout, slots: &'a [Slots]) -> impl Iterator<Item = Place<'a>> {
+    let touched = slots.iter().filter(move |range| view.reach(&range.service).is_some());
+    let ranges = touched.filter_map(move |range| Range::of(view, rollout, range));
+    ranges.flat_map(move |range| match view.touched(&range.slots.service) {
+        Some(ordinals) => ordinals.iter().filter_map(|ordinal| range.at(*ordinal)).collect::<Vec<_>>(),
+        None => range.all().collect(),
     })
+}
+
+/// Whether something holds in all slots of a step.
+///
+/// Most of the time it does not: then it does not hold where something just happened, or soon will right beside it, for what
+/// is done in order ends in order. So a step that waits for many slots does not look at all that are done each time.
+fn holds_in_all(
+    view: View<'_>,
+    rollout: &Rollout,
+    slots: &[Slots],
+    holds: impl Fn(&Place<'_>) -> bool,
+) -> bool {
+    for range in slots {
+        let few = view.touched(&range.service).filter(|ordinals| ordinals.len() == 1);
+        let Some((ordinals, range)) = few.zip(Range::of(view, rollout, range)) else { continue };
+        let around = ordinals.iter().flat_map(|at| [*at, at.saturating_add(1), at.saturating_sub(1)]);
+        if around.filter_map(|ordinal| range.at(ordinal)).any(|place| !holds(&place)) {
+            return false;
+        }
+    }
+    places(view, rollout, slots).all(|place| holds(&place))
 }
 
 /// Whether a step may begin: a shift must leave as many healthy instances behind each route as the strategy allows, or as
 /// many as there are.
 pub(super) fn may_begin(view: View<'_>, rollout: &Rollout, step: &Step) -> bool {
     let Step::Shift { slots, .. } = step else { return true };
-    let names = slots.iter().map(|range| &range.service);
+    let names: BTreeSet<&ServiceName> = slots.iter().map(|range| &range.service).collect();
     names.into_iter().all(|name| leaves_enough(view, rollout, slots, name))
+}
+
+fn of_service<'a>(slots: &'a [Slots], name: &ServiceName) -> Vec<&'a Slots> {
+    slots.iter().filter(|range| range.service == *name).collect()
 }
 
 fn leaves_enough(view: View<'_>, rollout: &Rollout, slots: &[Slots], name: &ServiceName) -> bool {
@@ -67,9 +130,10 @@ fn leaves_enough(view: View<'_>, rollout: &Rollout, slots: &[Slots], name: &Serv
     let Some(service) = target.filter(|service| is_routed(service)) else { return true };
     let Some(state) = view.env.services.get(name) else { return true };
     let (mut before, mut after) = (0, 0);
+    let (wants, slots) = (Wants::new(view.env, name), of_service(slots, name));
     for (ordinal, slot) in state.slots.iter() {
-        let target = want(view.env, rollout.target(), name, *ordinal);
-        let moves = slots.iter().any(|range| range.service == *name && range.contains(*ordinal));
+        let target = wants.want(rollout.target(), *ordinal);
+        let moves = slots.iter().any(|range| range.contains(*ordinal));
         let instances = || slot.instances.iter().filter_map(|id| view.state.instance(*id));
         let serves = instances().any(|instance| instance.is_routable() && instance.is_routed());
         let will = instances()
@@ -137,11 +201,11 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
         }
         Step::Ask(_) => rollout.tries.passed,
         Step::Create { slots } => {
-            let is_there = |place: Place<'_>| {
+            let is_there = |place: &Place<'_>| {
                 let mut there = place.instances(view).filter(|instance| place.fills(instance));
                 place.filler.is_none() || there.any(|instance| instance.is_hopeful())
             };
-            places(view, rollout, slots).all(is_there)
+            holds_in_all(view, rollout, slots, is_there)
         }
         Step::WaitHealthy { slots, .. } => are_well(view, rollout, slots),
         Step::Shift { .. } | Step::Split { .. } | Step::Mirror { .. } => {
@@ -150,22 +214,22 @@ pub(super) fn is_complete(view: View<'_>, rollout: &Rollout, step: &Step) -> boo
         Step::Hold { .. } | Step::Approve { .. } | Step::Analyse { .. } | Step::Soak { .. } => {
             rollout.promoted
         }
-        Step::Drain { slots, .. } => places(view, rollout, slots).all(|place| {
+        Step::Drain { slots, .. } => holds_in_all(view, rollout, slots, |place| {
             let mut old = place.instances(view).filter(|instance| !place.is_new(instance));
             old.all(|instance| is_drained(view, instance))
         }),
         Step::KeepWarm { .. } => true,
-        Step::Retire { slots } => places(view, rollout, slots).all(|place| {
+        Step::Retire { slots } => holds_in_all(view, rollout, slots, |place| {
             let all = place.slot.instances.iter().filter_map(|id| view.state.instance(*id));
             let mut old = all.filter(|instance| !place.is_new(instance));
-            old.all(|instance| is_kept(&place, instance))
+            old.all(|instance| is_kept(place, instance))
         }),
     }
 }
 
 /// Whether each of these slots has a new instance that proved to be healthy.
 pub(super) fn are_well(view: View<'_>, rollout: &Rollout, slots: &[Slots]) -> bool {
-    places(view, rollout, slots).all(|place| is_healthy(view, rollout, &place))
+    holds_in_all(view, rollout, slots, |place| is_healthy(view, rollout, place))
 }
 
 fn is_healthy(view: View<'_>, rollout: &Rollout, place: &Place<'_>) -> bool {
@@ -253,7 +317,7 @@ fn keep_warm(view: View<'_>, rollout: &Rollout, slots: &[Slots], keep_for: Milli
 
 fn retire(view: View<'_>, rollout: &Rollout, slots: &[Slots]) -> Vec<Deed> {
     let mut deeds = Vec::new();
-    for place in places(view, rollout, slots) {
+    for place in touched(view, rollout, slots) {
         let old = place.instances(view).filter(|instance| !place.is_new(instance));
         for instance in old.filter(|instance| !is_kept(&place, instance) && !instance.is_routed()) {
             let mut deed = retiring(view, place.name, instance, "another revision took over".into());

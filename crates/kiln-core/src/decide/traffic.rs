@@ -2,19 +2,22 @@
 
 use kiln_model::event::TrafficEvent;
 use kiln_model::rollout::BASELINE_FIRST;
+use kiln_model::route::Group;
 use kiln_model::service::{Service, Strategy};
-use kiln_model::{Event, InstanceId, ServiceName, Weight};
+use kiln_model::{Event, InstanceId, RevisionNumber, ServiceName, Weight};
 
 use super::work::{Deed, View};
-use crate::serving::{Roles, is_routed, roles};
-use crate::split;
-use crate::state::{Instance, Phase, ServiceState, Slot};
+use crate::serving::{Roles, Wants, is_routed};
+use crate::split::{self, Audition};
+use crate::state::{Environment, Instance, Phase, ServiceState, Share, Slot, State};
 
 /// Takes out what must not be routed and brings in what should be, in one table.
 pub(super) fn balance(view: View<'_>) -> Vec<Deed> {
     let mut weights = Vec::new();
     for (name, service) in view.services() {
-        balance_service(view, name, service, &mut weights);
+        if view.focus.is_stirred(name) && !is_as_before(view, name) {
+            balance_service(view, name, service, &mut weights);
+        }
     }
     if weights.is_empty() {
         return Vec::new();
@@ -44,6 +47,57 @@ pub(super) fn return_routes(view: View<'_>) -> Vec<Deed> {
     vec![Deed::Log(Event::Traffic(TrafficEvent::RoutesServed { revision: env.current }))]
 }
 
+/// Whether all that the requests of a service go by is as it was when nothing was left to be done about them.
+///
+/// Where more than a few slots were touched nobody asks: there the answer would cost as much as a look at all.
+fn is_as_before(view: View<'_>, name: &ServiceName) -> bool {
+    let Some((slots, (before, env))) = view.touched(name).zip(view.before) else { return false };
+    let (now, then) = (Rank::of(view.state, view.env, name), Rank::of(before, env, name));
+    let (Some(now), Some(then)) = (now, then) else { return false };
+    slots.iter().all(|ordinal| now.slot(*ordinal) == then.slot(*ordinal))
+}
+
+/// What counts of the slots of a service where requests are sent.
+struct Rank<'a> {
+    state: &'a State,
+    service: &'a ServiceState,
+    is_split: bool,
+    wants: Wants<'a>,
+    audition: Audition<'a>,
+}
+
+/// What counts of a slot: who does its work, its share, and of each instance that has requests or is to have some, whether it
+/// can answer and whether it runs.
+type Standing = (Option<RevisionNumber>, Share, Vec<(InstanceId, Weight, bool, bool)>);
+
+impl<'a> Rank<'a> {
+    fn of(state: &'a State, env: &'a Environment, name: &'a ServiceName) -> Option<Self> {
+        let service = env.services.get(name)?;
+        let wants = Wants::new(env, name);
+        let audition = Audition::of(state, env, &wants, name, service);
+        let is_split = env.rollout.as_ref().is_some_and(|rollout| rollout.splits.contains_key(name));
+        Some(Self { state, service, is_split, wants, audition })
+    }
+
+    fn slot(&self, ordinal: u32) -> Option<Standing> {
+        let slot = self.service.slots.get(&ordinal)?;
+        let roles = self.wants.roles(ordinal, slot);
+        let is_wanted = |instance: &Instance| match self.is_split {
+            true => split::group(&roles, ordinal, instance).is_some(),
+            false => roles.share_of(instance) > Weight::ZERO,
+        };
+        let counts = |instance: &&Instance| {
+            instance.is_routed() || (self.audition.admits(ordinal, instance) && is_wanted(instance))
+        };
+        let instances = slot.instances.iter().filter_map(|id| self.state.instance(*id)).filter(counts);
+        let standing = instances.map(|instance| {
+            let is_running = instance.phase == Phase::Running;
+            (instance.id, instance.weight, self.audition.admits(ordinal, instance), is_running)
+        });
+        Some((slot.duty, slot.share, standing.collect()))
+    }
+}
+
 fn balance_service(
     view: View<'_>,
     name: &ServiceName,
@@ -51,23 +105,27 @@ fn balance_service(
     weights: &mut Vec<(InstanceId, Weight)>,
 ) {
     let (mut healthy, mut weak, mut surplus) = (0, Vec::new(), Vec::new());
-    let shares = split::shares(view.state, view.env, name, service);
+    let wants = Wants::new(view.env, name);
+    let audition = Audition::of(view.state, view.env, &wants, name, service);
+    let shares = split::shares(view.state, view.env, (&wants, &audition), name, service);
+    let mirrors = split::gets_copies(view.env, name, Some(Group::Canary));
+    let mut instances: Vec<&Instance> = Vec::new();
     for (ordinal, slot) in service.slots.iter() {
-        let roles = roles(view.env, name, *ordinal, slot);
+        let roles = wants.roles(*ordinal, slot);
         let share_of = |instance: &Instance| match &shares {
             Some(shares) => split::group(&roles, *ordinal, instance).map_or(Weight::ZERO, |it| shares.of(it)),
             // A baseline is for comparing: it takes part once the requests are split.
             None if *ordinal >= BASELINE_FIRST => Weight::ZERO,
             None => roles.share_of(instance),
         };
-        let instances: Vec<&Instance> =
-            slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
-        let gets_copies = |instance: &Instance| {
-            split::gets_copies(view.env, name, split::group(&roles, *ordinal, instance))
-        };
+        let gets_copies =
+            |instance: &Instance| mirrors && split::group(&roles, *ordinal, instance) == Some(Group::Canary);
+        let can_serve = |instance: &Instance| audition.admits(*ordinal, instance);
+        instances.clear();
+        instances.extend(slot.instances.iter().filter_map(|id| view.state.instance(*id)));
         let has_successor = instances
             .iter()
-            .any(|other| other.is_routable() && share_of(other) > Weight::ZERO && !gets_copies(other));
+            .any(|other| can_serve(other) && share_of(other) > Weight::ZERO && !gets_copies(other));
         // Who must be gone before its successor may start is not kept until that is there.
         let may_stay = roles.duty.is_some_and(|duty| duty.service.strategy != Strategy::StopThenStart);
         for instance in instances.iter().copied() {
@@ -75,12 +133,15 @@ fn balance_service(
             let is_nobodys = share == Weight::ZERO;
             let may_stay =
                 may_stay && !has_successor && !(is_nobodys && is_given_up(view, name, service, instance));
-            let planned = if is_surplus(&roles, share, instance) {
+            let returns = is_returning(view, &roles, instance);
+            let planned = if is_surplus(&roles, share, instance) && !returns {
                 surplus.push((instance, replicas_beside(view, name, slot)));
                 continue;
             } else if instances.iter().any(|other| stands_before(other, instance)) {
                 Weight::ZERO
-            } else if instance.is_routable() {
+            } else if returns {
+                instance.weight
+            } else if can_serve(instance) {
                 routable(view, name, instance, share, may_stay)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 let has_work = roles.duty.is_some() || share > Weight::ZERO;
@@ -127,8 +188,9 @@ fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, insta
     if !is_of(instance, rollout.to) {
         return false;
     }
+    let wants = Wants::new(view.env, name);
     service.slots.iter().any(|(ordinal, slot)| {
-        let duty = roles(view.env, name, *ordinal, slot).duty;
+        let duty = wants.roles(*ordinal, slot).duty;
         let is_baseline = *ordinal >= BASELINE_FIRST;
         let does_work = |other: &Instance| {
             duty.is_some_and(|duty| duty.fits(other))
@@ -138,6 +200,14 @@ fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, insta
         others
             .any(|other| other.is_routable() && other.spec_digest != instance.spec_digest && does_work(other))
     })
+}
+
+/// Whether a rollout that goes back will give an instance the requests that it has already: what it tried out is what served
+/// before, brought back to slots that another one had emptied.
+fn is_returning(view: View<'_>, roles: &Roles<'_>, instance: &Instance) -> bool {
+    let goes_back = view.env.rollout.as_ref().is_some_and(|rollout| rollout.is_going_back());
+    let is_next = || roles.next.is_some_and(|next| next.fits(instance));
+    goes_back && instance.is_routed() && instance.is_routable() && is_next()
 }
 
 /// Whether requests are sent to an instance of a slot that was wanted once.

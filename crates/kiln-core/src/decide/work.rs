@@ -1,12 +1,15 @@
 //! The desk on which a decision is made: a speculative state and the drafts that led to it.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use kiln_model::digest::Digest;
 use kiln_model::event::{InstanceEvent, Purpose, TrafficEvent};
 use kiln_model::{
-    Actor, EnvKey, Event, InstanceId, Position, RevisionNumber, ServiceName, SlotKey, Timestamp,
+    Actor, Entry, EnvKey, Event, InstanceId, Position, RevisionNumber, ServiceName, SlotKey, Timestamp,
 };
 
-use super::{Draft, check, listeners, maintain, number, retain, retire, rollout, traffic};
+use super::focus::{Focus, Reach};
+use super::{Draft, check, entry_of, listeners, maintain, retain, retire, rollout, traffic};
 use crate::apply::apply;
 use crate::bounds::{PASSES_MAX, REASON_CHARS_MAX};
 use crate::input::Input;
@@ -39,16 +42,22 @@ impl Deed {
     }
 }
 
-/// Which environments the rules look at.
+/// Where something may have happened that is not written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Scope {
-    /// None of them, only what is shared.
+    /// Nowhere.
     Global,
-    /// One slot of one, and what its environment's rollout makes of it.
-    Slot(EnvKey, ServiceName, u32),
-    /// One.
+    /// At one instance.
+    Instance(InstanceId),
+    /// Wherever the edge is waited for.
+    Edge,
+    /// At the sockets.
+    Sockets,
+    /// At what the rollout of an environment is judged by.
+    Rollout(EnvKey),
+    /// Anywhere in an environment.
     Environment(EnvKey),
-    /// All.
+    /// Anywhere.
     All,
 }
 
@@ -59,31 +68,51 @@ pub(super) struct View<'a> {
     pub(super) observed: &'a Observed,
     pub(super) now: Timestamp,
     pub(super) env: &'a Environment,
-    /// The only slot in which something happened; none to look at all of them.
-    pub(super) focus: Option<(&'a ServiceName, u32)>,
+    /// Where to look.
+    pub(super) focus: &'a Focus,
+    /// How it was when no rule had anything to add: none of an environment that was not there.
+    pub(super) before: Option<(&'a State, &'a Environment)>,
 }
 
 impl<'a> View<'a> {
-    /// The slots to look at.
-    pub(super) fn slots(self) -> impl Iterator<Item = (&'a ServiceName, u32, &'a Slot)> {
-        let services =
-            self.services().flat_map(|(name, service)| service.slots.iter().map(move |slot| (name, slot)));
-        let all = self.focus.is_none().then_some(services).into_iter().flatten();
-        let one = self.focus.and_then(|(name, ordinal)| Some((name, ordinal, self.env.slot(name, ordinal)?)));
-        one.into_iter().chain(all.map(|(name, (ordinal, slot))| (name, *ordinal, slot.as_ref())))
+    /// What to look at in a service.
+    pub(super) fn reach(self, name: &ServiceName) -> Option<&'a Reach> {
+        if self.focus.is_everything { Some(&Reach::Whole) } else { self.focus.services.get(name) }
+    }
+
+    /// The slots of a service in which something happened, if they are few.
+    pub(super) fn touched(self, name: &ServiceName) -> Option<&'a BTreeSet<u32>> {
+        match self.reach(name) {
+            Some(Reach::Slots(slots)) => Some(slots),
+            Some(Reach::Whole) | None => None,
+        }
     }
 
     /// The services to look at.
     pub(super) fn services(self) -> impl Iterator<Item = (&'a ServiceName, &'a ServiceState)> {
-        let one = self.focus.and_then(|(name, _)| self.env.services.get_key_value(name));
-        let all = self.focus.is_none().then_some(&self.env.services);
-        let services = one.into_iter().chain(all.into_iter().flatten());
-        services.map(|(name, service)| (name, service.as_ref()))
+        let all = self.focus.is_everything.then_some(&self.env.services).into_iter().flatten();
+        let some = self.focus.services.keys().filter_map(move |name| self.env.services.get_key_value(name));
+        some.chain(all).map(|(name, service)| (name, service.as_ref()))
+    }
+
+    /// The slots of a service to look at.
+    pub(super) fn slots_of(
+        self,
+        name: &ServiceName,
+        service: &'a ServiceState,
+    ) -> impl Iterator<Item = (u32, &'a Slot)> {
+        let reach = self.reach(name);
+        let is_whole = reach == Some(&Reach::Whole);
+        let all = is_whole.then(|| service.slots.iter()).into_iter().flatten();
+        let some = self.touched(name).into_iter().flatten();
+        let some = some.filter_map(|ordinal| Some((*ordinal, service.slots.get(ordinal)?.as_ref())));
+        some.chain(all.map(|(ordinal, slot)| (*ordinal, slot.as_ref())))
     }
 
     /// The instances to look at.
     pub(super) fn instances(self) -> impl Iterator<Item = &'a Instance> {
-        let ids = self.slots().flat_map(|(_, _, slot)| &slot.instances);
+        let slots = self.services().flat_map(move |(name, service)| self.slots_of(name, service));
+        let ids = slots.flat_map(|(_, slot)| &slot.instances);
         ids.filter_map(move |id| self.state.instance(*id))
     }
 }
@@ -102,17 +131,25 @@ const RULES: [Rule; 7] = [
     retain::release,
 ];
 
+/// Instances up to which a debug build checks each decision: a look at more takes longer than all else.
+const CHECKED_MAX: usize = 200;
+
 pub(super) struct Work<'a> {
+    /// The state that was there, in which no rule had anything to add.
+    before: &'a State,
     state: State,
     observed: &'a Observed,
     input: &'a Input,
     drafts: Vec<Draft>,
     drawn: u64,
+    /// What was touched of each environment since its rules last came to rest.
+    touched: BTreeMap<EnvKey, Focus>,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(state: &State, observed: &'a Observed, input: &'a Input) -> Self {
-        Self { state: state.clone(), observed, input, drafts: Vec::new(), drawn: 0 }
+    pub(super) fn new(before: &'a State, observed: &'a Observed, input: &'a Input) -> Self {
+        let (state, touched) = (before.clone(), BTreeMap::new());
+        Self { before, state, observed, input, drafts: Vec::new(), drawn: 0, touched }
     }
 
     /// The state that the drafts lead to.
@@ -153,13 +190,25 @@ impl<'a> Work<'a> {
     }
 
     fn write(&mut self, draft: Draft) {
-        for entry in number(&self.state, std::slice::from_ref(&draft), self.input) {
-            if let Err(error) = apply(&mut self.state, &entry) {
-                // Going on would leave a state that the log does not lead to; the log is still good.
-                panic!("a decision must be legal, and this one is not: {error} ({:?})", entry.event);
-            }
+        if let Event::Instance(id, InstanceEvent::Destroyed) = &draft.event {
+            // Nothing says afterwards where it was.
+            self.touch(&Scope::Instance(*id));
         }
-        self.drafts.push(draft);
+        let actor = draft.actor.clone();
+        let entry = entry_of((&self.state, self.state.term, self.state.position), draft, self.input);
+        if let Err(error) = apply(&mut self.state, &entry) {
+            // Going on would leave a state that the log does not lead to; the log is still good.
+            panic!("a decision must be legal, and this one is not: {error} ({:?})", entry.event);
+        }
+        let Entry { env, event, .. } = entry;
+        if let Some(found) = env.as_ref().and_then(|key| self.state.environments.get(key)) {
+            let touched = match self.touched.get_mut(&found.key) {
+                Some(touched) => touched,
+                None => self.touched.entry(found.key.clone()).or_default(),
+            };
+            touched.add(&self.state, found, &event);
+        }
+        self.drafts.push(Draft { env, event, actor });
     }
 
     /// Draws an id that was never used.
@@ -178,14 +227,21 @@ impl<'a> Work<'a> {
         self.act(Some(env), Event::Instance(id, InstanceEvent::Requested { purpose, spec }));
     }
 
-    /// Lets the rules look until none has anything to add.
+    /// Lets the rules look until none has anything to add: where something was written down, and where it may have happened.
     pub(super) fn settle(&mut self, scope: &Scope) {
-        let mut scope = scope.clone();
+        self.touch(scope);
+        let mut is_local = matches!(scope, Scope::Instance(_));
         for _ in 0..PASSES_MAX {
             let before = self.drafts.len();
-            self.look_at_environments(&scope);
+            while let Some((key, focus)) = self.touched.pop_first() {
+                self.look_at_environment(&key, focus);
+            }
+            is_local &= self.drafts[before..].iter().all(|draft| is_about_instances(&draft.event));
             let local = self.drafts.len();
-            listeners::look(self);
+            // Which sockets are needed is no matter of instances.
+            if !is_local {
+                listeners::look(self);
+            }
             check::look(self);
             retain::remove(self);
             if self.drafts.len() == before {
@@ -193,57 +249,88 @@ impl<'a> Work<'a> {
             }
             if self.drafts.len() > local {
                 // Sockets are shared: what changed there may matter to any environment.
-                scope = Scope::All;
+                self.touch(&Scope::All);
+                is_local = false;
             }
         }
         debug_assert!(false, "the rules do not come to rest");
     }
 
-    fn look_at_environments(&mut self, scope: &Scope) {
-        let (keys, focus): (Vec<EnvKey>, _) = match scope {
-            Scope::Global => return,
-            Scope::Slot(key, service, ordinal) => (vec![key.clone()], Some((service.clone(), *ordinal))),
-            Scope::Environment(key) => (vec![key.clone()], None),
-            Scope::All => (self.state.environments.keys().cloned().collect(), None),
-        };
-        for key in keys {
-            self.look_at_environment(&key, focus.clone());
+    /// Looks at everything once more: a look that was missed is found by whatever runs in a debug build, each history of the
+    /// simulation among it, and not by a user whose instance stays where it is.
+    pub(super) fn check_rest(&mut self) {
+        let is_small = self.state.instances.len() <= CHECKED_MAX;
+        if !cfg!(debug_assertions) || !is_small {
+            return;
+        }
+        let before = self.drafts.len();
+        self.settle(&Scope::All);
+        if self.drafts.len() > before {
+            // What was observed may be ahead of what was decided about it: of a batch, or of one that could not be stored.
+            let mut earlier = Work::new(self.before, self.observed, self.input);
+            earlier.settle(&Scope::All);
+            let missed = self.drafts.split_off(before);
+            assert!(!earlier.drafts.is_empty(), "after {:?} the rules missed {missed:?}", self.input.kind);
         }
     }
 
-    fn look_at_environment(&mut self, key: &EnvKey, mut focus: Option<(ServiceName, u32)>) {
+    fn touch(&mut self, scope: &Scope) {
+        let (state, touched) = (&self.state, &mut self.touched);
+        match scope {
+            Scope::Global => {}
+            Scope::Instance(id) => {
+                if let Some(instance) = state.instance(*id).filter(|instance| instance.slot().is_some()) {
+                    touched.entry(instance.env.clone()).or_default().instance(state, *id);
+                }
+            }
+            Scope::Edge => {
+                for key in state.environments.keys() {
+                    touched.entry(key.clone()).or_default().rollout = true;
+                }
+                for instance in state.leaving.keys().filter_map(|id| state.instance(*id)) {
+                    if let Some(focus) = touched.get_mut(&instance.env) {
+                        focus.instance(state, instance.id);
+                    }
+                }
+            }
+            Scope::Sockets => {
+                for key in state.environments.keys() {
+                    touched.entry(key.clone()).or_default().rollout = true;
+                }
+            }
+            Scope::Rollout(key) => touched.entry(key.clone()).or_default().rollout = true,
+            Scope::Environment(key) => drop(touched.insert(key.clone(), Focus::everything())),
+            Scope::All => {
+                let all = state.environments.keys().map(|key| (key.clone(), Focus::everything()));
+                touched.extend(all);
+            }
+        }
+    }
+
+    fn look_at_environment(&mut self, key: &EnvKey, mut focus: Focus) {
         for _ in 0..PASSES_MAX {
             let before = self.drafts.len();
+            let mut next = Focus::default();
             for rule in RULES {
-                self.follow(key, rule, focus.as_ref());
+                self.follow(key, rule, &focus);
+                // The rules after it see what it wrote, and those before it in the next pass.
+                if let Some(touched) = self.touched.remove(key) {
+                    focus.join(&touched);
+                    next.join(&touched);
+                }
             }
             if self.drafts.len() == before {
                 return;
             }
-            if focus.as_ref().is_some_and(|focus| self.has_spread(before, focus)) {
-                focus = None;
-            }
+            focus = next;
         }
     }
 
-    /// Whether the drafts from `before` on are about more than one slot.
-    fn has_spread(&self, before: usize, (service, ordinal): &(ServiceName, u32)) -> bool {
-        let is_there = |id: &InstanceId| {
-            // One that is destroyed is gone from its slot, and nobody else's business.
-            self.state.instance(*id).is_none_or(|found| found.slot() == Some((service, *ordinal)))
-        };
-        !self.drafts[before..].iter().all(|draft| match &draft.event {
-            Event::Instance(id, _) => is_there(id),
-            Event::Traffic(TrafficEvent::Shifted { weights }) => weights.iter().all(|(id, _)| is_there(id)),
-            _ => false,
-        })
-    }
-
-    fn follow(&mut self, key: &EnvKey, rule: Rule, focus: Option<&(ServiceName, u32)>) {
+    fn follow(&mut self, key: &EnvKey, rule: Rule, focus: &Focus) {
         let now = self.now();
         let Some(env) = self.state.environments.get(key) else { return };
-        let focus = focus.map(|(service, ordinal)| (service, *ordinal));
-        let deeds = rule(View { state: &self.state, observed: self.observed, now, env, focus });
+        let before = self.before.environment(key).map(|env| (self.before, env));
+        let deeds = rule(View { state: &self.state, observed: self.observed, now, env, focus, before });
         for deed in deeds {
             match deed {
                 Deed::Log(event) => self.act(Some(key), event),
@@ -257,6 +344,11 @@ impl<'a> Work<'a> {
             }
         }
     }
+}
+
+/// Whether it is about some instances and their requests, and nothing else of an environment.
+fn is_about_instances(event: &Event) -> bool {
+    matches!(event, Event::Instance(..) | Event::Traffic(TrafficEvent::Shifted { .. }))
 }
 
 /// Shortens text from outside to what the log keeps.

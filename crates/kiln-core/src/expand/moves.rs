@@ -7,7 +7,7 @@ use kiln_model::service::{Service, ServiceKind};
 use kiln_model::{RevisionNumber, ServiceName};
 
 use super::runs;
-use crate::serving::{Want, want};
+use crate::serving::{Want, Wants};
 use crate::state::{Environment, Health, Instance, Phase, Slot, State};
 
 /// What has to change in one service.
@@ -77,17 +77,20 @@ pub(super) fn moves(
 
 fn moves_of(state: &State, env: &Environment, to: Option<RevisionNumber>, name: &ServiceName) -> Moves {
     let mut moves = Moves::default();
+    let wants = Wants::beside(env, name, to);
     let blank = Slot::default();
     let slots = env.services.get(name).map(|service| &service.slots);
-    let known = slots.into_iter().flat_map(|slots| slots.keys().copied());
-    let ordinals: BTreeSet<u32> = known.chain(0..env.replicas(to, name)).collect();
-    for ordinal in ordinals {
-        let slot = slots.and_then(|slots| slots.get(&ordinal)).map_or(&blank, AsRef::as_ref);
+    let known = slots.into_iter().flat_map(|slots| slots.iter().map(|(ordinal, slot)| (*ordinal, &**slot)));
+    let mut all: Vec<(u32, &Slot)> = known.collect();
+    let missing = (0..env.replicas(to, name)).filter(|it| slots.is_none_or(|slots| !slots.contains_key(it)));
+    all.extend(missing.map(|ordinal| (ordinal, &blank)));
+    all.sort_unstable_by_key(|(ordinal, _)| *ordinal);
+    for (ordinal, slot) in all {
         let present: Vec<&Instance> = present(state, env, name, slot).collect();
-        let duty = want(env, on_duty(env, slot), name, ordinal);
+        let duty = wants.want(on_duty(env, slot), ordinal);
         moves.is_serving |= duty.is_some();
         // No revision has a baseline of its own: it goes with the rollout that made it.
-        match want(env, to, name, ordinal).filter(|_| ordinal < BASELINE_FIRST) {
+        match wants.want(to, ordinal).filter(|_| ordinal < BASELINE_FIRST) {
             Some(target) if duty.is_some_and(|duty| duty.digest() == target.digest()) => {
                 let is_stranger = |instance: &&Instance| {
                     !target.fits(instance) && !matches!(instance.phase, Phase::Warm { .. })

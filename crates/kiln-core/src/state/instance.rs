@@ -108,6 +108,11 @@ impl Phase {
         matches!(self, Self::Requested | Self::Draining { .. } | Self::Destroying { .. })
     }
 
+    /// Whether the instance goes once the edge let go of it, or nothing is in flight to it.
+    pub(crate) const fn awaits_edge(&self) -> bool {
+        matches!(self, Self::Retiring { .. } | Self::Draining { .. })
+    }
+
     /// Whether it was decided that the instance goes.
     pub const fn is_leaving(&self) -> bool {
         matches!(self, Self::Retiring { .. } | Self::Draining { .. } | Self::Destroying { .. })

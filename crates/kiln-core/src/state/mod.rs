@@ -48,6 +48,8 @@ pub struct State {
     pub(crate) instances: SharedMap<InstanceId, Arc<Instance>>,
     /// The instances for which an action may be outstanding: see [`Phase::is_pending`].
     pub(crate) pending: SharedMap<InstanceId, ()>,
+    /// The instances that wait until nothing is sent to them any more: see [`Phase::awaits_edge`].
+    pub(crate) leaving: SharedMap<InstanceId, ()>,
     /// The instances for which time alone makes a difference, by when it does: see [`Instance::timer`].
     pub(crate) timers: SharedMap<(Timestamp, InstanceId), ()>,
     pub(crate) disowned: BTreeMap<InstanceId, Position>,

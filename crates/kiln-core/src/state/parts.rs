@@ -129,6 +129,9 @@ impl State {
         if instance.phase.is_pending() {
             self.pending.insert(id, ());
         }
+        if instance.phase.awaits_edge() {
+            self.leaving.insert(id, ());
+        }
         if let Some(moment) = instance.timer() {
             self.timers.insert((moment, id), ());
         }
