@@ -19,7 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   ci        everything that CI checks: fmt, clippy, tests, docs, deps, tidy
   test      the tests alone
   fuzz      the parsers of outside bytes, a minute each: all, or those named; --seconds N --seed N
-  bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake sbom dockerfile registry keep analysis)
+  bench     Kiln beside its peers: all, or those named (build start memory rollback replace plan bake sbom dockerfile registry keep analysis decide)
   sim       seeded histories on all processors: sim [HOW MANY [FROM SEED]], 100,000 from 0 where nothing is said
   study     ten thousand simulated canaries, judged: the tables of docs/statistics.md; with CANARIES REQUESTS a smaller one, printed only
   vm        the provider's tests on a Debian kernel with cgroup v2 alone, emulated: vm LINUX-IMAGE.deb

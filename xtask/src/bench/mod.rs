@@ -4,6 +4,7 @@
 
 mod analysis;
 mod bake;
+mod decide;
 mod dockerfile;
 mod keep;
 mod plan;
@@ -47,18 +48,19 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         "registry",
         "keep",
         "analysis",
+        "decide",
     ];
     if let Some(other) = names.iter().find(|name| !known.contains(&name.as_str())) {
         return Err(format!("there is no bench `{other}`; there are {}", known.join(", ")));
     }
     let mut table = Table::default();
-    // The store and the statistics are measured without the program around them.
-    let alone = ["keep", "analysis"];
+    // The store, the statistics and the decisions are measured without the program around them.
+    let alone = ["keep", "analysis", "decide"];
     if names.is_empty() || names.iter().any(|name| !alone.contains(&name.as_str())) {
         let binary = build(&mut table, wanted("build"))?;
         machine::BINARY.set(binary).map_err(|_| "the binary is named once")?;
     }
-    let benches: [(&str, Bench); 12] = [
+    let benches: [(&str, Bench); 13] = [
         ("start", start::instances),
         ("memory", start::memory),
         ("rollback", replace::rollback),
@@ -71,6 +73,7 @@ pub(crate) fn run(names: &[String]) -> Result<(), String> {
         ("dockerfile", dockerfile::run),
         ("registry", registry::run),
         ("analysis", analysis::run),
+        ("decide", decide::run),
     ];
     for (name, bench) in benches.into_iter().filter(|(name, _)| wanted(name)) {
         println!("> {name}");
