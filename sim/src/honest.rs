@@ -65,9 +65,10 @@ fn is_wanted(env: &Environment, name: &ServiceName, slot: &Slot, instance: &Inst
     wanted.any(|service| service.spec_digest == instance.spec_digest)
 }
 
-/// Whether it is of the release that a rollout goes back from.
+/// Whether a rollout that goes back brought it. What an earlier one left serves on, though it may be of the same spec.
 fn is_given_up(env: &Environment, name: &ServiceName, instance: &Instance) -> bool {
     let rollout = env.rollout.as_ref().filter(|rollout| rollout.is_going_back());
+    let rollout = rollout.filter(|rollout| rollout.to == instance.revision());
     let failed = rollout.and_then(|rollout| env.service(rollout.to, name));
     failed.is_some_and(|service| service.spec_digest == instance.spec_digest)
 }

@@ -55,6 +55,8 @@ fn seeds_that_once_failed_hold() {
     run([6_378]);
     // A canary was given up while only its baseline was healthy, and both kept their requests.
     run([24_738]);
+    // What an aborted rollout had left in a slot lost its requests when a later one, of the same spec there, went back.
+    run([30_934]);
     // The last instance of a service was ill when the service was scaled to nothing, and stayed.
     run([6_255]);
     // A rollback to what ran while a newer one took over tried it out in slots that this had emptied; on the way back those lost

@@ -178,6 +178,9 @@ fn balance_service(
 /// Whether an instance is of the release that a rollout goes back from, while another of its service does its work: what was
 /// found wanting does not go on beside that until its own slot is filled again. A baseline does that work too where it gets
 /// requests already: it is of the release that the rollout goes back to, and stays until somebody on duty is there.
+///
+/// What an earlier rollout left, which is of another revision though it may be of the same spec, is not what this one found
+/// wanting: it served before, and does so until its slot is filled.
 fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, instance: &Instance) -> bool {
     let Some(rollout) = view.env.rollout.as_ref().filter(|rollout| rollout.is_going_back()) else {
         return false;
@@ -185,7 +188,7 @@ fn is_given_up(view: View<'_>, name: &ServiceName, service: &ServiceState, insta
     let is_of = |other: &Instance, revision| {
         view.env.service(revision, name).is_some_and(|service| service.spec_digest == other.spec_digest)
     };
-    if !is_of(instance, rollout.to) {
+    if instance.revision() != rollout.to || !is_of(instance, rollout.to) {
         return false;
     }
     let wants = Wants::new(view.env, name);
