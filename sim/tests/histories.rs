@@ -1,4 +1,4 @@
-//! 10,000 seeded histories, none of which may break an invariant. In several tests, so that they run side by side.
+//! 100,000 seeded histories, none of which may break an invariant. In several tests, so that they run side by side.
 
 use sim::Met;
 
@@ -25,14 +25,22 @@ macro_rules! histories {
 }
 
 histories! {
-    seeds_from_0_hold: 0..1_250;
-    seeds_from_1250_hold: 1_250..2_500;
-    seeds_from_2500_hold: 2_500..3_750;
-    seeds_from_3750_hold: 3_750..5_000;
-    seeds_from_5000_hold: 5_000..6_250;
-    seeds_from_6250_hold: 6_250..7_500;
-    seeds_from_7500_hold: 7_500..8_750;
-    seeds_from_8750_hold: 8_750..10_000;
+    seeds_from_0_hold: 0..6_250;
+    seeds_from_6250_hold: 6_250..12_500;
+    seeds_from_12500_hold: 12_500..18_750;
+    seeds_from_18750_hold: 18_750..25_000;
+    seeds_from_25000_hold: 25_000..31_250;
+    seeds_from_31250_hold: 31_250..37_500;
+    seeds_from_37500_hold: 37_500..43_750;
+    seeds_from_43750_hold: 43_750..50_000;
+    seeds_from_50000_hold: 50_000..56_250;
+    seeds_from_56250_hold: 56_250..62_500;
+    seeds_from_62500_hold: 62_500..68_750;
+    seeds_from_68750_hold: 68_750..75_000;
+    seeds_from_75000_hold: 75_000..81_250;
+    seeds_from_81250_hold: 81_250..87_500;
+    seeds_from_87500_hold: 87_500..93_750;
+    seeds_from_93750_hold: 93_750..100_000;
 }
 
 /// Seeds that once broke an invariant. What was wrong is told beside each, for the day on which the world has changed and the

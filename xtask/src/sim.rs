@@ -1,4 +1,4 @@
-//! Seeded histories, many more than the tests run, side by side on all processors.
+//! Seeded histories side by side on all processors: those that the tests run, or any others.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
