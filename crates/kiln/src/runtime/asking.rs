@@ -30,22 +30,40 @@ struct Key {
     known: u32,
 }
 
-/// Whether an attempt was begun.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Due(Instant),
-    Asked,
+/// How long after the timeout of an attempt it is begun anew where it is still the one that is waited for: its answer could not be
+/// recorded, as on a full disk, or it could not begin.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// When each attempt begins, and begins anew.
+#[derive(Debug, Default)]
+struct Turns(BTreeMap<Key, Instant>);
+
+impl Turns {
+    /// Forgets all but these.
+    fn retain(&mut self, questions: &[(Key, Question)]) {
+        self.0.retain(|key, _| questions.iter().any(|(other, _)| other == key));
+    }
+
+    /// Whether an attempt is to begin that is due after `wait`, and then takes `timeout` at the most.
+    fn take(&mut self, key: Key, wait: Duration, timeout: Duration, now: Instant) -> bool {
+        let due = self.0.entry(key).or_insert(now + wait);
+        let is_due = *due <= now;
+        if is_due {
+            *due = now + timeout + AGAIN_AFTER;
+        }
+        is_due
+    }
 }
 
 /// Starts the thread; it ends with the process.
 pub(super) fn start(handle: Handle) -> io::Result<()> {
-    let asking = Asking { handle, turns: BTreeMap::new(), asked: Arc::new(AtomicUsize::new(0)) };
+    let asking = Asking { handle, turns: Turns::default(), asked: Arc::new(AtomicUsize::new(0)) };
     thread::Builder::new().name("asking".into()).spawn(move || asking.run()).map(drop)
 }
 
 struct Asking {
     handle: Handle,
-    turns: BTreeMap<Key, Turn>,
+    turns: Turns,
     asked: Arc<AtomicUsize>,
 }
 
@@ -60,15 +78,14 @@ impl Asking {
     fn look(&mut self) {
         let state = self.handle.state();
         let questions = questions(&state);
-        self.turns.retain(|key, _| questions.iter().any(|(other, _)| other == key));
+        self.turns.retain(&questions);
         let now = Instant::now();
         for (key, question) in questions {
             // The state's time is that of its last entry, which made the question due then or later.
             let wait = question.due.since(state.now()).as_duration();
-            let turn = self.turns.entry(key).or_insert(Turn::Due(now + wait));
-            let is_due = matches!(turn, Turn::Due(due) if *due <= now);
-            if is_due && self.asked.load(Ordering::Acquire) < ASKED_MAX {
-                *turn = Turn::Asked;
+            let timeout = question.ask.timeout.as_duration();
+            let has_room = self.asked.load(Ordering::Acquire) < ASKED_MAX;
+            if has_room && self.turns.take(key, wait, timeout, now) {
                 ask(&self.handle, &self.asked, question);
             }
         }
@@ -99,4 +116,24 @@ fn questions(state: &State) -> Vec<(Key, Question)> {
         (Key { env: env.clone(), rollout: rollout.0, index: *index, known: *known }, question)
     });
     keyed.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_begins_once_it_is_due_and_anew_where_its_answer_is_not_recorded() {
+        let (mut turns, begin) = (Turns::default(), Instant::now());
+        let env = EnvKey { stack: "shop".parse().unwrap(), env: "prod".parse().unwrap() };
+        let key = |known| Key { env: env.clone(), rollout: 7, index: 3, known };
+        let (wait, timeout) = (Duration::from_secs(2), Duration::from_secs(10));
+        let mut begins =
+            |known, after| turns.take(key(known), wait, timeout, begin + Duration::from_secs(after));
+        assert_eq!([0, 1, 2, 3, 16].map(|after| begins(0, after)), [false, false, true, false, false]);
+        assert!(begins(0, 17), "it is still the one that is waited for");
+        assert_eq!([20, 21, 22].map(|after| begins(1, after)), [false, false, true], "the next one");
+        turns.retain(&[]);
+        assert!(turns.0.is_empty());
+    }
 }
