@@ -1,15 +1,16 @@
 //! Rollouts that ask over HTTP whether they may go on.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::beside;
 use crate::machine::Machine;
+use crate::record::assert_went_back;
 
 /// Answers with 503 so many times, then with 200; with a negative number it takes what it is asked and says nothing.
 struct Gatekeeper {
@@ -19,16 +20,9 @@ struct Gatekeeper {
 
 impl Gatekeeper {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, busy) = (listener.local_addr().unwrap(), Arc::new(AtomicI64::new(0)));
+        let busy = Arc::new(AtomicI64::new(0));
         let shared = busy.clone();
-        // It ends with the test's process.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let busy = shared.clone();
-                thread::spawn(move || answer(stream, &busy));
-            }
-        });
+        let address = beside::listen(move |stream| answer(stream, &shared));
         Self { address, busy }
     }
 
@@ -38,12 +32,7 @@ impl Gatekeeper {
 }
 
 fn answer(mut stream: TcpStream, busy: &AtomicI64) -> Option<()> {
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
+    beside::read_head(&mut stream)?;
     let left = busy.load(Ordering::SeqCst);
     if left < 0 {
         // Until the asker has enough.
@@ -53,8 +42,7 @@ fn answer(mut stream: TcpStream, busy: &AtomicI64) -> Option<()> {
     }
     busy.store((left - 1).max(0), Ordering::SeqCst);
     let (status, body) = if left > 0 { ("503 Busy", "not yet") } else { ("200 OK", "go on") };
-    let length = body.len();
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()
+    beside::reply(&mut stream, status, body)
 }
 
 /// Deploys a version whose new instances must say this, and returns how its rollout went.
@@ -86,12 +74,6 @@ fn deploy(machine: &Machine, version: &str, says: &str, gate: &str) -> Value {
     // It follows the rollout to its end, which comes by itself; how it ends is for the test to say.
     machine.command(&["up"]).output().unwrap();
     machine.json(&["rollout", "show"])["record"].clone()
-}
-
-fn assert_went_back(record: &Value, because: &str) {
-    assert_eq!(record["rollout"]["ended"]["outcome"], "went_back", "{record:#}");
-    let reason = record["rollout"]["ended"]["reason"].as_str().unwrap();
-    assert!(reason.contains(because), "{reason}");
 }
 
 #[test]

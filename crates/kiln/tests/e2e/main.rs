@@ -7,6 +7,7 @@
 mod asking;
 mod audience;
 mod audit;
+mod beside;
 mod canary;
 mod disk;
 mod dockerfile;
@@ -24,6 +25,7 @@ mod outside;
 mod processes;
 mod promotion;
 mod receipts;
+mod record;
 mod retention;
 mod rollouts;
 mod secrets;

@@ -1,16 +1,15 @@
 //! Is everybody told of a rollout who is to be, by whom they can be sure of, and whatever dies meanwhile?
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 use serde_json::Value;
 
+use crate::beside;
 use crate::machine::{Machine, wait_for};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -34,18 +33,10 @@ struct Receiver {
 
 impl Receiver {
     fn start(answers: &[u16]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let answers = Arc::new(Mutex::new(answers.to_vec()));
         let came = Arc::new(Mutex::new(Vec::new()));
         let (next, all) = (answers.clone(), came.clone());
-        // It ends with the test's process.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let (next, all) = (next.clone(), all.clone());
-                thread::spawn(move || take(stream, &next, &all));
-            }
-        });
+        let address = beside::listen(move |stream| take(stream, &next, &all));
         Self { address, answers, came }
     }
 
@@ -66,14 +57,7 @@ impl Receiver {
 
 /// Takes one request and answers it.
 fn take(mut stream: TcpStream, answers: &Mutex<Vec<u16>>, came: &Mutex<Vec<Came>>) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).ok()?;
+    let head = beside::read_head(&mut stream)?;
     let header = |name: &str| {
         let mut lines = head.lines().filter_map(|line| line.split_once(": "));
         lines.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
@@ -91,7 +75,7 @@ fn take(mut stream: TcpStream, answers: &Mutex<Vec<u16>>, came: &Mutex<Vec<Came>
     };
     let body = serde_json::from_slice(&body).ok()?;
     came.lock().unwrap().push(Came { id, is_signed, body, answer });
-    write!(stream, "HTTP/1.1 {answer} .\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").ok()
+    beside::reply(&mut stream, &format!("{answer} ."), "")
 }
 
 fn write(machine: &Machine, receiver: &Receiver, version: &str) {

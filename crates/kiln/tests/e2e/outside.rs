@@ -1,15 +1,14 @@
 //! A canary that a Prometheus judges: one that is fine, one that is not, and one of which nobody can tell.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::thread;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::beside;
 use crate::machine::Machine;
+use crate::record::assert_went_back;
 
 /// Answers every query with this number; with a negative one it hangs up instead.
 struct Prometheus {
@@ -19,16 +18,9 @@ struct Prometheus {
 
 impl Prometheus {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, number) = (listener.local_addr().unwrap(), Arc::new(AtomicI64::new(1)));
+        let number = Arc::new(AtomicI64::new(1));
         let shared = number.clone();
-        // It ends with the test's process.
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let number = shared.clone();
-                thread::spawn(move || answer(stream, &number));
-            }
-        });
+        let address = beside::listen(move |stream| answer(stream, &shared));
         Self { address, number }
     }
 
@@ -39,16 +31,10 @@ impl Prometheus {
 
 /// Answers one question, which has no body.
 fn answer(mut stream: TcpStream, number: &AtomicI64) -> Option<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        stream.read_exact(&mut byte).ok()?;
-        head.push(byte[0]);
-    }
+    let head = beside::read_head(&mut stream)?;
     let number = number.load(Ordering::SeqCst);
     // Whether parentheses are encoded is the client's choice.
-    let head = String::from_utf8_lossy(&head).replace("%28", "(").replace("%29", ")");
+    let head = head.replace("%28", "(").replace("%29", ")");
     let is_asked = head.starts_with("GET /api/v1/query?query=sum(queue) ");
     if number < 0 || !is_asked {
         return None;
@@ -56,8 +42,7 @@ fn answer(mut stream: TcpStream, number: &AtomicI64) -> Option<()> {
     let body = format!(
         r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{}},"value":[1,"{number}"]}}]}}}}"#
     );
-    let length = body.len();
-    write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").ok()
+    beside::reply(&mut stream, "200 OK", &body)
 }
 
 /// Deploys a version and returns how its rollout went.
@@ -66,12 +51,6 @@ fn deploy(machine: &Machine, version: &str, canary: &str) -> Value {
     // It follows the rollout to its end, which comes by itself; how it ends is for the test to say.
     machine.command(&["up"]).output().unwrap();
     machine.json(&["rollout", "show"])["record"].clone()
-}
-
-fn assert_went_back(record: &Value, because: &str) {
-    assert_eq!(record["rollout"]["ended"]["outcome"], "went_back", "{record:#}");
-    let reason = record["rollout"]["ended"]["reason"].as_str().unwrap();
-    assert!(reason.contains(because), "{reason}");
 }
 
 #[test]

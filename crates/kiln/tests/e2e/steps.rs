@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::machine::Machine;
+use crate::record::assert_went_back;
 
 /// Without arguments it serves, and never ends.
 const SERVES: &str = "[\"/tiny\"]";
@@ -39,12 +40,6 @@ fn deploy(machine: &Machine, version: &str, migrate: &str, check: &str) -> Value
     // It follows the rollout to its end, which comes by itself; how it ends is for the test to say.
     machine.command(&["up"]).output().unwrap();
     machine.json(&["rollout", "show"])["record"].clone()
-}
-
-fn assert_went_back(record: &Value, because: &str) {
-    assert_eq!(record["rollout"]["ended"]["outcome"], "went_back", "{record:#}");
-    let reason = record["rollout"]["ended"]["reason"].as_str().unwrap();
-    assert!(reason.contains(because), "{reason}");
 }
 
 /// Whether the step began whose text is this.
