@@ -4,7 +4,7 @@ use kiln_core::state::{Environment, Instance, Phase, Rollout, Slot, StepPhase};
 use kiln_core::{State, Wait, next_deadline, waiting};
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{MIRROR_FIRST, Step};
-use kiln_model::route::Group;
+use kiln_model::route::{Group, PoolKey, Sampling};
 use kiln_model::{Entry, Event, Millis, ServiceName, Weight};
 
 use crate::Violation;
@@ -31,7 +31,7 @@ pub fn check_traffic(state: &State) -> Result<(), Violation> {
                 routed.filter(|(_, instance)| instance.is_routed()).collect();
             for (slot, instance) in &routed {
                 let retained = instance.revision().is_some_and(|number| env.revisions.contains_key(&number));
-                let others = || routed.iter().filter(|(slot, other)| !gets_copies(env, name, slot, other));
+                let others = || routed.iter().filter(|(slot, other)| !is_apart(env, name, slot, other));
                 let ill = !instance.is_routable() && others().any(|(_, other)| other.is_routable());
                 let misled = !is_wanted(env, name, slot, instance)
                     && others().any(|(place, other)| {
@@ -47,14 +47,14 @@ pub fn check_traffic(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Whether only copies of requests come to an instance: it is of what the rollout moves to, beside what does the slot's work.
-fn gets_copies(env: &Environment, name: &ServiceName, slot: &Slot, instance: &Instance) -> bool {
+/// Whether no request is drawn for an instance: it gets copies or what is aimed at it, and is of what the rollout moves to, beside what does the slot's work.
+fn is_apart(env: &Environment, name: &ServiceName, slot: &Slot, instance: &Instance) -> bool {
     let Some(rollout) = &env.rollout else { return false };
     let is_of = |revision| {
         env.service(revision, name).is_some_and(|service| service.spec_digest == instance.spec_digest)
     };
-    let is_mirror = rollout.splits.get(name).is_some_and(kiln_core::state::Split::is_mirror);
-    is_mirror && is_of(rollout.target()) && !is_of(slot.duty)
+    let is_apart = rollout.splits.get(name).is_some_and(kiln_core::state::Split::is_apart);
+    is_apart && is_of(rollout.target()) && !is_of(slot.duty)
 }
 
 /// Whether such an instance does the slot's work, or is to.
@@ -80,11 +80,11 @@ fn is_given_up(env: &Environment, name: &ServiceName, instance: &Instance) -> bo
 pub fn check_served(edge: &Edge, state: &State) -> Result<(), Violation> {
     let Some(table) = edge.served().filter(|_| edge.up) else { return Ok(()) };
     for (key, pool) in &table.pools {
-        let copies_only = pool.sampling.is_some_and(|sampling| sampling.window >= MIRROR_FIRST);
+        let is_apart = pool.sampling.is_some_and(|sampling| is_apart_in(state, key, sampling));
         for backend in &pool.backends {
-            if copies_only && backend.group == Group::Canary && backend.weight > Weight::ZERO {
+            if is_apart && backend.group == Group::Canary && backend.weight > Weight::ZERO {
                 let detail = format!("{key}: {backend:?}");
-                return Err(Violation::new("who gets copies gets no requests", detail));
+                return Err(Violation::new("no request is drawn for who has no share", detail));
             }
             let known = state.instance(backend.instance).and_then(Instance::revision);
             let retained = |env: &Environment| env.revisions.contains_key(&backend.revision);
@@ -95,6 +95,15 @@ pub fn check_served(edge: &Edge, state: &State) -> Result<(), Violation> {
         }
     }
     Ok(())
+}
+
+/// Whether a table that counts in this window draws no request for the canary.
+fn is_apart_in(state: &State, key: &PoolKey, sampling: Sampling) -> bool {
+    let rollout = state.environment(&key.env).and_then(|env| env.rollout.as_ref());
+    let running = rollout.filter(|rollout| rollout.id == sampling.rollout);
+    let split = running.and_then(|rollout| rollout.splits.get(&key.service));
+    let now = split.filter(|split| split.window == sampling.window);
+    sampling.window >= MIRROR_FIRST || now.is_some_and(|split| split.is_apart())
 }
 
 /// Checks that no rollout waits without an end and without saying for what.

@@ -8,7 +8,7 @@ use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
-use kiln_model::route::Route;
+use kiln_model::route::{Aim, Group, HeaderMatch, Route};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
     Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
@@ -361,11 +361,22 @@ fn canary(rng: &mut Rng) -> Canary {
             gates: gate.into_iter().collect(),
         }
     });
-    let stages = stages.collect();
+    let mut stages: Vec<Stage> = stages.collect();
     // Apart, so that older seeds declare what they always did. It may be less than the shares take: what runs does not refuse it.
     let mut apart = Rng::new(!rng.clone().bits());
     let max_surge = apart.chance(300).then(|| apart.between(1, 3) as u32);
-    Canary { stages, analysis: analysis.clone(), audience: Audience::default(), max_surge }
+    let mut audience = Audience::default();
+    if apart.chance(150) {
+        let gates = vec![Gate::Hold(Millis::from_secs(apart.between(1, 20)))];
+        stages.insert(0, Stage { weight: Weight::ZERO, gates });
+        let aim = Aim {
+            header: "X-Version".into(),
+            value: HeaderMatch::Exact("next".into()),
+            group: Group::Canary,
+        };
+        audience.aim.push(aim);
+    }
+    Canary { stages, analysis: analysis.clone(), audience, max_surge }
 }
 
 /// Anybody, one or another of the users, or somebody who is never there.

@@ -27,8 +27,9 @@ pub fn outlook(
     samples: &WindowSamples,
 ) -> Option<Outlook> {
     let Strategy::Canary(canary) = &env.service(rollout.to, service)?.strategy else { return None };
-    let compared = canary.analysis.as_ref().filter(|analysis| !analysis.metrics.is_empty())?;
-    Some(of_counts(compared, canary.stages.len(), samples))
+    let split = rollout.splits.get(service)?;
+    let compared = canary.analysis.as_ref().filter(|_| canary.compares_at(split.weight))?;
+    Some(of_counts(compared, canary.compared_shares(), samples))
 }
 
 /// How many requests an analysis compares: those of both its groups.

@@ -15,16 +15,16 @@ pub(crate) struct Shares {
     canary: Weight,
 }
 
-/// The weight of an instance that gets copies alone.
+/// The weight of an instance that no request is drawn for.
 const LEAST: Weight = match Weight::new(1) {
     Some(weight) => weight,
     None => Weight::ZERO,
 };
 
-/// Whether an instance gets copies of requests and no others.
-pub(crate) fn gets_copies(env: &Environment, name: &ServiceName, group: Option<Group>) -> bool {
+/// Whether an instance gets copies of requests, or those that are aimed at it, and no others.
+pub(crate) fn is_apart(env: &Environment, name: &ServiceName, group: Option<Group>) -> bool {
     let split = env.rollout.as_ref().and_then(|rollout| rollout.splits.get(name));
-    group == Some(Group::Canary) && split.is_some_and(Split::is_mirror)
+    group == Some(Group::Canary) && split.is_some_and(Split::is_apart)
 }
 
 /// All of something, in the unit of shares.
@@ -103,7 +103,7 @@ pub(crate) fn shares(
         }
     }
     let mut shares = of_counts(*split, counts);
-    if split.is_mirror() {
+    if split.is_apart() {
         // The least that is more than nothing: the table has them, without a weight, so that they go as all others do.
         shares.canary = LEAST;
     }

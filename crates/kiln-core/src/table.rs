@@ -90,7 +90,7 @@ fn add_pool(table: &mut RouteTable, state: &State, env: &Environment, key: &Pool
             instance: instance.id,
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
             address: SocketAddr::new(instance.address?, *number),
-            weight: if split::gets_copies(env, &key.service, Some(group)) {
+            weight: if split::is_apart(env, &key.service, Some(group)) {
                 Weight::ZERO
             } else {
                 instance.weight

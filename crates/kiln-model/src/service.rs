@@ -122,7 +122,8 @@ impl WaveSize {
 /// How a canary goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Canary {
-    /// Its stages, each with a greater share than the one before and less than all; after the last one everything moves.
+    /// Its stages, each with a greater share than the one before and less than all; after the last one everything moves. The
+    /// first one may have no share: then only requests that its audience aims at it come, and copies.
     pub stages: Vec<Stage>,
     /// What the new instances are compared by with a baseline; none compares nothing.
     pub analysis: Option<Analysis>,
@@ -135,12 +136,22 @@ pub struct Canary {
 impl Canary {
     /// How many instances come on top of so many replicas while this share is held: the new ones, and as many of a baseline.
     pub fn extra_at(&self, weight: Weight, replicas: u32) -> u32 {
-        needed(replicas, weight).saturating_mul(if self.is_compared() { 2 } else { 1 })
+        needed(replicas, weight).saturating_mul(if self.compares_at(weight) { 2 } else { 1 })
     }
 
     /// Whether it is compared with a baseline: what only others measure needs none.
     pub fn is_compared(&self) -> bool {
         self.analysis.as_ref().is_some_and(|analysis| !analysis.metrics.is_empty())
+    }
+
+    /// Whether it is compared with a baseline at this share. Without one only testers come, who are no random sample.
+    pub fn compares_at(&self, weight: Weight) -> bool {
+        weight > Weight::ZERO && self.is_compared()
+    }
+
+    /// How many of its shares are compared: they have the chance of a false alarm together.
+    pub fn compared_shares(&self) -> usize {
+        self.stages.iter().filter(|stage| stage.weight > Weight::ZERO).count()
     }
 }
 

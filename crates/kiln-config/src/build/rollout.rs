@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kiln_model::interlude::Interludes;
+use kiln_model::route::Group;
 use kiln_model::service::{
-    Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind, Stage,
-    Strategy,
+    Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind,
+    Stage, Strategy,
 };
 use kiln_model::{Millis, PortName, ServiceName, Weight};
 
@@ -92,7 +93,7 @@ pub(super) fn rollout(
     };
     let steps = match strategy {
         Strategy::Canary(_) => of_canary,
-        _ => steps(rollout, label, (name, ports), strategy.is_old_first(), false),
+        _ => steps(rollout, label, (name, ports), strategy.is_old_first(), None),
     };
     refuse_misplaced(rollout, label);
     bounds.progress_deadline = rollout.some_millis("progress_deadline").unwrap_or(bounds.progress_deadline);
@@ -125,7 +126,7 @@ pub(super) fn refuse_small_surge(reader: Reader<'_>, strategy: &Strategy, replic
     let most = canary.stages.iter().max_by_key(|stage| canary.extra_at(stage.weight, replicas));
     let Some(stage) = most.filter(|stage| canary.extra_at(stage.weight, replicas) > surge) else { return };
     let (share, extra) = (percent(stage.weight), canary.extra_at(stage.weight, replicas));
-    let baseline = if canary.is_compared() { ", with as many for the baseline," } else { "" };
+    let baseline = if canary.compares_at(stage.weight) { ", with as many for the baseline," } else { "" };
     let message = format!(
         "a share of {share}%{baseline} takes {extra} instances more than {replicas}, and `max_surge` is {surge}"
     );
@@ -145,9 +146,10 @@ fn rolling(rollout: Reader<'_>) -> Strategy {
 
 fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> (Canary, Steps) {
     let analysis = rollout.block("analysis").map(|block| (analysis(block), within(block)));
+    let audience = audience(rollout);
     let mut found = Steps::default();
     let stages = match rollout.block("step") {
-        None => short_form(rollout, analysis.as_ref().map(|(_, within)| *within)),
+        None => short_form(rollout, analysis.as_ref(), &audience),
         Some(_) => {
             for name in ["steps", "hold"] {
                 if rollout.has(name) {
@@ -156,8 +158,8 @@ fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> 
                     rollout.report(Problem::new("wrong-value", rollout.span(name), message));
                 }
             }
-            found = steps(rollout, "canary", of, false, analysis.is_some());
-            ascending(rollout, rollout.header, std::mem::take(&mut found.stages))
+            found = steps(rollout, "canary", of, false, analysis.as_ref().map(|(analysis, _)| analysis));
+            ascending(rollout, rollout.header, &audience, std::mem::take(&mut found.stages))
         }
     };
     if let (Some(block), Some((analysis, _))) = (rollout.block("analysis"), &analysis) {
@@ -165,7 +167,7 @@ fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> 
     }
     let analysis = analysis.map(|(analysis, _)| analysis);
     let max_surge = rollout.int("max_surge", 1..=REPLICAS_MAX);
-    (Canary { stages, analysis, audience: audience(rollout), max_surge }, found)
+    (Canary { stages, analysis, audience, max_surge }, found)
 }
 
 fn within(analysis: Reader<'_>) -> Millis {
@@ -182,10 +184,13 @@ pub(super) fn bounded(reader: Reader<'_>, name: &str) -> Option<Millis> {
 }
 
 /// `steps = ["5%", "25%", "100%"]` with the same gates after each.
-fn short_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
+fn short_form(rollout: Reader<'_>, analysis: Option<&(Analysis, Millis)>, audience: &Audience) -> Vec<Stage> {
     let hold =
-        bounded(rollout, "hold").or_else(|| (analyse.is_none() && !rollout.has("hold")).then_some(HOLD));
-    let gates: Vec<Gate> = hold.map(Gate::Hold).into_iter().chain(analyse.map(Gate::Analyse)).collect();
+        bounded(rollout, "hold").or_else(|| (analysis.is_none() && !rollout.has("hold")).then_some(HOLD));
+    let gates = |weight| {
+        let analyse = analysis.filter(|(analysis, _)| weight > Weight::ZERO || measures_at_nothing(analysis));
+        hold.map(Gate::Hold).into_iter().chain(analyse.map(|(_, within)| Gate::Analyse(*within))).collect()
+    };
     let weights = if rollout.has("steps") {
         let Some(texts) = rollout.strings("steps") else { return Vec::new() };
         let (mut weights, mut is_readable) = (Vec::new(), true);
@@ -206,8 +211,9 @@ fn short_form(rollout: Reader<'_>, analyse: Option<Millis>) -> Vec<Stage> {
     } else {
         SHARES.into_iter().filter_map(Weight::new).collect()
     };
-    let stages = weights.into_iter().map(|weight| Stage { weight, gates: gates.clone() });
-    ascending(rollout, rollout.span("steps"), stages.map(|stage| (stage, rollout.span("steps"))).collect())
+    let span = rollout.span("steps");
+    let stages = weights.into_iter().map(|weight| (Stage { weight, gates: gates(weight) }, span));
+    ascending(rollout, span, audience, stages.collect())
 }
 
 pub(super) fn wrong(reader: Reader<'_>, span: Span, message: &str) {
@@ -220,19 +226,23 @@ pub(super) fn percent(weight: Weight) -> f64 {
 }
 
 /// Each share is greater than the one before; that of all is what follows anyway.
-fn ascending(rollout: Reader<'_>, whole: Span, stages: Vec<(Stage, Span)>) -> Vec<Stage> {
+fn ascending(
+    rollout: Reader<'_>,
+    whole: Span,
+    audience: &Audience,
+    stages: Vec<(Stage, Span)>,
+) -> Vec<Stage> {
     let mut found: Vec<Stage> = Vec::new();
-    let mut last = Weight::ZERO;
     for (stage, span) in stages {
-        if stage.weight <= last {
-            let message = match last {
-                Weight::ZERO => "a share must be more than nothing".to_owned(),
-                last => format!("{}% does not come after {}%", percent(stage.weight), percent(last)),
-            };
-            let help = "shares only grow: a rollout that should shrink goes back";
-            rollout.report(Problem::new("wrong-value", span, message).help(help));
+        match found.last().map(|before| before.weight) {
+            None if stage.weight == Weight::ZERO => refuse_nothing(rollout, span, audience, &stage),
+            Some(last) if stage.weight <= last => {
+                let message = format!("{}% does not come after {}%", percent(stage.weight), percent(last));
+                let help = "shares only grow: a rollout that should shrink goes back";
+                rollout.report(Problem::new("wrong-value", span, message).help(help));
+            }
+            _ => {}
         }
-        last = stage.weight;
         found.push(stage);
     }
     found.retain(|stage| stage.weight < Weight::FULL);
@@ -245,6 +255,32 @@ fn ascending(rollout: Reader<'_>, whole: Span, stages: Vec<(Stage, Span)>) -> Ve
         wrong(rollout, whole, &format!("a canary has at most {STAGES_MAX} shares"));
     }
     found
+}
+
+/// A share of nothing is for those who are aimed at the canary, as long as something holds it.
+fn refuse_nothing(rollout: Reader<'_>, span: Span, audience: &Audience, stage: &Stage) {
+    // What could not be read of them was meant to be somebody.
+    let is_read = audience.aim.len() == rollout.blocks("match").count();
+    let is_aimed = audience.aim.iter().any(|aim| aim.group == Group::Canary);
+    let problem = if is_read && !is_aimed && rollout.block("mirror").is_none() {
+        let help = "add `match { header = \"X-Version\" }` for testers, or begin with a share such as \"1%\"";
+        Problem::new("wrong-value", span, "with a share of 0% nobody sees the canary").help(help)
+    } else if stage.gates.is_empty() {
+        let message = "nothing holds the share of 0%, so testers would see the canary for no time alone";
+        let help = match rollout.block("step") {
+            Some(_) => "write `step { hold = \"30m\" }` or `step { approve = [] }` after it",
+            None => "write `hold = \"30m\"`: an analysis does not count their requests",
+        };
+        Problem::new("wrong-value", span, message).help(help)
+    } else {
+        return;
+    };
+    rollout.report(problem);
+}
+
+/// Whether an analysis can tell anything where the canary has no share: nothing is counted of testers, who are no random sample.
+pub(super) fn measures_at_nothing(analysis: &Analysis) -> bool {
+    analysis.metrics.is_empty()
 }
 
 fn analysis(block: Reader<'_>) -> Analysis {

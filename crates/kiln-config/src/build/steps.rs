@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_model::interlude::Interludes;
-use kiln_model::service::{Gate, Stage};
+use kiln_model::service::{Analysis, Gate, Stage};
 use kiln_model::stack::ServiceDefinition;
 use kiln_model::{Millis, PortName, ServiceName, Weight};
 
 use super::checks::{Check, Place, check};
-use super::rollout::{bounded, percent, wrong};
+use super::rollout::{bounded, measures_at_nothing, percent, wrong};
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
 use crate::source::Span;
@@ -66,13 +66,13 @@ pub(super) struct Steps {
     pub(super) checks: Vec<Check>,
 }
 
-/// Reads the steps of a rollout; `analyse` says whether there is an analysis.
+/// Reads the steps of a rollout.
 pub(super) fn steps(
     rollout: Reader<'_>,
     label: &str,
     (service, ports): (&ServiceName, &BTreeMap<PortName, u16>),
     is_old_first: bool,
-    analyse: bool,
+    analysis: Option<&Analysis>,
 ) -> Steps {
     let blocks: Vec<Reader<'_>> = rollout.blocks("step").map(|block| rollout.within(block)).collect();
     if blocks.len() > STEPS_MAX {
@@ -82,7 +82,7 @@ pub(super) fn steps(
     // Who says where the instances are created means what stands before it to come before.
     let is_explicit = blocks.iter().any(|step| step.has("create") || step.has("wait"));
     let (is_canary, out) = (label == "canary", Steps::default());
-    let mut walk = Walk { label, service, ports, order, is_canary, is_explicit, analyse, done: 0, out };
+    let mut walk = Walk { label, service, ports, order, is_canary, is_explicit, analysis, done: 0, out };
     for step in blocks.into_iter().take(STEPS_MAX) {
         walk.step(step);
     }
@@ -127,7 +127,7 @@ struct Walk<'a> {
     order: &'static [Move],
     is_canary: bool,
     is_explicit: bool,
-    analyse: bool,
+    analysis: Option<&'a Analysis>,
     /// How many of the moves are made, written or not.
     done: usize,
     out: Steps,
@@ -266,11 +266,15 @@ impl Walk<'_> {
         if !self.is_canary {
             let message = format!("\"{}\" has no share of the requests to analyse", self.label);
             wrong_with(step, span, &message, "use \"canary\", whose new instances get a share first");
-        } else if !self.analyse {
+        } else if self.analysis.is_none() {
             wrong(step, span, "there is no `analysis` block that says what is compared");
         } else if self.out.stages.is_empty() || self.has_made(Move::Shift) {
             let message = "there is nothing to analyse: the requests are not split here";
             wrong_with(step, span, message, "put it after a `shift` of less than \"100%\"");
+        } else if self.is_at_nothing() && !self.analysis.is_some_and(measures_at_nothing) {
+            let message = "at a share of 0% only testers come, and they are no random sample to compare";
+            let help = "write `hold` or `approve` here, and `analyse` after the next `shift`";
+            wrong_with(step, span, message, help);
         }
         bounded(step, "analyse").map(Gate::Analyse)
     }
@@ -314,6 +318,10 @@ impl Walk<'_> {
             wrong_with(step, span, "nothing is mirrored here that could end", help);
         }
         Some(Gate::Mirror { share, span: until })
+    }
+
+    fn is_at_nothing(&self) -> bool {
+        self.out.stages.last().is_some_and(|(stage, _)| stage.weight == Weight::ZERO)
     }
 
     fn position(&self, made: Move) -> usize {

@@ -253,7 +253,7 @@ static ROLLOUT: BlockSchema = BlockSchema {
             "steps",
             "list of shares",
             "[\"5%\", \"25%\"]",
-            "For `canary`: the shares of the requests that the new instances get, one after the other; then all.",
+            "For `canary`: the shares of the requests that the new instances get, one after the other; then all. The first one may be `\"0%\"`, for testers alone.",
         ),
         attribute(
             "hold",
@@ -362,7 +362,7 @@ static STEP: BlockSchema = BlockSchema {
             "shift",
             "share",
             "none",
-            "Sends this share of the requests to the new instances. Less than `\"100%\"` is for `canary`.",
+            "Sends this share of the requests to the new instances. Less than `\"100%\"` is for `canary`; `\"0%\"`, as its first one, is for those whom a `match` aims at them, and for copies.",
         ),
         attribute("hold", "duration", "none", "Waits."),
         attribute(

@@ -5,7 +5,7 @@ use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::{Evidence, Verdict};
 use kiln_model::sample::WindowSamples;
 use kiln_model::service::{Analysis, Inconclusive, MetricKind, Strategy};
-use kiln_model::{Event, ServiceName};
+use kiln_model::{Event, ServiceName, Weight};
 
 use super::work::{Deed, View};
 use crate::analysis::{evidence, verdict};
@@ -84,6 +84,8 @@ struct Case<'a> {
     analysis: &'a Analysis,
     /// How many windows share the chance of a false alarm.
     windows: usize,
+    /// Whether there is something to compare at the share that the canary has.
+    is_compared: bool,
     /// None before the edge was asked for the first time.
     samples: Option<&'a WindowSamples>,
     /// What others measured that counts.
@@ -95,10 +97,12 @@ impl<'a> Case<'a> {
     fn find(view: View<'a>, rollout: &'a Rollout, name: &'a ServiceName, window: u32) -> Option<Self> {
         let Strategy::Canary(canary) = &view.env.service(rollout.to, name)?.strategy else { return None };
         let samples = view.observed.samples(&view.env.key, name, rollout.id, window);
-        let (analysis, windows) = (canary.analysis.as_ref()?, canary.stages.len());
+        let (analysis, windows) = (canary.analysis.as_ref()?, canary.compared_shares());
+        let weight = rollout.splits.get(name).map_or(Weight::ZERO, |split| split.weight);
+        let is_compared = canary.compares_at(weight);
         let outside = outside::measured(view.env, rollout, name).filter(|(metric, _)| !metric.dry_run);
         let outside = outside.collect();
-        Some(Self { name, window, analysis, windows, samples, outside })
+        Some(Self { name, window, analysis, windows, is_compared, samples, outside })
     }
 
     fn verdict(&self) -> Verdict {
@@ -117,7 +121,7 @@ impl<'a> Case<'a> {
 
     /// What the comparison with the baseline says.
     fn compared(&self) -> Verdict {
-        if self.analysis.metrics.is_empty() {
+        if !self.is_compared {
             return Verdict::Pass;
         }
         let verdict = |samples| verdict(self.analysis, self.windows, samples);

@@ -108,7 +108,7 @@ fn balance_service(
     let wants = Wants::new(view.env, name);
     let audition = Audition::of(view.state, view.env, &wants, name, service);
     let shares = split::shares(view.state, view.env, (&wants, &audition), name, service);
-    let mirrors = split::gets_copies(view.env, name, Some(Group::Canary));
+    let is_split_off = split::is_apart(view.env, name, Some(Group::Canary));
     let mut instances: Vec<&Instance> = Vec::new();
     for (ordinal, slot) in service.slots.iter() {
         let roles = wants.roles(*ordinal, slot);
@@ -118,14 +118,15 @@ fn balance_service(
             None if *ordinal >= BASELINE_FIRST => Weight::ZERO,
             None => roles.share_of(instance),
         };
-        let gets_copies =
-            |instance: &Instance| mirrors && split::group(&roles, *ordinal, instance) == Some(Group::Canary);
+        let is_apart = |instance: &Instance| {
+            is_split_off && split::group(&roles, *ordinal, instance) == Some(Group::Canary)
+        };
         let can_serve = |instance: &Instance| audition.admits(*ordinal, instance);
         instances.clear();
         instances.extend(slot.instances.iter().filter_map(|id| view.state.instance(*id)));
         let has_successor = instances
             .iter()
-            .any(|other| can_serve(other) && share_of(other) > Weight::ZERO && !gets_copies(other));
+            .any(|other| can_serve(other) && share_of(other) > Weight::ZERO && !is_apart(other));
         // Who must be gone before its successor may start is not kept until that is there.
         let may_stay = roles.duty.is_some_and(|duty| duty.service.strategy != Strategy::StopThenStart);
         for instance in instances.iter().copied() {
@@ -150,7 +151,7 @@ fn balance_service(
             } else {
                 Weight::ZERO
             };
-            healthy += u32::from(planned > Weight::ZERO && !gets_copies(instance));
+            healthy += u32::from(planned > Weight::ZERO && !is_apart(instance));
             if planned != instance.weight {
                 weights.push((instance.id, planned));
             }

@@ -20,6 +20,8 @@ struct Trial<'a> {
     old: Vec<Slots>,
     /// How many of the slots that enter have their new instance.
     created: usize,
+    /// How many slots its baseline has.
+    beside: usize,
 }
 
 impl Trial<'_> {
@@ -31,8 +33,7 @@ impl Trial<'_> {
 
     /// The slots of its baseline. What an earlier rollout left of its own leaves anyway.
     fn baseline(&self) -> impl Iterator<Item = u32> {
-        let compared = if self.canary.is_compared() { self.created } else { 0 };
-        baseline(0, compared).filter(|ordinal| !self.leaving.contains(ordinal))
+        baseline(0, self.beside).filter(|ordinal| !self.leaving.contains(ordinal))
     }
 
     /// The slots that change hands in the switch.
@@ -126,7 +127,7 @@ impl Forward<'_> {
         let moves = self.moves.get(name)?;
         let entering = moves.enter.iter().map(|slot| slot.ordinal).collect();
         let (leaving, old) = (moves.leave.clone(), moves.old(name));
-        Some(Trial { name, canary, entering, leaving, old, created: 0 })
+        Some(Trial { name, canary, entering, leaving, old, created: 0, beside: 0 })
     }
 
     /// One stage of each that has so many. Who has fewer keeps its last share until the others are through.
@@ -141,8 +142,9 @@ impl Forward<'_> {
             let needed = usize::try_from(needed(replicas, stage.weight)).unwrap_or(usize::MAX);
             trial.created = needed.clamp(from, entering.len());
             slots.extend(runs(trial.name, entering[from..trial.created].iter().copied()));
-            if trial.canary.is_compared() {
-                slots.extend(runs(trial.name, baseline(from, trial.created)));
+            if trial.canary.compares_at(stage.weight) {
+                slots.extend(runs(trial.name, baseline(trial.beside, trial.created)));
+                trial.beside = trial.created;
             }
             splits.push(Step::Split { service: trial.name.clone(), weight: stage.weight, window });
             gates.push(self.gates(trial.name, &stage.gates, window));

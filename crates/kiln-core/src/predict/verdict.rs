@@ -27,6 +27,6 @@ pub(super) fn expected(
     let share = u64::from(rollout.splits.get(service)?.weight.per_mille());
     // The baseline gets as large a share as the canary.
     let compared = per_minute?.saturating_mul(2 * share) / 1000;
-    let took = needed(analysis, canary.stages.len())?.saturating_mul(MINUTE).checked_div(compared)?;
+    let took = needed(analysis, canary.compared_shares())?.saturating_mul(MINUTE).checked_div(compared)?;
     Some(Millis(took.max(measured)))
 }

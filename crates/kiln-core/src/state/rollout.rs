@@ -97,6 +97,11 @@ impl Split {
     pub fn is_mirror(&self) -> bool {
         self.mirror.is_some()
     }
+
+    /// Whether the new instances get none of the requests that are drawn, but copies or what is aimed at them.
+    pub fn is_apart(&self) -> bool {
+        self.weight == Weight::ZERO
+    }
 }
 
 /// Which way a rollout goes.

@@ -57,7 +57,7 @@ const STACKS: [&[&str]; 17] = [
     &["web=v5+route:8080+sts", "migrate=crash+job"],
     &["web=v6*3+route:8080+canary:50h20-500p60", "orders=v1*2"],
     &["web=v7*4+route:8080+uses:orders+canary:100h5-500h10-b", "orders=v5*3+canary:10-300h1-b"],
-    &["web=v8*2+route:8080+canary:50h30-b", "orders=v6+canary:500p40", "mail=v2+worker"],
+    &["web=v8*2+route:8080+canary:0h9-50h30-s-b", "orders=v6+canary:500p40", "mail=v2+worker"],
     &["web=crash*2+route:8080+canary:50h30-b", "orders=sick*2+canary:500h30"],
     &["web=v9*3+route:8080+manual+proven:20", "orders=v7*3+rolling:1-0+proven:3"],
     &["web=v10*4+route:8080+rolling:1-1+waves:1-50%-s20", "orders=v8*3+rolling:2-0+waves:2-s5"],

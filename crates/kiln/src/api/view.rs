@@ -488,6 +488,9 @@ pub fn step_text(step: &Step) -> String {
         Step::Shift { slots, weight, .. } => {
             format!("send {}% of the requests to {}", f64::from(weight.per_mille()) / 10.0, list(slots))
         }
+        Step::Split { service, weight: Weight::ZERO, .. } => {
+            format!("send the new {service} only the requests that are aimed at it")
+        }
         Step::Split { service, weight, .. } => {
             format!("send {}% of the requests to the new {service}", f64::from(weight.per_mille()) / 10.0)
         }

@@ -112,3 +112,44 @@ fn testers_see_the_canary_users_stay_with_a_version_and_copies_reach_no_client()
     });
     assert_eq!(in_canary(&machine).len(), USERS as usize, "everybody sees the new version");
 }
+
+/// Testers alone, until somebody lets it go on.
+const TESTERS: &str = "rollout \"canary\" {
+    step { shift = \"0%\" }
+    step { approve = [] }
+    step { shift = \"50%\" }
+    step { approve = [] }
+
+    match {
+      header = \"X-Version\"
+      equals = \"next\"
+    }
+  }";
+
+#[test]
+fn a_canary_without_a_share_is_seen_by_testers_alone() {
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, TESTERS);
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("v2", 1, TESTERS);
+    machine.kiln(&["up", "--detach"]).ok();
+    let steps = machine.json(&["rollout", "show", "--steps"])["steps"].clone();
+    let steps = steps.as_array().unwrap().iter().map(|step| step.as_str().unwrap().to_owned());
+    let steps: Vec<String> = steps.collect();
+    assert!(steps.iter().any(|step| step.contains("only the requests that are aimed at it")), "{steps:?}");
+    let approvals: Vec<usize> = (0..steps.len()).filter(|at| steps[*at].contains("approval")).collect();
+    assert_eq!(approvals.len(), 2, "{steps:?}");
+
+    wait_step(&machine, approvals[0]);
+    for _ in 0..40 {
+        assert_eq!(version(&machine, "X-Version: other"), "v1", "who is no tester does not see it");
+        assert_eq!(version(&machine, "X-Version: next"), "v2", "a tester sees it");
+    }
+    machine.kiln(&["rollout", "promote"]).ok();
+    wait_step(&machine, approvals[1]);
+    wait_for("others see it with its first share", || {
+        (version(&machine, "X-Version: other") == "v2").then_some(())
+    });
+    machine.kiln(&["rollout", "promote"]).ok();
+    machine.wait_page("v2");
+}
