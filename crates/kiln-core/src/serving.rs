@@ -71,12 +71,25 @@ impl<'a> Wants<'a> {
         Self { env, name, known, baseline }
     }
 
+    /// Returns the service that is asked about.
+    pub(crate) fn name(&self) -> &'a ServiceName {
+        self.name
+    }
+
+    /// Returns the service as it is in a revision.
+    pub(crate) fn service(&self, revision: Option<RevisionNumber>) -> Option<&'a Service> {
+        Some(self.said(revision?)?.0)
+    }
+
+    fn said(&self, revision: RevisionNumber) -> Option<Said<'a>> {
+        let known = self.known.iter().flatten().find(|(number, _)| *number == revision);
+        known.map_or_else(|| of_revision(self.env, revision, self.name), |(_, found)| *found)
+    }
+
     /// Returns what a revision wants in a slot.
     pub(crate) fn want(&self, revision: Option<RevisionNumber>, ordinal: u32) -> Option<Want<'a>> {
         let revision = revision?;
-        let known = self.known.iter().flatten().find(|(number, _)| *number == revision);
-        let found = known.map_or_else(|| of_revision(self.env, revision, self.name), |(_, found)| *found);
-        let (service, replicas) = found?;
+        let (service, replicas) = self.said(revision)?;
         let is_wanted = match ordinal >= BASELINE_FIRST {
             true => self.baseline == Some(revision),
             false => ordinal < replicas,

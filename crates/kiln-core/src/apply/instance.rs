@@ -7,6 +7,7 @@ use kiln_model::event::{InstanceEvent, Purpose};
 use kiln_model::service::ServiceKind;
 use kiln_model::{Entry, InstanceId, InstanceSpec, Millis, Timestamp, Weight};
 
+use super::rollout::slot_mut;
 use super::{ApplyError, environment_of, soak, tries};
 use crate::bounds::{BACKOFF_FIRST, BACKOFF_FORGET, BACKOFF_MAX};
 use crate::state::{Backoff, Environment, Health, Instance, Phase, Rollout, Room, SharedMap, State};
@@ -56,12 +57,7 @@ fn request(
             let service =
                 service.ok_or_else(|| ApplyError::illegal(slot, "its revision has no such service"))?;
             let (spec, expected) = (service.spec.clone(), service.spec_digest);
-            let state = Arc::make_mut(env.services.entry(slot.service.clone()).or_default());
-            if !state.slots.contains_key(&slot.ordinal) {
-                state.slots.insert(slot.ordinal, Arc::default());
-            }
-            let place = state.slots.get_mut(&slot.ordinal).expect("inserted above");
-            Arc::make_mut(place).instances.push(id);
+            slot_mut(env, &slot.service, slot.ordinal).instances.push(id);
             (slot.env.clone(), spec, expected)
         }
         Purpose::Check(check) => {
@@ -203,7 +199,7 @@ fn destroyed(state: &mut State, id: InstanceId) -> Result<(), ApplyError> {
                 if let Some(service) = env.services.get_mut(&slot.service) {
                     let service = Arc::make_mut(service);
                     if let Some(place) = service.slots.get_mut(&slot.ordinal) {
-                        Arc::make_mut(place).instances.retain(|other| *other != id);
+                        Arc::make_mut(place).instances.remove(id);
                     }
                 }
                 super::environment::prune(env, &slot.service, slot.ordinal);

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kiln_model::event::{EnvironmentEvent, InstanceEvent, RolloutEvent, TrafficEvent};
+use kiln_model::event::{EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent};
 use kiln_model::rollout::{Slots, Step};
 use kiln_model::service::{Service, Strategy};
 use kiln_model::{Event, InstanceId, ServiceName};
 
-use crate::state::{Environment, Instance, State};
+use crate::state::{Environment, State};
 
 /// Slots of one service beyond which it is looked at as a whole: there is not much left to be spared.
 const SLOTS_MAX: usize = 100;
@@ -96,16 +96,14 @@ impl Focus {
             return;
         }
         match event {
-            Event::Instance(id, InstanceEvent::Requested { .. }) => {
-                if let Some((service, ordinal)) = state.instance(*id).and_then(Instance::slot) {
-                    let is_calm = self.calm.contains(service);
-                    match is_calm {
-                        // As for each of the thousands that a step may create.
-                        true => self.reach(service, ordinal),
-                        false => self.calmly(service, |focus| focus.reach(service, ordinal)),
-                    }
+            Event::Instance(_, InstanceEvent::Requested { purpose: Purpose::Slot { slot, .. }, .. }) => {
+                // Thousands of these may follow each other.
+                if self.services.get(&slot.service) != Some(&Reach::Whole) {
+                    self.calmly(&slot.service, |focus| focus.reach(&slot.service, slot.ordinal));
                 }
             }
+            // In no slot.
+            Event::Instance(_, InstanceEvent::Requested { .. }) => {}
             // Who writes it down says where it was.
             Event::Instance(_, InstanceEvent::Destroyed) => {}
             Event::Instance(id, _) => self.instance(state, *id),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kiln_model::event::InstanceEvent;
 use kiln_model::rollout::{BASELINE_FIRST, Step};
 use kiln_model::service::{ServiceKind, Strategy};
-use kiln_model::{InstanceId, Millis, ServiceName};
+use kiln_model::{Millis, ServiceName};
 
 use super::focus::Reach;
 use super::work::{Deed, View, brief};
@@ -27,20 +27,22 @@ fn has_settled(view: View<'_>, instance: &Instance) -> bool {
 
 /// Fills what is empty and sends away what is not wanted.
 pub(super) fn fill(view: View<'_>) -> Vec<Deed> {
-    let mut deeds = Vec::new();
+    let (mut deeds, mut there, mut present) = (Vec::new(), Vec::new(), Vec::new());
     for (name, service) in view.services() {
         let wants = Wants::new(view.env, name);
         for (ordinal, slot) in view.slots_of(name, service) {
             let roles = wants.roles(ordinal, slot);
-            if !is_well(view, slot, &roles) {
-                fill_slot(view, (name, ordinal, slot), &roles, &mut deeds);
+            there.clear();
+            there.extend(slot.instances.iter().filter_map(|id| view.state.instance(*id)));
+            if !is_well(view, slot, &there, &roles) {
+                fill_slot(view, &wants, (ordinal, slot), (&there, &mut present), &mut deeds);
             }
         }
     }
     let blank = Slot::default();
     for (name, ordinal) in missing(view) {
-        let roles = Wants::new(view.env, name).roles(ordinal, &blank);
-        fill_slot(view, (name, ordinal, &blank), &roles, &mut deeds);
+        let wants = Wants::new(view.env, name);
+        fill_slot(view, &wants, (ordinal, &blank), (&[], &mut present), &mut deeds);
     }
     deeds
 }
@@ -69,33 +71,33 @@ fn missing(view: View<'_>) -> Vec<(&ServiceName, u32)> {
 }
 
 /// Whether a slot holds one of each that it is to hold, in good health, and nothing else: most do, and there is nothing to do.
-fn is_well(view: View<'_>, slot: &Slot, roles: &Roles<'_>) -> bool {
-    let holds = |id: &InstanceId, want: Want<'_>| {
-        let is_it = |instance: &Instance| want.fits(instance) && instance.revision() == Some(want.revision);
-        let found = view.state.instance(*id).filter(|instance| is_it(instance) && instance.is_hopeful());
-        found.is_some() && want.service.kind != ServiceKind::Job
+fn is_well(view: View<'_>, slot: &Slot, there: &[&Instance], roles: &Roles<'_>) -> bool {
+    let holds = |instance: &Instance, want: Want<'_>| {
+        let is_it = want.fits(instance) && instance.revision() == Some(want.revision);
+        is_it && instance.is_hopeful() && want.service.kind != ServiceKind::Job
     };
-    match (&slot.instances[..], roles.duty, roles.next) {
-        ([id], Some(duty), None) => holds(id, duty),
-        ([id], Some(duty), Some(_)) => {
+    match (there, roles.duty, roles.next) {
+        ([one], Some(duty), None) => holds(one, duty),
+        ([one], Some(duty), Some(_)) => {
             let has_begun = |step| view.env.rollout.as_ref().is_none_or(|rollout| rollout.has_begun(step));
-            !slot.create_step.is_some_and(has_begun) && holds(id, duty)
+            !slot.create_step.is_some_and(has_begun) && holds(one, duty)
         }
         ([old, new], Some(duty), Some(next)) => holds(old, duty) && holds(new, next),
         _ => false,
     }
 }
 
-fn fill_slot(
+fn fill_slot<'a>(
     view: View<'_>,
-    (name, ordinal, slot): (&ServiceName, u32, &Slot),
-    roles: &Roles<'_>,
+    wants: &Wants<'_>,
+    (ordinal, slot): (u32, &Slot),
+    (all, present): (&[&'a Instance], &mut Vec<&'a Instance>),
     deeds: &mut Vec<Deed>,
 ) {
-    let all: Vec<&Instance> = slot.instances.iter().filter_map(|id| view.state.instance(*id)).collect();
-    let mut present = Vec::with_capacity(all.len());
+    let (name, roles) = (wants.name(), &wants.roles(ordinal, slot));
+    present.clear();
     for instance in all.iter().copied().filter(|instance| !instance.phase.is_leaving()) {
-        match reason_to_go(view, name, roles, instance) {
+        match reason_to_go(view, wants, roles, instance) {
             // What is routed is unrouted first; that is the traffic's rule.
             Some(reason) if !instance.is_routed() => deeds.push(retiring(view, name, instance, reason)),
             Some(_) => {}
@@ -108,16 +110,18 @@ fn fill_slot(
         if is_filled {
             continue;
         }
-        if let Some(warm) = recallable(&present, want) {
+        if let Some(warm) = recallable(present, want) {
             deeds.push(Deed::instance(warm.id, InstanceEvent::Recalled));
-        } else if may_create(view, slot, &all, want) {
+        } else if may_create(view, slot, all, want) {
             let (revision, spec) = (want.revision, want.digest());
-            deeds.push(Deed::Create { service: name.clone(), ordinal, revision, spec });
+            // Of one that is there beside it nothing can be too much.
+            let is_all = present.len() <= 1;
+            deeds.push(Deed::Create { service: name.clone(), ordinal, revision, spec, is_all });
         }
     }
     if deeds.len() == before {
         // Only once the slot has what it wants is the rest too much.
-        surplus(view, name, roles, &present, deeds);
+        surplus(view, name, roles, present, deeds);
     }
 }
 
@@ -162,11 +166,11 @@ fn may_create(view: View<'_>, slot: &Slot, all: &[&Instance], want: Want<'_>) ->
 /// Why an instance should not stay in its slot; none if it should.
 fn reason_to_go(
     view: View<'_>,
-    name: &ServiceName,
+    wants: &Wants<'_>,
     roles: &Roles<'_>,
     instance: &Instance,
 ) -> Option<Arc<str>> {
-    let service = view.env.service(instance.revision(), name);
+    let (name, service) = (wants.name(), wants.service(instance.revision()));
     if let Phase::Ended { refused } = &instance.phase {
         return Some(match (refused, instance.exit) {
             (Some(reason), _) => format!("it can't be created: {reason}").into(),

@@ -349,7 +349,13 @@ fn run(view: View<'_>, rollout: &Rollout, job: &ServiceName) -> Vec<Deed> {
     if instances.next().is_some() || rollout.tries.due > view.now {
         return Vec::new();
     }
-    vec![Deed::Create { service: job.clone(), ordinal: 0, revision, spec: service.spec_digest }]
+    vec![Deed::Create {
+        service: job.clone(),
+        ordinal: 0,
+        revision,
+        spec: service.spec_digest,
+        is_all: false,
+    }]
 }
 
 /// What follows where a check took too long that is tried more than once; none for any other step.

@@ -143,7 +143,7 @@ fn balance_service(
             } else if returns {
                 instance.weight
             } else if can_serve(instance) {
-                routable(view, name, instance, share, may_stay)
+                routable(&wants, instance, share, may_stay)
             } else if instance.is_routed() && matches!(instance.phase, Phase::Running) {
                 let has_work = roles.duty.is_some() || share > Weight::ZERO;
                 weak.push((instance, has_work || replicas_beside(view, name, slot) > 0));
@@ -236,15 +236,9 @@ fn stands_before(other: &Instance, instance: &Instance) -> bool {
 }
 
 /// The weight of an instance that may be routed.
-fn routable(
-    view: View<'_>,
-    name: &ServiceName,
-    instance: &Instance,
-    share: Weight,
-    may_stay: bool,
-) -> Weight {
+fn routable(wants: &Wants<'_>, instance: &Instance, share: Weight, may_stay: bool) -> Weight {
     if share > Weight::ZERO {
-        let takes_traffic = service_of(view, name, instance).is_some_and(is_routed);
+        let takes_traffic = wants.service(instance.revision()).is_some_and(is_routed);
         return if takes_traffic { share } else { Weight::ZERO };
     }
     // Nobody's any more, as after a way back that failed: it serves until the one that should is there.

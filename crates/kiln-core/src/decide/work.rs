@@ -33,6 +33,8 @@ pub(super) enum Deed {
         revision: RevisionNumber,
         /// The digest of that.
         spec: Digest,
+        /// Whether its slot is then as it should be: nobody need look at it once more.
+        is_all: bool,
     },
 }
 
@@ -190,6 +192,19 @@ impl<'a> Work<'a> {
     }
 
     fn write(&mut self, draft: Draft) {
+        self.append(draft);
+        let Some(Draft { env, event, .. }) = self.drafts.last() else { return };
+        if let Some(found) = env.as_ref().and_then(|key| self.state.environments.get(key)) {
+            let touched = match self.touched.get_mut(&found.key) {
+                Some(touched) => touched,
+                None => self.touched.entry(found.key.clone()).or_default(),
+            };
+            touched.add(&self.state, found, event);
+        }
+    }
+
+    /// Writes down what no rule need look at.
+    fn append(&mut self, draft: Draft) {
         if let Event::Instance(id, InstanceEvent::Destroyed) = &draft.event {
             // Nothing says afterwards where it was.
             self.touch(&Scope::Instance(*id));
@@ -201,13 +216,6 @@ impl<'a> Work<'a> {
             panic!("a decision must be legal, and this one is not: {error} ({:?})", entry.event);
         }
         let Entry { env, event, .. } = entry;
-        if let Some(found) = env.as_ref().and_then(|key| self.state.environments.get(key)) {
-            let touched = match self.touched.get_mut(&found.key) {
-                Some(touched) => touched,
-                None => self.touched.entry(found.key.clone()).or_default(),
-            };
-            touched.add(&self.state, found, &event);
-        }
         self.drafts.push(Draft { env, event, actor });
     }
 
@@ -222,9 +230,17 @@ impl<'a> Work<'a> {
         }
     }
 
-    pub(super) fn create(&mut self, env: &EnvKey, purpose: Purpose, spec: Digest) {
-        let id = self.draw_id();
-        self.act(Some(env), Event::Instance(id, InstanceEvent::Requested { purpose, spec }));
+    /// Draws as many, in order: so what is created together lies together, and slot after slot it is found side by side. Looked up
+    /// here and there, thousands take several times as long.
+    fn draw_ids(&mut self, count: usize) -> Vec<InstanceId> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let missing = count - ids.len();
+            ids.extend((0..missing).map(|_| self.draw_id()));
+            ids.sort_unstable();
+            ids.dedup();
+        }
+        ids
     }
 
     /// Lets the rules look until none has anything to add: where something was written down, and where it may have happened.
@@ -307,22 +323,21 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn look_at_environment(&mut self, key: &EnvKey, mut focus: Focus) {
+    fn look_at_environment(&mut self, key: &EnvKey, focus: Focus) {
+        // What was touched since each rule looked last.
+        let mut unseen = RULES.map(|_| focus.clone());
         for _ in 0..PASSES_MAX {
             let before = self.drafts.len();
-            let mut next = Focus::default();
-            for rule in RULES {
-                self.follow(key, rule, &focus);
-                // The rules after it see what it wrote, and those before it in the next pass.
+            for (at, rule) in RULES.into_iter().enumerate() {
+                self.follow(key, rule, &std::mem::take(&mut unseen[at]));
+                // The rules after it see what it wrote in this pass; it and those before it in the next one.
                 if let Some(touched) = self.touched.remove(key) {
-                    focus.join(&touched);
-                    next.join(&touched);
+                    unseen.iter_mut().for_each(|focus| focus.join(&touched));
                 }
             }
             if self.drafts.len() == before {
                 return;
             }
-            focus = next;
         }
     }
 
@@ -331,15 +346,22 @@ impl<'a> Work<'a> {
         let Some(env) = self.state.environments.get(key) else { return };
         let before = self.before.environment(key).map(|env| (self.before, env));
         let deeds = rule(View { state: &self.state, observed: self.observed, now, env, focus, before });
+        self.drafts.reserve(deeds.len());
+        let creations = deeds.iter().filter(|deed| matches!(deed, Deed::Create { .. })).count();
+        let mut ids = self.draw_ids(creations).into_iter();
         for deed in deeds {
             match deed {
                 Deed::Log(event) => self.act(Some(key), event),
                 Deed::AskedBy(actor, event) => {
                     self.write(Draft { env: Some(key.clone()), event, actor: Some(actor) });
                 }
-                Deed::Create { service, ordinal, revision, spec } => {
+                Deed::Create { service, ordinal, revision, spec, is_all } => {
+                    let id = ids.next().expect("one was drawn for each");
                     let slot = SlotKey { env: key.clone(), service, ordinal };
-                    self.create(key, Purpose::Slot { slot, revision }, spec);
+                    let purpose = Purpose::Slot { slot, revision };
+                    let event = Event::Instance(id, InstanceEvent::Requested { purpose, spec });
+                    let draft = Draft { env: Some(key.clone()), event, actor: Some(Actor::Controller) };
+                    if is_all { self.append(draft) } else { self.write(draft) }
                 }
             }
         }

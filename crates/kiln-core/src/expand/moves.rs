@@ -79,6 +79,7 @@ fn moves_of(state: &State, env: &Environment, to: Option<RevisionNumber>, name: 
     let mut moves = Moves::default();
     let wants = Wants::beside(env, name, to);
     let blank = Slot::default();
+    let mut there: Vec<&Instance> = Vec::new();
     let slots = env.services.get(name).map(|service| &service.slots);
     let known = slots.into_iter().flat_map(|slots| slots.iter().map(|(ordinal, slot)| (*ordinal, &**slot)));
     let mut all: Vec<(u32, &Slot)> = known.collect();
@@ -86,7 +87,9 @@ fn moves_of(state: &State, env: &Environment, to: Option<RevisionNumber>, name: 
     all.extend(missing.map(|ordinal| (ordinal, &blank)));
     all.sort_unstable_by_key(|(ordinal, _)| *ordinal);
     for (ordinal, slot) in all {
-        let present: Vec<&Instance> = present(state, env, name, slot).collect();
+        there.clear();
+        there.extend(present(state, &wants, slot));
+        let present = &there;
         let duty = wants.want(on_duty(env, slot), ordinal);
         moves.is_serving |= duty.is_some();
         // No revision has a baseline of its own: it goes with the rollout that made it.
@@ -99,7 +102,7 @@ fn moves_of(state: &State, env: &Environment, to: Option<RevisionNumber>, name: 
                     moves.tidy.push(ordinal);
                 }
             }
-            Some(target) => moves.enter.push(enter(ordinal, duty, target, &present)),
+            Some(target) => moves.enter.push(enter(ordinal, duty, target, present)),
             None => {
                 let is_filled = present.iter().any(|instance| !matches!(instance.phase, Phase::Warm { .. }));
                 if duty.is_some() || is_filled {
@@ -125,16 +128,11 @@ fn enter(ordinal: u32, duty: Option<Want<'_>>, target: Want<'_>, present: &[&Ins
 }
 
 /// The instances of a slot that nobody decided to destroy; a job's are not among them.
-fn present<'a>(
-    state: &'a State,
-    env: &'a Environment,
-    name: &'a ServiceName,
-    slot: &'a Slot,
-) -> impl Iterator<Item = &'a Instance> {
+fn present<'a>(state: &'a State, wants: &Wants<'a>, slot: &'a Slot) -> impl Iterator<Item = &'a Instance> {
     let instances = slot.instances.iter().filter_map(|id| state.instance(*id));
-    instances.filter(move |instance| {
+    instances.filter(|instance| {
         let is_job = |service: &Service| service.kind == ServiceKind::Job;
-        !instance.phase.is_leaving() && !env.service(instance.revision(), name).is_some_and(is_job)
+        !instance.phase.is_leaving() && !wants.service(instance.revision()).is_some_and(is_job)
     })
 }
 

@@ -8,8 +8,9 @@ use kiln_model::gates::Gates;
 use kiln_model::release::{Revision, RevisionSpec};
 use kiln_model::rollout::ReplicaOwner;
 use kiln_model::service::{Service, ServiceKind};
-use kiln_model::{EnvKey, InstanceId, Millis, RevisionNumber, ServiceName, Timestamp, Weight};
+use kiln_model::{EnvKey, Millis, RevisionNumber, ServiceName, Timestamp, Weight};
 
+use super::occupants::Occupants;
 use super::queue::Queued;
 use super::rollout::{FinishedRollout, Rollout};
 use super::shared_map::SharedMap;
@@ -89,7 +90,7 @@ pub struct ReplicaOverride {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Slot {
     /// All its instances that are not destroyed, the oldest first.
-    pub instances: Vec<InstanceId>,
+    pub instances: Occupants,
     /// While a rollout runs: the revision whose instance carries the slot's work. None if nothing does yet, and always
     /// outside a rollout, where it is the environment's current one.
     pub duty: Option<RevisionNumber>,

@@ -65,6 +65,21 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         Some(&mut self.chunk_mut(at.0, at.1)[at.2].1)
     }
 
+    /// Returns the value of `key` for changing it, and makes it if there is none.
+    pub(crate) fn get_or_insert_default(&mut self, key: &K) -> &mut V
+    where
+        V: Default,
+    {
+        let at = match self.find(key) {
+            Some(at) => at,
+            None => {
+                self.insert(key.clone(), V::default());
+                self.find(key).expect("inserted above")
+            }
+        };
+        &mut self.chunk_mut(at.0, at.1)[at.2].1
+    }
+
     /// Sets the value of `key` and returns the one before.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let groups = Arc::make_mut(&mut self.groups);
@@ -76,7 +91,7 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         let group_at = run_of(groups, &key);
         let chunks = Arc::make_mut(lowered(&mut groups[group_at], &key));
         let chunk_at = run_of(chunks, &key);
-        let chunk = Arc::make_mut(lowered(&mut chunks[chunk_at], &key));
+        let chunk = unshared(lowered(&mut chunks[chunk_at], &key));
         let at = match chunk.binary_search_by(|(k, _)| k.cmp(&key)) {
             Ok(at) => return Some(std::mem::replace(&mut chunk[at].1, value)),
             Err(at) => at,
@@ -125,6 +140,29 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         self.iter().map(|(_, value)| value)
     }
 
+    /// Returns the entries from `first` on for changing their values; copies what it comes to and a clone shares.
+    pub(crate) fn range_mut(&mut self, first: &K) -> impl Iterator<Item = (&K, &mut V)> {
+        let (group_at, chunk_at, at) = self.lower_bound(first);
+        let groups = Arc::make_mut(&mut self.groups).iter_mut().enumerate().skip(group_at);
+        let chunks = groups.flat_map(move |(index, (_, group))| {
+            let skipped = if index == group_at { chunk_at } else { 0 };
+            Arc::make_mut(group).iter_mut().skip(skipped)
+        });
+        let entries = chunks.enumerate().flat_map(move |(index, (_, chunk))| {
+            let skipped = if index == 0 { at } else { 0 };
+            Arc::make_mut(chunk).iter_mut().skip(skipped)
+        });
+        entries.map(|(key, value)| (&*key, value))
+    }
+
+    /// Where the first entry is whose key is not smaller: perhaps behind the last one of its chunk.
+    fn lower_bound(&self, key: &K) -> (usize, usize, usize) {
+        let group_at = run_of(&self.groups, key);
+        let Some((_, group)) = self.groups.get(group_at) else { return (0, 0, 0) };
+        let chunk_at = run_of(group, key);
+        (group_at, chunk_at, group[chunk_at].1.partition_point(|(k, _)| k < key))
+    }
+
     /// Returns the values for changing them; copies everything that a clone shares.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         let groups = Arc::make_mut(&mut self.groups).iter_mut();
@@ -158,6 +196,18 @@ fn lowered<'a, K: Ord + Clone, T>((bound, run): &'a mut (K, T), key: &K) -> &'a 
         *bound = key.clone();
     }
     run
+}
+
+/// A chunk for adding an entry: with room for it and for as many as there may be, so that it is not moved at each of the next.
+fn unshared<K: Clone, V: Clone>(chunk: &mut Chunk<K, V>) -> &mut Vec<(K, V)> {
+    if Arc::get_mut(chunk).is_none() {
+        let mut copy = Vec::with_capacity(CHUNK_MAX + 1);
+        copy.extend_from_slice(chunk);
+        *chunk = Arc::new(copy);
+    }
+    let chunk = Arc::make_mut(chunk);
+    chunk.reserve_exact((CHUNK_MAX + 1).saturating_sub(chunk.len()));
+    chunk
 }
 
 /// Splits what has become too long by an insertion: what grows at its end is left full, anything else in half.
@@ -203,6 +253,18 @@ mod tests {
             prop_assert_eq!(map.len(), model.len());
             prop_assert!(map.iter().eq(model.iter()));
             prop_assert!(map.iter().rev().eq(model.iter().rev()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn entries_from_a_key_on_are_changed_and_no_others(keys in prop::collection::vec(0u16..6000, 0..4000), first in 0u16..6100) {
+            let mut map: SharedMap<u16, u8> = keys.iter().map(|key| (*key, 0)).collect();
+            let before = map.clone();
+            map.range_mut(&first).for_each(|(_, value)| *value = 1);
+            prop_assert!(before.values().all(|value| *value == 0));
+            let expected = before.keys().map(|key| (*key, u8::from(*key >= first)));
+            prop_assert!(map.iter().map(|(key, value)| (*key, *value)).eq(expected));
         }
     }
 
