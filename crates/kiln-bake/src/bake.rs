@@ -102,9 +102,9 @@ pub(crate) struct Made {
 }
 
 /// Picks the images that were asked for.
-pub(crate) fn images_of(made: BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
-    let images = made.into_iter().filter_map(|(part, made)| match part {
-        Part::Image(name) => Some((name, made.image?)),
+fn images_of(made: &BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
+    let images = made.iter().filter_map(|(part, made)| match part {
+        Part::Image(name) => Some((name.clone(), made.image.clone()?)),
         Part::Base(_) | Part::Registry(_) | Part::Stage(..) => None,
     });
     images.collect()
@@ -262,6 +262,13 @@ impl<'a> Bake<'a> {
             Part::Image(name) => self.image(name, from),
         };
         graph::grow(&self.parts, cores, || self.cancel.set(), make)
+    }
+
+    /// Returns the images that were asked for; nobody waits until all else that was made is out of memory.
+    pub(crate) fn images(self, made: BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
+        let images = images_of(&made);
+        self.baker.workbench.leave((made, self.files, self.dockerfiles));
+        images
     }
 
     fn image(&self, name: &ImageName, from: BTreeMap<Part, Made>) -> Result<Made, BakeError> {

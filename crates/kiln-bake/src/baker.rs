@@ -10,7 +10,7 @@ use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
-use crate::bake::{Bake, BakedWithParts, Repository, images_of};
+use crate::bake::{Bake, BakedWithParts, Repository};
 use crate::bake_error::{BakeError, OpenBakerError};
 use crate::cache::{PACKAGES, PackageCache};
 use crate::cancel::Cancel;
@@ -198,7 +198,9 @@ impl Baker {
         report: Report<'_>,
     ) -> Result<BTreeMap<ImageName, Image>, BakeError> {
         let _lease = self.store.leases.take("bake")?;
-        Ok(images_of(Bake::new(self, stack, lock, source, names, report)?.all()?))
+        let bake = Bake::new(self, stack, lock, source, names, report)?;
+        let made = bake.all()?;
+        Ok(bake.images(made))
     }
 
     /// The same, and tells of each image what it was made from, so that it can be compared with another bake's. Hold a lease: what is
@@ -217,6 +219,6 @@ impl Baker {
         let bake = Bake::new(self, stack, lock, source, names, report)?;
         let made = bake.all()?;
         let parts = bake.made_from(&made)?;
-        Ok(BakedWithParts { images: images_of(made), parts })
+        Ok(BakedWithParts { images: bake.images(made), parts })
     }
 }

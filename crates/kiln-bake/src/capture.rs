@@ -75,11 +75,11 @@ pub(crate) struct Times {
 
 impl Times {
     /// Runs a step, and notes when.
-    pub(crate) fn of<E>(latest: u64, step: impl FnOnce() -> Result<(), E>) -> Result<Self, E> {
+    pub(crate) fn of<T, E>(latest: u64, step: impl FnOnce() -> Result<T, E>) -> Result<(Self, T), E> {
         // A file system stamps with a clock that lags by a tick, which may be in the second before.
         let began = now().saturating_sub(1);
-        step()?;
-        Ok(Self { ran: (began, now()), latest })
+        let done = step()?;
+        Ok((Self { ran: (began, now()), latest }, done))
     }
 
     fn settle(self, secs: i64) -> i64 {

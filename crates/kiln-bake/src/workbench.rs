@@ -5,6 +5,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use kiln_model::Digest;
 use kiln_store::trees::{AssembleError, PutTreeError};
@@ -57,8 +59,17 @@ pub enum WorkError {
 /// Where commands run: a folder on the store's file system.
 #[derive(Debug)]
 pub(crate) struct Workbench {
+    /// What is being taken down after commands that have ended, in threads of their own.
+    leaving: Mutex<Vec<JoinHandle<()>>>,
     folder: PathBuf,
     group: Group,
+}
+
+impl Drop for Workbench {
+    fn drop(&mut self) {
+        let leaving = std::mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
+        leaving.into_iter().for_each(|thread| drop(thread.join()));
+    }
 }
 
 impl Workbench {
@@ -73,7 +84,7 @@ impl Workbench {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        Ok(Self { folder, group: Group::find(limits)? })
+        Ok(Self { leaving: Mutex::default(), folder, group: Group::find(limits)? })
     }
 
     /// Returns the folder. What in it begins with the number of a process that is gone is removed at the next opening.
@@ -106,7 +117,8 @@ impl Workbench {
         }
         let (ground, below) = bench.ground(store, &shown)?;
         drop(shown);
-        let times = Times::of(latest, || sandbox::run(invocation, ground, &bench.0, &self.group, cancel))?;
+        let run = || sandbox::run(invocation, ground, &bench.0, &self.group, cancel);
+        let (times, remains) = Times::of(latest, run)?;
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
             return Err(leak.into());
         }
@@ -115,12 +127,20 @@ impl Workbench {
         let batch = store.objects.batch();
         capture(&bench.0.join("upper"), below.as_ref(), tree, &batch, times)?;
         batch.commit().map_err(CaptureError::Put)?;
+        self.leave((remains, bench, below));
         if clocked {
             clock::uninstall(tree, had, &store.objects)?;
         } else if !had {
             tree.remove(&own);
         }
         Ok(())
+    }
+
+    /// Drops what takes a while to go, and that nobody waits for but this workbench at its own end.
+    pub(crate) fn leave(&self, what: impl Send + 'static) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|thread| !thread.is_finished());
+        leaving.push(std::thread::spawn(move || drop(what)));
     }
 }
 
@@ -270,7 +290,7 @@ mod tests {
         };
         let group = Group::find(StepLimits::default()).unwrap();
         let run = || sandbox::run(&invocation, ground, &bench.0, &group, &Cancel::default());
-        let times = Times::of(LATEST, run).unwrap_or_else(|error| panic!("{error}: {}", error.log()));
+        let (times, _) = Times::of(LATEST, run).unwrap_or_else(|error| panic!("{error}: {}", error.log()));
         let (mut tree, batch) = (shown.clone(), store.objects.batch());
         capture(&bench.0.join("upper"), below.as_ref(), &mut tree, &batch, times).unwrap();
         batch.commit().unwrap();

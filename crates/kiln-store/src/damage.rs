@@ -145,7 +145,11 @@ impl Verification {
     /// Hold a lease from before this look until the last: a collection would take what was seen.
     pub fn look_ahead(&mut self, manifest: &Digest) {
         let Ok(image) = self.store.images.get(manifest) else { return };
-        let Some(objects) = self.believed_list(&image.tree) else { return };
+        // Of the list alone nothing is believed: each object is looked at, and so is the tree when it is asked for.
+        let trees = &self.store.trees;
+        let Some(objects) = trees.listed_objects(&image.tree).filter(|_| trees.contains(&image.tree)) else {
+            return;
+        };
         let wanted = self.unseen(&objects);
         let Ok(looks) = self.store.objects.shelf().looks() else { return };
         let is_whole = |(digest, _): &&(Digest, u64)| {
@@ -442,6 +446,19 @@ mod tests {
         store.trees.remove(&store.images.get(&image).unwrap().tree).unwrap();
         verification.look_ahead(&image);
         assert!(verification.seen.is_empty());
+    }
+
+    #[test]
+    fn what_a_tree_that_is_too_new_to_be_noted_needs_is_looked_at_ahead() {
+        let (_folder, store, image) = baked();
+        let [same, other] = ["same", "other"].map(|text| store.objects.put_bytes(text.as_bytes()).unwrap());
+        assert_eq!(damage(&store, &image).unwrap(), []);
+        let mut verification = store.verification();
+        verification.now = SystemTime::now() + Duration::from_secs(10);
+        let tree = store.images.get(&image).unwrap().tree;
+        verification.stamps.retain(|name| name != tree.as_bytes());
+        verification.look_ahead(&image);
+        assert_eq!(verification.seen, [same, other].into());
     }
 
     #[test]

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -20,8 +21,8 @@ use crate::cancel::Cancel;
 use crate::secrets::Hidden;
 use filter::Filters;
 pub(crate) use limits::Group;
-use limits::Short;
 pub use limits::StepLimits;
+use limits::{Short, StepGroup};
 pub(crate) use sys::{die_with_parent, own_mounts_and_name};
 
 /// The end of a step's output is kept for its error; what came before is rarely the reason.
@@ -156,6 +157,23 @@ pub(crate) enum Ground {
     Writable(OwnedFd),
 }
 
+/// What the kernel still takes down after a command has ended: its namespaces with their mounts, and its control groups.
+/// Dropped, it waits for that; nobody else needs to.
+#[derive(Debug)]
+pub(crate) struct Remains {
+    outermost: Child,
+    /// Removed after its last process.
+    own: StepGroup,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        // Killing the outermost process kills all in the sandbox.
+        let _ = self.outermost.kill();
+        let _ = self.outermost.wait();
+    }
+}
+
 /// Runs a command over a tree; what it changes is in `work/upper` afterwards.
 ///
 /// `work` is a folder on a file system that an overlay accepts, and empty but for that of `ground`. `group` limits what it uses, together with other steps.
@@ -165,13 +183,15 @@ pub(crate) fn run(
     work: &Path,
     group: &Group,
     cancel: &Cancel,
-) -> Result<(), SandboxError> {
+) -> Result<Remains, SandboxError> {
     let program = invocation.argv.first().cloned().unwrap_or_default();
     let cannot = |source, log| SandboxError::Start { program: program.clone(), source, log };
     let mut own = group.step();
     let join = std::mem::take(&mut own.join);
-    let prepared = prepare(invocation, ground, work, join).and_then(|jail| Ok((jail, pipe()?)));
-    let (jail, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
+    let prepared = pipe().and_then(|(ended, report)| {
+        Ok((prepare(invocation, ground, work, join, report.into())?, ended, pipe()?))
+    });
+    let (jail, ended, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
     let mut command = Command::new(&program);
     command.args(&invocation.argv[1..]).env_clear().envs(invocation.env).stdin(Stdio::null());
     let stdio = input.try_clone().map_err(|source| cannot(source, String::new()))?;
@@ -180,7 +200,7 @@ pub(crate) fn run(
     let spawned = command.spawn();
     // The command holds the writing ends and the mount: they must be gone for the output to end.
     drop(command);
-    let mut child = match spawned {
+    let child = match spawned {
         Ok(child) => child,
         Err(source) => {
             let mut log = Vec::new();
@@ -188,17 +208,19 @@ pub(crate) fn run(
             return Err(cannot(source, String::from_utf8_lossy(&log).into_owned()));
         }
     };
+    let mut remains = Remains { outermost: child, own };
     let reader = std::thread::spawn(move || tail(&mut output));
-    let ended = wait(&mut child, invocation.timeout, cancel);
-    // Killing the outermost process kills all in the sandbox, which closes the pipe.
-    let _ = child.kill();
-    let _ = child.wait();
+    let ended = reported(ended, &mut remains.outermost, invocation.timeout, cancel);
+    if !matches!(ended, Ok(Ended::Exit(_))) {
+        // That closes the pipe, too.
+        let _ = remains.outermost.kill();
+    }
     let log = invocation.hidden.cover(reader.join().unwrap_or_default());
     match ended {
-        Ok(Ended::Exit(status)) if status.success() => Ok(()),
+        Ok(Ended::Exit(status)) if status.success() => Ok(remains),
         Ok(Ended::Exit(status)) => {
             let (limits, status) = (group.limits(), status.to_string());
-            let limit = match own.short() {
+            let limit = match remains.own.short() {
                 Some(Short::Memory) => format!("{} of memory", limits.memory),
                 Some(Short::Pids) => format!("{} processes", limits.pids),
                 None => return Err(SandboxError::Failed { program, status, log }),
@@ -216,6 +238,7 @@ fn prepare(
     ground: Ground,
     work: &Path,
     join: Vec<fs::File>,
+    report: OwnedFd,
 ) -> io::Result<sys::Jail> {
     for folder in ["lower", "upper", "work", "root"] {
         fs::create_dir_all(work.join(folder))?;
@@ -240,6 +263,7 @@ fn prepare(
         groups: invocation.user.groups.clone(),
         join,
         filters: Filters::compile().map_err(io::Error::other)?,
+        report,
     })
 }
 
@@ -288,23 +312,49 @@ pub(crate) enum Ended {
 }
 
 /// Waits for a command; one that goes on too long, or was called off, is left to whoever asked.
-pub(crate) fn wait(child: &mut std::process::Child, limit: Duration, cancel: &Cancel) -> io::Result<Ended> {
+pub(crate) fn wait(child: &mut Child, limit: Duration, cancel: &Cancel) -> io::Result<Ended> {
     let pid = rustix::process::Pid::from_child(child);
     let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
+    match readable(&pidfd, limit, cancel)? {
+        Some(given_up) => Ok(given_up),
+        None => child.wait().map(Ended::Exit),
+    }
+}
+
+/// Waits for the report of the outermost process, which comes before the kernel has taken the sandbox down. One that is killed
+/// reports nothing.
+fn reported(
+    mut report: fs::File,
+    outermost: &mut Child,
+    limit: Duration,
+    cancel: &Cancel,
+) -> io::Result<Ended> {
+    if let Some(given_up) = readable(&report, limit, cancel)? {
+        return Ok(given_up);
+    }
+    let mut status = [0];
+    match report.read(&mut status)? {
+        0 => outermost.wait().map(Ended::Exit),
+        _ => Ok(Ended::Exit(ExitStatus::from_raw(i32::from(status[0]) << 8))),
+    }
+}
+
+/// Waits until a descriptor can be read; or returns why nobody waits any longer.
+fn readable(fd: impl AsFd, limit: Duration, cancel: &Cancel) -> io::Result<Option<Ended>> {
     let began = Instant::now();
     let pause = Timespec::try_from(CANCEL_POLL).expect("a tenth of a second is a valid span");
     loop {
-        let mut fds = [PollFd::new(&pidfd, PollFlags::IN)];
+        let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         match rustix::event::poll(&mut fds, Some(&pause)) {
             Ok(0) | Err(rustix::io::Errno::INTR) => {}
-            Ok(_) => return child.wait().map(Ended::Exit),
+            Ok(_) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         }
         if cancel.is_set() {
-            return Ok(Ended::Cancelled);
+            return Ok(Some(Ended::Cancelled));
         }
         if began.elapsed() > limit {
-            return Ok(Ended::TimedOut);
+            return Ok(Some(Ended::TimedOut));
         }
     }
 }
@@ -368,7 +418,7 @@ mod tests {
         let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
         assert_eq!(group.unenforced(), None);
         let cancel = Cancel::default();
-        (run(&invocation, host(), work.path(), &group, &cancel), work)
+        (run(&invocation, host(), work.path(), &group, &cancel).map(drop), work)
     }
 
     #[test]
@@ -405,6 +455,8 @@ mod tests {
         let error = shell("echo first; echo last >&2; exit 3", |_| {}).0.unwrap_err();
         assert_eq!(error.log(), "first\nlast\n");
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+        let error = shell("kill -9 $$", |_| {}).0.unwrap_err();
+        assert!(error.to_string().contains("exit status: 137"), "{error}");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub(super) struct Jail {
     pub(super) join: Vec<File>,
     /// What it is refused.
     pub(super) filters: Filters,
+    /// Where the outermost process writes how the command ended: a byte, its exit status.
+    pub(super) report: OwnedFd,
 }
 
 /// Something that is attached to the root.
@@ -82,7 +84,8 @@ pub(super) struct Over {
 
 /// Makes `command` run in a jail of its own.
 ///
-/// The process that `command` becomes waits for the jail and takes its exit status; killing it kills all in the jail.
+/// The process that `command` becomes waits for the jail, reports its exit status and takes it; killing it kills all in the jail.
+/// When it reports, nothing runs in the jail any more.
 pub(super) fn confine(command: &mut Command, jail: Jail) {
     let child = move || enter(&jail);
     // SAFETY: `enter` keeps to the invariant of this module: system calls on memory that was prepared before the fork.
@@ -129,7 +132,7 @@ fn enter(jail: &Jail) -> io::Result<()> {
     // The new pid namespace begins with the next child: it reaps, and its end is the end of all in there.
     let first = fork()?;
     if first != 0 {
-        wait_and_exit(first);
+        wait_and_exit(first, Some(jail.report.as_raw_fd()));
     }
     // SAFETY: plain system calls; the one pointer is that of a constant.
     unsafe {
@@ -141,7 +144,7 @@ fn enter(jail: &Jail) -> io::Result<()> {
     furnish(jail)?;
     let command = fork()?;
     if command != 0 {
-        wait_and_exit(command);
+        wait_and_exit(command, None);
     }
     become_user(jail)
 }
@@ -154,25 +157,49 @@ fn fork() -> io::Result<libc::pid_t> {
     Ok(pid)
 }
 
-/// Reaps children, the adopted ones, too, until `child` ends, and exits as it did.
-fn wait_and_exit(child: libc::pid_t) -> ! {
-    // SAFETY: system calls only. Closing everything also closes the pipe by which the standard library hears of a failed
-    // exec: it would stay open as long as this process, and `spawn` would wait for it.
-    unsafe {
-        libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0);
-        let mut status = 0;
-        loop {
-            let pid = libc::waitpid(-1, &mut status, 0);
-            if pid == child && libc::WIFEXITED(status) {
-                libc::_exit(libc::WEXITSTATUS(status));
-            }
-            if pid == child {
-                libc::_exit(128 + libc::WTERMSIG(status));
-            }
-            if pid < 0 && *libc::__errno_location() != libc::EINTR {
-                libc::_exit(1);
-            }
+/// Reaps children, the adopted ones, too, until `child` ends, and exits as it did. Whoever reports keeps nothing else open, the
+/// command's output included.
+fn wait_and_exit(child: libc::pid_t, report: Option<RawFd>) -> ! {
+    // Closing everything also closes the pipe by which the standard library hears of a failed exec: it would stay open as
+    // long as this process, and `spawn` would wait for it.
+    match report {
+        Some(kept) => {
+            close(0, kept - 1);
+            close(kept + 1, RawFd::MAX);
         }
+        None => close(3, RawFd::MAX),
+    }
+    let end = |status: u8| {
+        // SAFETY: system calls only; the pointer is that of one byte.
+        unsafe {
+            if let Some(report) = report {
+                libc::write(report, std::ptr::from_ref(&status).cast(), 1);
+            }
+            libc::_exit(status.into())
+        }
+    };
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer is that of a variable that outlives the call.
+        let pid = unsafe { libc::waitpid(-1, &mut status, 0) };
+        if pid == child && libc::WIFEXITED(status) {
+            end(libc::WEXITSTATUS(status) as u8);
+        }
+        if pid == child {
+            end((128 + libc::WTERMSIG(status)) as u8);
+        }
+        // SAFETY: the thread's own variable.
+        if pid < 0 && unsafe { *libc::__errno_location() } != libc::EINTR {
+            end(1);
+        }
+    }
+}
+
+/// Closes the descriptors of a range.
+fn close(first: RawFd, last: RawFd) {
+    // SAFETY: a system call without pointers; what is closed is used by nobody in this process, which only waits.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first as libc::c_uint, last as libc::c_uint, 0);
     }
 }
 
