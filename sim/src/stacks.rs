@@ -303,7 +303,16 @@ fn ask(rng: &mut Rng, timeout: Millis) -> Ask {
         false => Whom::Instances { port, path: "/ready".into() },
     };
     let again = again(rng);
-    Ask { service: service("web"), whom, method: Method::Get, status: None, contains: None, timeout, again }
+    Ask {
+        service: service("web"),
+        whom,
+        method: Method::Get,
+        status: None,
+        contains: None,
+        timeout,
+        again,
+        access: Default::default(),
+    }
 }
 
 fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {

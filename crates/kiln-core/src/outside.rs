@@ -179,6 +179,7 @@ mod tests {
         OutsideMetric {
             name: "queue".into(),
             prometheus: "http://127.0.0.1:9090".into(),
+            access: Default::default(),
             query: "q".into(),
             success,
             failure,

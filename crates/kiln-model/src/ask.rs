@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::access::Access;
 use crate::name::{PortName, ServiceName};
 use crate::units::Millis;
 
@@ -22,6 +23,8 @@ pub struct Ask {
     pub timeout: Millis,
     /// How often it is tried.
     pub again: Again,
+    /// What it goes with.
+    pub access: Access,
 }
 
 /// Who is asked.

@@ -3,6 +3,7 @@
 //! Every crate speaks in these types. They own no format (no serde), no hashing and no I/O: `kiln-store` owns the bytes,
 //! `kiln-core` owns the decisions. What is deliberately absent is an update: nothing here changes once it is built.
 
+pub mod access;
 pub mod ask;
 pub mod calendar;
 pub mod digest;

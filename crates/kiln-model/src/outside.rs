@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::access::Access;
 use crate::units::Millis;
 
 /// A number of outside, compared by its bits: it is stored and shown as it came.
@@ -30,6 +31,8 @@ pub struct OutsideMetric {
     pub name: String,
     /// Where Prometheus, or what speaks as it does, answers: `http://127.0.0.1:9090`.
     pub prometheus: String,
+    /// What the question goes with.
+    pub access: Access,
     /// What it is asked.
     pub query: String,
     /// What a value must fulfil to count as a success.

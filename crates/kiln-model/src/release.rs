@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::id::RevisionNumber;
-use crate::name::{ImageName, RouteName, ServiceName, StackName, VariableName};
+use crate::name::{ImageName, RouteName, SecretName, ServiceName, StackName, VariableName};
 use crate::notify::Webhook;
 use crate::route::Route;
 use crate::service::Service;
@@ -80,4 +80,6 @@ pub struct RevisionSpec {
     pub routes: BTreeMap<RouteName, Route>,
     /// Who is told of the rollouts that lead here, by name.
     pub webhooks: BTreeMap<String, Webhook>,
+    /// The secrets that the questions of rollouts go with, and their versions.
+    pub credentials: BTreeMap<SecretName, String>,
 }

@@ -8,6 +8,7 @@ use kiln_model::service::{Gate, RolloutBounds, ServiceKind, Strategy};
 use kiln_model::stack::ServiceDefinition;
 use kiln_model::{Millis, PortName, ServiceName};
 
+use super::access::access;
 use super::image::request_path;
 use super::outside::url;
 use super::rollout::{STEP_MAX, bounded};
@@ -147,7 +148,12 @@ fn ask(http: Reader<'_>, place: &Place<'_>, timeout: Millis, again: Again) -> Op
     }
     let status = http.int("status", 100..=599).map(|status| status as u16);
     let whom = whom(http, place).filter(|_| !is_unknown)?;
-    Some(Ask { service: place.service.clone(), whom, method, status, contains, timeout, again })
+    let url = match &whom {
+        Whom::Url(url) => url.as_str(),
+        Whom::Instances { .. } => "http://",
+    };
+    let access = access(http, Some(url))?;
+    Some(Ask { service: place.service.clone(), whom, method, status, contains, timeout, again, access })
 }
 
 fn whom(http: Reader<'_>, place: &Place<'_>) -> Option<Whom> {

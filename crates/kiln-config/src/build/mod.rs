@@ -1,5 +1,6 @@
 //! Blocks to the model.
 
+mod access;
 mod audience;
 mod checks;
 mod gates;

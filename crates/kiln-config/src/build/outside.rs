@@ -4,6 +4,7 @@ use kiln_model::Millis;
 use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
 use kiln_model::service::{Gate, Stage};
 
+use super::access::access;
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
 use crate::source::Span;
@@ -119,6 +120,7 @@ fn metric(block: Reader<'_>, name: &str) -> Option<OutsideMetric> {
         inconclusive_limit: limit("inconclusive_limit", 0),
         error_limit: limit("error_limit", ERROR_LIMIT),
         dry_run: block.bool("dry_run").unwrap_or(false),
+        access: access(block, prometheus.as_deref())?,
         prometheus: prometheus?,
         query: query?,
     })

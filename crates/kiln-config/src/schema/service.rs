@@ -447,6 +447,10 @@ static ASK: BlockSchema = BlockSchema {
         attribute("method", "\"GET\", \"HEAD\" or \"POST\"", "\"GET\"", "How; POST has an empty body."),
         attribute("status", "number", "any of 200 to 299", "The status that counts."),
         attribute("contains", "string", "none", "What the first MiB of the body must contain."),
+        BEARER,
+        ASKER,
+        PASSWORD,
+        CA,
     ],
     blocks: &[],
     any_attribute: None,
@@ -485,6 +489,26 @@ static ANALYSIS: BlockSchema = BlockSchema {
     example: "analysis {\n  error_rate = { worse_by = 0.01 }\n}",
 };
 
+const BEARER: AttributeSchema = attribute(
+    "bearer",
+    "secret",
+    "none",
+    "`secret.NAME`: goes with the question, as `Authorization: Bearer`.",
+);
+const ASKER: AttributeSchema = attribute(
+    "user",
+    "string",
+    "none",
+    "Goes with the question, with `password`, as `Authorization: Basic`.",
+);
+const PASSWORD: AttributeSchema = attribute("password", "secret", "none", "`secret.NAME`.");
+const CA: AttributeSchema = attribute(
+    "ca",
+    "string",
+    "none",
+    "For `https`: certificates in PEM that vouch for whoever is asked, beside those that the machine trusts, as in `file(\"ca.pem\")`.",
+);
+
 static METRIC: BlockSchema = BlockSchema {
     name: "metric",
     labels: &["name"],
@@ -497,6 +521,10 @@ static METRIC: BlockSchema = BlockSchema {
             "Where it answers; `/api/v1/query` is added. The controller asks.",
         ),
         attribute("query", "string", "needed", "What it is asked: one number, so aggregate, as in `sum(…)`."),
+        BEARER,
+        ASKER,
+        PASSWORD,
+        CA,
         attribute(
             "success",
             "comparison",

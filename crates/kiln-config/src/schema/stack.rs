@@ -84,7 +84,7 @@ pub(super) static CONFIG: BlockSchema = BlockSchema {
 pub(super) static SECRET: BlockSchema = BlockSchema {
     name: "secret",
     labels: &["name"],
-    summary: "A secret value. `secret.NAME` can be used in `secrets` of a service, for which the value is captured when the stack is deployed, in `secrets` of an image with a `dockerfile`, whose commands may mount it, and in `secret` of a `notify`. Exactly one source is set.",
+    summary: "A secret value. `secret.NAME` can be used in `secrets` of a service, for which the value is captured when the stack is deployed, in `secrets` of an image with a `dockerfile`, whose commands may mount it, in `secret` of a `notify`, and in `bearer` or `password` of what a rollout asks over HTTP. Exactly one source is set.",
     attributes: &[
         attribute(
             "file",

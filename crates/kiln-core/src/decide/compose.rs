@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kiln_model::access;
 use kiln_model::release::{Composed, RevisionSpec};
 use kiln_model::route::Route;
 use kiln_model::service::{Gate, Service};
@@ -41,6 +42,13 @@ pub(super) fn compose(
     }
     let made = checks(then).filter_map(|check| env.service(Some(from), check));
     spec.services.extend(made.map(|check| (check.name.clone(), check.clone())));
+    let versions = env.revisions.get(&from).map(|revision| &revision.spec.credentials);
+    for secret in access::secrets(&then.strategy, &then.interludes) {
+        // One that is still in use has been changed for a reason.
+        if let Some(version) = versions.and_then(|versions| versions.get(secret)) {
+            spec.credentials.entry(secret.clone()).or_insert_with(|| version.clone());
+        }
+    }
     if let Some(route) = spec.routes.values().find(|route| route.to.service == *name && !leads(&spec, route))
     {
         return Err(Refusal::RouteUnserved { route: text(route), service: name.clone() });

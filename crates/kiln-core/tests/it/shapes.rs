@@ -237,6 +237,7 @@ fn gate_of(text: &str) -> Gate {
             contains: None,
             timeout,
             again,
+            access: Default::default(),
         }));
     }
     if let Some((share, seconds)) = text.strip_prefix("mirror~").and_then(|rest| rest.split_once('~')) {
@@ -273,6 +274,7 @@ fn queue() -> OutsideMetric {
     OutsideMetric {
         name: "queue".into(),
         prometheus: "http://127.0.0.1:9090".into(),
+        access: Default::default(),
         query: "queue".into(),
         success: Some(Condition { comparison: Comparison::Less, with: Number(1.0) }),
         failure: None,

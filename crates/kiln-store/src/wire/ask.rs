@@ -7,6 +7,7 @@ use kiln_model::{Millis, PortName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::access::AccessWire;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +23,8 @@ pub(crate) struct AskWire {
     timeout_ms: u64,
     #[serde(default, skip_serializing_if = "AgainWire::is_once")]
     again: AgainWire,
+    #[serde(default, skip_serializing_if = "AccessWire::is_none")]
+    access: AccessWire,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -79,7 +82,7 @@ impl From<AgainWire> for Again {
 
 impl From<&Arc<Ask>> for AskWire {
     fn from(ask: &Arc<Ask>) -> Self {
-        let Ask { service, whom, method, status, contains, timeout, again } = &**ask;
+        let Ask { service, whom, method, status, contains, timeout, again, access } = &**ask;
         Self {
             service: Text(service.clone()),
             whom: match whom {
@@ -97,6 +100,7 @@ impl From<&Arc<Ask>> for AskWire {
             contains: contains.clone(),
             timeout_ms: timeout.0,
             again: (*again).into(),
+            access: access.into(),
         }
     }
 }
@@ -118,6 +122,7 @@ impl From<AskWire> for Arc<Ask> {
             contains: wire.contains,
             timeout: Millis(wire.timeout_ms),
             again: wire.again.into(),
+            access: wire.access.into(),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! that what was stored before keeps its digest; anything else needs a new schema and an upcaster. Unknown fields are
 //! refused: whoever wrote them relied on them.
 
+mod access;
 mod ask;
 mod audience;
 mod canary;

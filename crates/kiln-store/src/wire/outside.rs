@@ -4,11 +4,15 @@ use kiln_model::Millis;
 use kiln_model::outside::{Comparison, Condition, Finding, Number, OutsideMetric};
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessWire;
+
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OutsideMetricWire {
     name: String,
     prometheus: String,
+    #[serde(default, skip_serializing_if = "AccessWire::is_none")]
+    access: AccessWire,
     query: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     success: Option<ConditionWire>,
@@ -63,6 +67,7 @@ impl From<&OutsideMetric> for OutsideMetricWire {
         Self {
             name: metric.name.clone(),
             prometheus: metric.prometheus.clone(),
+            access: (&metric.access).into(),
             query: metric.query.clone(),
             success: metric.success.map(ConditionWire::from),
             failure: metric.failure.map(ConditionWire::from),
@@ -81,6 +86,7 @@ impl From<OutsideMetricWire> for OutsideMetric {
         Self {
             name: wire.name,
             prometheus: wire.prometheus,
+            access: wire.access.into(),
             query: wire.query,
             success: wire.success.map(Condition::from),
             failure: wire.failure.map(Condition::from),
@@ -161,12 +167,15 @@ impl From<FindingWire> for Finding {
 
 #[cfg(test)]
 mod tests {
+    use kiln_model::access::Access;
+
     use super::*;
 
     fn metric(comparison: Comparison, with: f64) -> OutsideMetric {
         OutsideMetric {
             name: "queue".into(),
             prometheus: "http://127.0.0.1:9090".into(),
+            access: Access::default(),
             query: "up".into(),
             success: Some(Condition { comparison, with: Number(with) }),
             failure: None,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kiln_model::access::Access;
 use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::event::{
     CheckEvent, ControlEvent, EnvironmentEvent, InstanceEvent, Purpose, RolloutEvent, TrafficEvent,
@@ -206,6 +207,7 @@ pub(crate) fn revision() -> Revision {
             services: services.into_iter().map(|service| (service.name.clone(), service)).collect(),
             routes: BTreeMap::from([(route.name.clone(), route)]),
             webhooks: BTreeMap::new(),
+            credentials: BTreeMap::new(),
         }),
         composed: Some(Composed { service: service("web"), from: RevisionNumber(40) }),
     }
@@ -218,6 +220,13 @@ fn told_revision() -> Revision {
     let webhook = Webhook { url: "https://chat.example/hook".into(), events, secret };
     let webhooks = BTreeMap::from([("chat".to_owned(), webhook)]);
     let spec = RevisionSpec { webhooks, ..RevisionSpec::default() };
+    Revision { spec: Arc::new(spec), composed: None, ..revision() }
+}
+
+/// One whose rollouts ask somebody who wants to know by whom.
+fn asking_revision() -> Revision {
+    let credentials = [(SecretName::new("token").unwrap(), "v3".to_owned())].into();
+    let spec = RevisionSpec { credentials, ..RevisionSpec::default() };
     Revision { spec: Arc::new(spec), composed: None, ..revision() }
 }
 
@@ -256,6 +265,7 @@ fn environment_events() -> Vec<Event> {
         EnvironmentEvent::Created { index: 7 },
         EnvironmentEvent::RevisionSealed { revision: Arc::new(revision()) },
         EnvironmentEvent::RevisionSealed { revision: Arc::new(told_revision()) },
+        EnvironmentEvent::RevisionSealed { revision: Arc::new(asking_revision()) },
         EnvironmentEvent::RevisionReleased { number: RevisionNumber(1) },
         set(ReplicaOwner::Declared),
         set(ReplicaOwner::Hand),
@@ -384,6 +394,7 @@ fn checks() -> Vec<Step> {
         contains: None,
         timeout: Millis(10_000),
         again: Again::default(),
+        access: Access::default(),
     };
     let whom = Whom::Instances { port: PortName::new("http").unwrap(), path: "/ready".into() };
     let full = Ask {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use kiln_model::release::{Composed, Revision, RevisionSpec};
 use kiln_model::route::Route;
 use kiln_model::service::{PortRef, RolloutBounds, Service, ServiceKind, Strategy};
-use kiln_model::{Digest, Millis, PortName, RevisionNumber, RouteName, ServiceName};
+use kiln_model::{Digest, Millis, PortName, RevisionNumber, RouteName, SecretName, ServiceName};
 use serde::{Deserialize, Serialize};
 
 use super::canary::CanaryWire;
@@ -28,6 +28,8 @@ pub(crate) struct RevisionWire {
     // Left out where there is none: what was stored before it existed stays what it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     webhooks: BTreeMap<String, WebhookWire>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    credentials: BTreeMap<Text<SecretName>, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -146,6 +148,7 @@ impl From<&Revision> for RevisionWire {
             routes: spec.routes.iter().map(|(name, it)| (Text(name.clone()), it.into())).collect(),
             composed: revision.composed.as_ref().map(composed),
             webhooks: spec.webhooks.iter().map(|(name, it)| (name.clone(), it.into())).collect(),
+            credentials: spec.credentials.iter().map(|(name, it)| (Text(name.clone()), it.clone())).collect(),
         }
     }
 }
@@ -159,6 +162,7 @@ impl From<RevisionWire> for Revision {
             services: services.collect(),
             routes: routes.collect(),
             webhooks: webhooks.collect(),
+            credentials: wire.credentials.into_iter().map(|(Text(name), version)| (name, version)).collect(),
         };
         let composed = |it: ComposedWire| Composed { service: it.service.0, from: RevisionNumber(it.from) };
         Self {

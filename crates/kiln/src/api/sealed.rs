@@ -36,6 +36,9 @@ pub struct Sealed {
     /// Who is told of rollouts, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub webhooks: BTreeMap<String, Encoded<Webhook>>,
+    /// The versions of the secrets that questions of rollouts go with, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, String>,
 }
 
 /// One service.
@@ -240,6 +243,7 @@ impl From<&RevisionSpec> for Sealed {
             services: spec.services.iter().map(service).collect(),
             routes: spec.routes.iter().map(|(name, route)| (name.to_string(), route.into())).collect(),
             webhooks: spec.webhooks.iter().map(|(name, it)| (name.clone(), Encoded(it.clone()))).collect(),
+            credentials: spec.credentials.iter().map(|(name, it)| (name.to_string(), it.clone())).collect(),
         }
     }
 }
@@ -256,10 +260,12 @@ impl TryFrom<&Sealed> for RevisionSpec {
             let route = route_from(name, wire)?;
             Ok((route.name.clone(), route))
         };
+        let version = |(name, version): (&String, &String)| Ok((parse("secret", name)?, version.clone()));
         Ok(Self {
             services: wire.services.iter().map(service).collect::<Result<_, _>>()?,
             routes: wire.routes.iter().map(route).collect::<Result<_, _>>()?,
             webhooks: wire.webhooks.iter().map(|(name, it)| (name.clone(), it.0.clone())).collect(),
+            credentials: wire.credentials.iter().map(version).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -566,6 +572,7 @@ pub(crate) fn sample() -> RevisionSpec {
     RevisionSpec {
         services: BTreeMap::from([(service, web)]),
         routes: BTreeMap::from([(route.name.clone(), route)]),
+        credentials: BTreeMap::from([(hook.secret.name.clone(), text("v3"))]),
         webhooks: BTreeMap::from([(text("chat"), hook)]),
     }
 }

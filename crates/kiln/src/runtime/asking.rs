@@ -5,6 +5,7 @@ mod answer;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use kiln_core::{Observation, Question, State, question};
 use kiln_model::EnvKey;
 
+use super::outward::{authorization, version_of};
 use crate::controller::Handle;
 
 /// How often it is looked whether something is due: an attempt may begin this much late, where intervals are of seconds.
@@ -56,13 +58,15 @@ impl Turns {
 }
 
 /// Starts the thread; it ends with the process.
-pub(super) fn start(handle: Handle) -> io::Result<()> {
-    let asking = Asking { handle, turns: Turns::default(), asked: Arc::new(AtomicUsize::new(0)) };
+pub(super) fn start(handle: Handle, folder: PathBuf) -> io::Result<()> {
+    let asking = Asking { handle, folder, turns: Turns::default(), asked: Arc::new(AtomicUsize::new(0)) };
     thread::Builder::new().name("asking".into()).spawn(move || asking.run()).map(drop)
 }
 
 struct Asking {
     handle: Handle,
+    /// The state folder, where the secrets are.
+    folder: PathBuf,
     turns: Turns,
     asked: Arc<AtomicUsize>,
 }
@@ -86,25 +90,30 @@ impl Asking {
             let timeout = question.ask.timeout.as_duration();
             let has_room = self.asked.load(Ordering::Acquire) < ASKED_MAX;
             if has_room && self.turns.take(key, wait, timeout, now) {
-                ask(&self.handle, &self.asked, question);
+                let target = state.environment(&question.env).and_then(|env| env.rollout.as_ref()?.target());
+                let version = version_of(&state, &question.env, target, &question.ask.access);
+                self.ask(question, version);
             }
         }
     }
-}
 
-/// Asks on a thread of its own: one that hangs holds up no other.
-fn ask(handle: &Handle, asked: &Arc<AtomicUsize>, question: Question) {
-    asked.fetch_add(1, Ordering::AcqRel);
-    let (handle, counted) = (handle.clone(), asked.clone());
-    let thread = thread::Builder::new().name("ask".into()).spawn(move || {
-        let answer = answer::to(&question.ask, &question.instances);
-        counted.fetch_sub(1, Ordering::AcqRel);
-        let Question { env, rollout, index, known, .. } = question;
-        // A controller that has ended is followed by one that asks again.
-        let _ = handle.observe(Observation::Asked { env, rollout, index, known, answer });
-    });
-    if thread.is_err() {
-        asked.fetch_sub(1, Ordering::AcqRel);
+    /// Asks on a thread of its own: one that hangs holds up no other. `version` is that of the secret that the question goes with.
+    fn ask(&self, question: Question, version: Option<String>) {
+        let Self { handle, folder, asked, .. } = self;
+        asked.fetch_add(1, Ordering::AcqRel);
+        let (handle, folder, counted) = (handle.clone(), folder.clone(), asked.clone());
+        let thread = thread::Builder::new().name("ask".into()).spawn(move || {
+            let (ask, stack) = (&question.ask, &question.env.stack);
+            let authorization = authorization(&folder, stack, &ask.access, version.as_deref());
+            let answer = authorization.and_then(|it| answer::to(ask, &question.instances, it.as_deref()));
+            counted.fetch_sub(1, Ordering::AcqRel);
+            let Question { env, rollout, index, known, .. } = question;
+            // A controller that has ended is followed by one that asks again.
+            let _ = handle.observe(Observation::Asked { env, rollout, index, known, answer });
+        });
+        if thread.is_err() {
+            asked.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 

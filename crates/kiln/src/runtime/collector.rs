@@ -54,7 +54,7 @@ impl Needs {
             needs.bindings.insert(revision.binding);
             revision.spec.services.values().for_each(|service| needs.add(&service.spec));
             let signing = revision.spec.webhooks.values().map(|webhook| webhook.secret.version.clone());
-            needs.secrets.extend(signing);
+            needs.secrets.extend(signing.chain(revision.spec.credentials.values().cloned()));
         }
         state.instances().for_each(|instance| needs.add(&instance.spec));
         for check in state.checks() {

@@ -59,8 +59,9 @@ pub fn run(state: &StateDir, holds_lock: bool) -> Result<(), ProcessError> {
     };
     let collector =
         collector::start(&handle, &store, state).map_err(ProcessError::because("start a thread"))?;
-    asking::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
-    measuring::start(handle.clone()).map_err(ProcessError::because("start a thread"))?;
+    let folder = || state.path().to_owned();
+    asking::start(handle.clone(), folder()).map_err(ProcessError::because("start a thread"))?;
+    measuring::start(handle.clone(), folder()).map_err(ProcessError::because("start a thread"))?;
     notices::start(handle.clone(), state).map_err(ProcessError::because("start to tell of rollouts"))?;
     receipts::start(handle.clone(), state).map_err(ProcessError::because("start a thread"))?;
     let api = Api { handle: handle.clone(), store, state: state.clone(), collector, counted };
@@ -161,13 +162,10 @@ impl Api {
         if let Some(blob) = blobs.iter().find(|blob| !self.store.blobs.contains(blob)) {
             return Some(format!("{blob} is not stored"));
         }
-        for (name, webhook) in &spec.webhooks {
-            let secret = &webhook.secret;
-            if !sealed::is_kept(self.state.path(), &secret.version) {
-                return Some(format!(
-                    "version {} of secret {} of {name} is not kept",
-                    secret.version, secret.name
-                ));
+        let signing = spec.webhooks.values().map(|it| (&it.secret.name, &it.secret.version));
+        for (name, version) in signing.chain(&spec.credentials) {
+            if !sealed::is_kept(self.state.path(), version) {
+                return Some(format!("version {version} of secret {name} is not kept"));
             }
         }
         let mut images = BTreeSet::new();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -12,6 +13,7 @@ use kiln_model::outside::OutsideMetric;
 use kiln_model::route::Sampling;
 use kiln_model::{EnvKey, ServiceName};
 
+use super::outward::{authorization, version_of};
 use super::prometheus::Prometheus;
 use crate::controller::Handle;
 
@@ -32,9 +34,10 @@ struct Key {
 }
 
 /// Starts the thread; it ends with the process.
-pub(super) fn start(handle: Handle) -> io::Result<()> {
+pub(super) fn start(handle: Handle, folder: PathBuf) -> io::Result<()> {
     let measuring = Measuring {
         handle,
+        folder,
         prometheus: Prometheus::default(),
         due: BTreeMap::new(),
         asked: Arc::new(AtomicUsize::new(0)),
@@ -44,6 +47,8 @@ pub(super) fn start(handle: Handle) -> io::Result<()> {
 
 struct Measuring {
     handle: Handle,
+    /// The state folder, where the secrets are.
+    folder: PathBuf,
     prometheus: Prometheus,
     /// When each metric is measured next. Not remembered by the next controller: it waits for a whole interval again.
     due: BTreeMap<Key, Instant>,
@@ -56,6 +61,8 @@ struct Question {
     sampling: Sampling,
     metric: OutsideMetric,
     known: u32,
+    /// Of the secret that it goes with.
+    version: Option<String>,
 }
 
 impl Measuring {
@@ -86,10 +93,11 @@ impl Measuring {
     fn ask(&self, question: Question) {
         let (handle, prometheus, asked) = (self.handle.clone(), self.prometheus.clone(), self.asked.clone());
         asked.fetch_add(1, Ordering::AcqRel);
-        let counted = asked.clone();
+        let (counted, folder) = (asked.clone(), self.folder.clone());
         let thread = thread::Builder::new().name("prometheus".into()).spawn(move || {
-            let Question { key, sampling, metric, known } = question;
-            let value = prometheus.ask(&metric.prometheus, &metric.query);
+            let Question { key, sampling, metric, known, version } = question;
+            let authorization = authorization(&folder, &key.env.stack, &metric.access, version.as_deref());
+            let value = authorization.and_then(|it| prometheus.ask(&metric, it.as_deref()));
             counted.fetch_sub(1, Ordering::AcqRel);
             let Key { env, service, metric, .. } = key;
             // A controller that has ended is followed by one that asks again.
@@ -122,7 +130,9 @@ fn questions(state: &State) -> Vec<Question> {
                     window: split.window,
                     metric: metric.name.clone(),
                 };
-                found.push(Question { key, sampling, metric: metric.clone(), known: tally.asked() });
+                let version = version_of(state, &env.key, rollout.to, &metric.access);
+                let (metric, known) = (metric.clone(), tally.asked());
+                found.push(Question { key, sampling, metric, known, version });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kiln_model::outside::Number;
+use kiln_model::outside::{Number, OutsideMetric};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -18,7 +18,11 @@ const REDIRECTS_MAX: u32 = 3;
 
 /// Whom to ask: one for the process, so that connections are kept.
 #[derive(Debug, Clone)]
-pub(super) struct Prometheus(ureq::Agent);
+pub(super) struct Prometheus {
+    within: Duration,
+    /// Asks whomever the machine trusts.
+    agent: ureq::Agent,
+}
 
 impl Default for Prometheus {
     fn default() -> Self {
@@ -28,16 +32,24 @@ impl Default for Prometheus {
 
 impl Prometheus {
     fn within(within: Duration) -> Self {
-        Self(agent(within, REDIRECTS_MAX))
+        Self { within, agent: agent(within, REDIRECTS_MAX, None) }
     }
 
-    /// Returns the value of a query now.
+    /// Returns the value of a metric's query now; `authorization` says who asks.
     ///
     /// # Errors
     /// Why there is none, for people.
-    pub(super) fn ask(&self, url: &str, query: &str) -> Result<Number, String> {
-        let url = format!("{}/api/v1/query", url.trim_end_matches('/'));
-        let answer = self.0.get(&url).query("query", query).call();
+    pub(super) fn ask(&self, metric: &OutsideMetric, authorization: Option<&str>) -> Result<Number, String> {
+        let url = format!("{}/api/v1/query", metric.prometheus.trim_end_matches('/'));
+        let agent = match metric.access.roots.as_deref() {
+            Some(roots) => &agent(self.within, REDIRECTS_MAX, Some(roots)),
+            None => &self.agent,
+        };
+        let mut question = agent.get(&url).query("query", &metric.query);
+        if let Some(authorization) = authorization {
+            question = question.header("authorization", authorization);
+        }
+        let answer = question.call();
         let mut answer = answer.map_err(|error| brief(&error.to_string()))?;
         let status = answer.status().as_u16();
         let body = answer.body_mut().with_config().limit(BODY_BYTES_MAX).read_to_string();
@@ -95,6 +107,9 @@ mod tests {
     use std::net::TcpListener;
     use std::thread;
 
+    use kiln_model::Millis;
+    use kiln_model::access::Access;
+
     use super::*;
 
     #[test]
@@ -124,6 +139,23 @@ mod tests {
         says(200, r#"{"status":"success"}"#, "without data");
     }
 
+    fn metric(url: &str, query: &str) -> OutsideMetric {
+        OutsideMetric {
+            name: "queue".into(),
+            prometheus: url.into(),
+            access: Access::default(),
+            query: query.into(),
+            success: None,
+            failure: None,
+            interval: Millis(1000),
+            count: 1,
+            failure_limit: 0,
+            inconclusive_limit: 0,
+            error_limit: 0,
+            dry_run: false,
+        }
+    }
+
     /// Answers one connection with this, and keeps it open if told so.
     fn server(answer: &'static str, stays: bool) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -149,15 +181,16 @@ mod tests {
     #[test]
     fn whatever_answers_there_is_a_value_or_a_reason() {
         let prometheus = Prometheus::default();
+        let asked = |url: &str, query: &str| prometheus.ask(&metric(url, query), Some("Bearer token"));
         let body = r#"{"status":"success","data":{"resultType":"scalar","result":[1,"7"]}}"#;
         let whole = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        assert_eq!(prometheus.ask(&server(whole.leak(), false), "up == 1"), Ok(Number(7.0)));
+        assert_eq!(asked(&server(whole.leak(), false), "up == 1"), Ok(Number(7.0)));
         let broken = server("HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n{", false);
-        assert!(prometheus.ask(&broken, "up").unwrap_err().contains("not to the end"));
+        assert!(asked(&broken, "up").unwrap_err().contains("not to the end"));
         let error = server("HTTP/1.1 500 Oh\r\nContent-Length: 2\r\n\r\nno", false);
-        assert!(prometheus.ask(&error, "up").unwrap_err().contains("500"));
+        assert!(asked(&error, "up").unwrap_err().contains("500"));
         let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let reason = prometheus.ask(&format!("http://{nobody}"), "up").unwrap_err();
+        let reason = asked(&format!("http://{nobody}"), "up").unwrap_err();
         assert!(!reason.is_empty());
     }
 
@@ -167,7 +200,7 @@ mod tests {
         let silent = server("", true);
         for url in [endless, silent] {
             let prometheus = Prometheus::within(Duration::from_millis(200));
-            assert!(prometheus.ask(&url, "up").unwrap_err().contains("timeout"));
+            assert!(prometheus.ask(&metric(&url, "up"), None).unwrap_err().contains("timeout"));
         }
     }
 }

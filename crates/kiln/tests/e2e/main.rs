@@ -4,6 +4,7 @@
 // The harness is shared with the benches, which include its files.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::print_stderr, clippy::print_stdout)]
 
+mod access;
 mod asking;
 mod audience;
 mod audit;

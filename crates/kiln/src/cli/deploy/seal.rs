@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kiln_model::access;
 use kiln_model::image::Image;
 use kiln_model::instance::SecretRef;
 use kiln_model::notify::{Webhook, WebhookDefinition};
@@ -53,7 +54,22 @@ pub(crate) fn seal(
         secrets: versions.iter().map(|(name, version)| (name.to_string(), version.clone())).collect(),
     };
     let (routes, webhooks) = (stack.routes.clone(), webhooks(stack, versions)?);
-    Ok(Sealing { release, binding, spec: RevisionSpec { services, routes, webhooks } })
+    let credentials = credentials(&services, versions)?;
+    Ok(Sealing { release, binding, spec: RevisionSpec { services, routes, webhooks, credentials } })
+}
+
+/// The versions of the secrets that questions of rollouts go with.
+fn credentials(
+    services: &BTreeMap<ServiceName, Service>,
+    versions: &BTreeMap<SecretName, String>,
+) -> Result<BTreeMap<SecretName, String>, Failure> {
+    let names = services.values().flat_map(|service| access::secrets(&service.strategy, &service.interludes));
+    names.map(|name| Ok((name.clone(), captured(name, versions)?))).collect()
+}
+
+fn captured(name: &SecretName, versions: &BTreeMap<SecretName, String>) -> Result<String, Failure> {
+    let version = versions.get(name).cloned();
+    version.ok_or_else(|| Failure::bug(format!("secret `{name}` was not captured")))
 }
 
 /// Seals who is told of rollouts.
@@ -65,10 +81,7 @@ pub(crate) fn webhooks(
     versions: &BTreeMap<SecretName, String>,
 ) -> Result<BTreeMap<String, Webhook>, Failure> {
     let seal = |(name, it): (&String, &WebhookDefinition)| {
-        let version = versions.get(&it.secret).cloned();
-        let version =
-            version.ok_or_else(|| Failure::bug(format!("secret `{}` was not captured", it.secret)))?;
-        let secret = SecretRef { name: it.secret.clone(), version };
+        let secret = SecretRef { name: it.secret.clone(), version: captured(&it.secret, versions)? };
         Ok((name.clone(), Webhook { url: it.url.clone(), events: it.events.clone(), secret }))
     };
     stack.webhooks.iter().map(seal).collect()

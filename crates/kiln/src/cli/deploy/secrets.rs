@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use kiln_bake::SecretsError;
+use kiln_model::access;
 use kiln_model::stack::{SecretSource, Stack};
 use kiln_model::{SecretName, StackName};
 use kiln_store::Sealed;
@@ -18,9 +19,12 @@ use crate::cli::failure::Failure;
 /// A key or a password; a file of more than this is none.
 const VALUE_BYTES_MAX: u64 = 1 << 20;
 
-/// The secrets that some service reads, or that sign what others are told: the rest is not captured.
+/// The secrets that some service reads, that questions of its rollouts go with, or that sign what others are told: the rest is
+/// not captured.
 pub(crate) fn used(stack: &Stack) -> BTreeSet<&SecretName> {
-    let read = stack.services.values().flat_map(|service| service.secrets.values());
+    let read = stack.services.values().flat_map(|service| {
+        service.secrets.values().chain(access::secrets(&service.strategy, &service.interludes))
+    });
     read.chain(stack.webhooks.values().map(|webhook| &webhook.secret)).collect()
 }
 

@@ -14,7 +14,8 @@ use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
 use kiln_model::route::Route;
 use kiln_model::service::Service;
 use kiln_model::{
-    Actor, Digest, InstanceId, Millis, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight,
+    Actor, Digest, InstanceId, Millis, Position, RevisionNumber, RolloutId, SecretName, ServiceName,
+    Timestamp, Weight,
 };
 use kiln_store::{Encoded, Text};
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,8 @@ struct RevisionWire {
     composed: Option<ComposedWire>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     webhooks: BTreeMap<String, Encoded<Webhook>>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    credentials: BTreeMap<Text<SecretName>, String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -345,7 +348,7 @@ impl EnvironmentWire {
 impl RevisionWire {
     fn of(revision: &Revision, table: &mut ServiceTable) -> Self {
         let Revision { number, release, binding, spec, composed } = revision;
-        let RevisionSpec { services, routes, webhooks } = &**spec;
+        let RevisionSpec { services, routes, webhooks, credentials } = &**spec;
         let composed = composed
             .as_ref()
             .map(|Composed { service, from }| ComposedWire { service: Text(service.clone()), from: from.0 });
@@ -357,6 +360,7 @@ impl RevisionWire {
             routes: routes.values().cloned().map(Encoded).collect(),
             composed,
             webhooks: webhooks.iter().map(|(name, it)| (name.clone(), Encoded(it.clone()))).collect(),
+            credentials: credentials.iter().map(|(name, it)| (Text(name.clone()), it.clone())).collect(),
         }
     }
 
@@ -369,6 +373,7 @@ impl RevisionWire {
             services: self.services.into_iter().map(service).collect::<Result<_, DecodeError>>()?,
             routes: self.routes.into_iter().map(|Encoded(route)| (route.name.clone(), route)).collect(),
             webhooks: self.webhooks.into_iter().map(|(name, Encoded(it))| (name, it)).collect(),
+            credentials: self.credentials.into_iter().map(|(Text(name), version)| (name, version)).collect(),
         };
         let composed = |it: ComposedWire| Composed { service: it.service.0, from: RevisionNumber(it.from) };
         Ok(Revision {

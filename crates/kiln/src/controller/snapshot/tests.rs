@@ -81,6 +81,10 @@ fn revisions() -> BTreeMap<RevisionNumber, Arc<Revision>> {
                 services: BTreeMap::from([(web(), service(word))]),
                 routes: BTreeMap::from([(route.name.clone(), route.clone())]),
                 webhooks: (number == 8).then(|| ("chat".to_owned(), webhook())).into_iter().collect(),
+                credentials: (number == 8)
+                    .then(|| (webhook().secret.name, "v3".to_owned()))
+                    .into_iter()
+                    .collect(),
             }),
             composed: (number == 9).then(|| Composed { service: web(), from: RevisionNumber(7) }),
         };

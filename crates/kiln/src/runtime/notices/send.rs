@@ -41,7 +41,7 @@ impl Sender {
     /// A sender that reads the secrets of this state folder.
     pub(super) fn new(state: PathBuf) -> Self {
         // Who it was signed for was named in the stack, and nobody else.
-        Self { agent: agent(WITHIN, 0), state }
+        Self { agent: agent(WITHIN, 0, None), state }
     }
 
     /// Sends a letter, signed as of now.
