@@ -1,6 +1,8 @@
 //! The edge of the simulated world: serves one table, and keeps it on disk before it acknowledges it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kiln_core::Observation;
@@ -42,6 +44,15 @@ pub struct Edge {
     pub taken: BTreeSet<Listener>,
     /// The table on disk, which is the one that is served whenever the process runs.
     served: Option<Arc<RouteTable>>,
+    /// To whom requests go: in how many pools each is, and at which address.
+    routed: BTreeMap<InstanceId, (u32, IpAddr)>,
+    /// The pools that differ from those of the table before, since this was last taken.
+    changed: BTreeSet<PoolKey>,
+    /// The table that came in last: counts are asked for where it differs from the one before, in a world so large that to ask
+    /// for all of them each time would take longer than all else.
+    counts_changes: Option<Arc<RouteTable>>,
+    /// Whether the world is that large.
+    pub is_large: bool,
     open: BTreeSet<Listener>,
     /// The highest fence of an action on each socket: a late close must not shut what was opened again since.
     sockets: BTreeMap<Listener, Fence>,
@@ -62,6 +73,10 @@ impl Edge {
             wild: true,
             taken: BTreeSet::new(),
             served: None,
+            routed: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            counts_changes: None,
+            is_large: false,
             open: BTreeSet::new(),
             sockets: BTreeMap::new(),
             highest: Term(0),
@@ -84,11 +99,40 @@ impl Edge {
 
     /// Whether requests go to this instance.
     pub fn routes_to(&self, id: InstanceId) -> bool {
-        self.served
-            .iter()
-            .flat_map(|table| table.pools.values())
-            .flat_map(|pool| &pool.backends)
-            .any(|backend| backend.instance == id)
+        self.routed.contains_key(&id)
+    }
+
+    /// The address at which requests go to this instance.
+    pub fn address_of(&self, id: InstanceId) -> Option<IpAddr> {
+        self.routed.get(&id).map(|(_, address)| *address)
+    }
+
+    /// The pools that changed, came or went since this was last asked.
+    pub fn take_changed(&mut self) -> BTreeSet<PoolKey> {
+        std::mem::take(&mut self.changed)
+    }
+
+    fn serve(&mut self, table: Arc<RouteTable>) {
+        let before = self.served.replace(Arc::clone(&table));
+        let old = before.iter().flat_map(|table| &table.pools);
+        for (key, pool) in old.filter(|(key, pool)| table.pools.get(key) != Some(pool)) {
+            self.changed.insert(key.clone());
+            for backend in &pool.backends {
+                if let Entry::Occupied(mut found) = self.routed.entry(backend.instance) {
+                    found.get_mut().0 -= 1;
+                    if found.get().0 == 0 {
+                        found.remove();
+                    }
+                }
+            }
+        }
+        let was = |key: &PoolKey| before.as_ref().and_then(|before| before.pools.get(key));
+        for (key, pool) in table.pools.iter().filter(|(key, pool)| was(key) != Some(pool)) {
+            self.changed.insert(key.clone());
+            for backend in &pool.backends {
+                self.routed.entry(backend.instance).or_insert((0, backend.address.ip())).0 += 1;
+            }
+        }
     }
 
     /// A controller connects: it is told what is served.
@@ -128,7 +172,11 @@ impl Edge {
         let slow = self.wild && self.rng.chance(50);
         let after = if slow { self.rng.between(500, 9_000) } else { self.rng.between(1, 30) };
         let mut outcome = Outcome { later: vec![(after, EdgeEvent::Serve(Arc::clone(table)))], said: vec![] };
-        for (key, pool) in &table.pools {
+        let last = self.counts_changes.replace(Arc::clone(table)).filter(|_| self.is_large);
+        let is_new = |key: &PoolKey, pool: &Arc<Pool>| {
+            last.as_ref().and_then(|last| last.pools.get(key)) != Some(pool)
+        };
+        for (key, pool) in table.pools.iter().filter(|(key, pool)| is_new(key, pool)) {
             let Some(sampling) = pool.sampling else { continue };
             for most in [3_000, 60_000] {
                 let when = after + self.rng.between(1, most);
@@ -174,8 +222,8 @@ impl Edge {
         Outcome { later: vec![], said: vec![Observation::ListenerClosed { listener, fence }] }
     }
 
-    /// Something happens; these instances fail their requests. Nothing does while the process is down.
-    pub fn happen(&mut self, event: EdgeEvent, ill: &BTreeSet<InstanceId>) -> Vec<Observation> {
+    /// Something happens; the instances that are ill fail their requests. Nothing does while the process is down.
+    pub fn happen(&mut self, event: EdgeEvent, is_ill: impl Fn(InstanceId) -> bool) -> Vec<Observation> {
         if !self.up {
             return Vec::new();
         }
@@ -186,7 +234,7 @@ impl Edge {
                     mix_up(Arc::make_mut(&mut table));
                 }
                 let fence = table.fence;
-                self.served = Some(table);
+                self.serve(table);
                 vec![Observation::TableAcknowledged { fence }]
             }
             EdgeEvent::Idle(id, _) if self.routes_to(id) => Vec::new(),
@@ -196,7 +244,7 @@ impl Edge {
                 let Some(pool) = pool.filter(|pool| pool.sampling == Some(sampling)).cloned() else {
                     return Vec::new();
                 };
-                let samples = Arc::new(self.count(&key, &pool, sampling, ill));
+                let samples = Arc::new(self.count(&key, &pool, sampling, is_ill));
                 vec![Observation::Sampled { env: key.env, service: key.service, sampling, samples }]
             }
         }
@@ -208,7 +256,7 @@ impl Edge {
         key: &PoolKey,
         pool: &Pool,
         sampling: Sampling,
-        ill: &BTreeSet<InstanceId>,
+        is_ill: impl Fn(InstanceId) -> bool,
     ) -> WindowSamples {
         let came = if self.requests == 0 { 0 } else { self.rng.below(2 * self.requests + 1) };
         let all: u64 = pool.backends.iter().map(|backend| u64::from(backend.weight.per_mille())).sum();
@@ -219,7 +267,7 @@ impl Edge {
         }
         for backend in &pool.backends {
             let share = came * u64::from(backend.weight.per_mille()) / all.max(1);
-            let failed = if ill.contains(&backend.instance) { share * 2 / 3 } else { 0 };
+            let failed = if is_ill(backend.instance) { share * 2 / 3 } else { 0 };
             let group = samples.get_mut(&backend.group).expect("every group is there: inserted above");
             group.ok += share - failed;
             group.server_error += failed;

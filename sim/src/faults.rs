@@ -72,6 +72,24 @@ impl Faults {
         Self { meddling, requests, until, loss, repeat, delay, fuse, unknown, bad, wild, cured, every }
     }
 
+    /// Nothing does.
+    pub const fn none() -> Self {
+        Self {
+            until: 0,
+            loss: 0,
+            repeat: 0,
+            delay: 5,
+            fuse: 0,
+            unknown: 0,
+            bad: 0,
+            wild: false,
+            cured: true,
+            meddling: 0,
+            requests: 0,
+            every: [0; 7],
+        }
+    }
+
     /// Lays out when what happens.
     pub fn schedule<T>(&self, rng: &mut Rng, queue: &mut Queue<T>, wrap: impl Fn(Fault) -> T) {
         for (kind, mean) in self.every.iter().enumerate() {

@@ -4,7 +4,7 @@
 //! the log knew. At the edge, of the histories in which instances don't fail by themselves: no table that is served leaves
 //! fewer instances that really are healthy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kiln_core::State;
 use kiln_core::state::{Environment, Health, Instance};
@@ -20,6 +20,7 @@ use crate::host::Host;
 /// Remembers what was before.
 #[derive(Debug, Default)]
 pub struct Floor {
+    shifted: BTreeSet<ServiceName>,
     routed: BTreeMap<ServiceName, u32>,
     allowed: BTreeMap<ServiceName, u32>,
     served: Option<Fence>,
@@ -29,9 +30,11 @@ pub struct Floor {
 }
 
 impl Floor {
-    /// Remembers what is routed before an entry that shifts traffic of an environment.
-    pub fn before(&mut self, state: &State, env: &EnvKey) {
-        self.routed = healthy(state, env, is_stable);
+    /// Remembers what is routed before an entry that shifts traffic of an environment, of the services whose traffic it shifts.
+    pub fn before(&mut self, state: &State, env: &EnvKey, weights: &[(InstanceId, Weight)]) {
+        let instances = weights.iter().filter_map(|(id, _)| state.instance(*id)?.slot());
+        self.shifted = instances.map(|(service, _)| service.clone()).collect();
+        self.routed = healthy(state, env, &self.shifted, is_stable);
         self.allowed.clear();
         for service in self.routed.keys() {
             self.allowed.insert(service.clone(), allowed(state, env, service));
@@ -43,7 +46,7 @@ impl Floor {
     /// # Errors
     /// A service has fewer healthy instances than it had, and fewer than its strategy allows.
     pub fn after(&mut self, state: &State, env: &EnvKey) -> Result<(), Violation> {
-        let routed = healthy(state, env, |_, _| true);
+        let routed = healthy(state, env, &self.shifted, |_, _| true);
         for (service, before) in &self.routed {
             let allowed = allowed(state, env, service).min(self.allowed[service]);
             let now = routed.get(service).copied().unwrap_or(0);
@@ -69,11 +72,16 @@ impl Floor {
         }
     }
 
-    /// Checks what the edge serves.
+    /// Checks what the edge serves: all of it, or the pools that changed.
     ///
     /// # Errors
     /// As [`Floor::after`], by what is really so.
-    pub fn served(&mut self, edge: &Edge, host: &Host, state: &State) -> Result<(), Violation> {
+    pub fn served(
+        &mut self,
+        (edge, changed): (&Edge, Option<&BTreeSet<PoolKey>>),
+        host: &Host,
+        state: &State,
+    ) -> Result<(), Violation> {
         let Some(table) = edge.served() else { return Ok(()) };
         if self.served == Some(table.fence) {
             return Ok(());
@@ -84,6 +92,12 @@ impl Floor {
         };
         let (mut ready, mut stable) = (BTreeMap::new(), BTreeMap::new());
         for (key, pool) in &table.pools {
+            if let Some(known) = self.ready.get(key).filter(|_| changed.is_some_and(|it| !it.contains(key))) {
+                // Nobody falls ill by himself in a world that looks at what changed alone.
+                ready.insert(key.clone(), *known);
+                stable.insert(key.clone(), *known);
+                continue;
+            }
             // Who has no weight gets copies alone.
             let live = || pool.backends.iter().filter(|backend| backend.weight > Weight::ZERO);
             let backends = || live().filter(|backend| is_ready(backend.instance));
@@ -105,6 +119,7 @@ impl Floor {
         }
         self.ready = stable;
         self.lowest.clear();
+        self.note(state);
         Ok(())
     }
 }
@@ -121,15 +136,18 @@ fn is_stable(env: &Environment, instance: &Instance) -> bool {
     Some(instance.spec_digest) == wanted && ordinal < BASELINE_FIRST
 }
 
-/// How many of these instances of each service are routed and healthy, by what the log knows.
+/// How many of these instances of each of these services are routed and healthy, by what the log knows.
 fn healthy(
     state: &State,
     env: &EnvKey,
+    services: &BTreeSet<ServiceName>,
     counts_it: impl Fn(&Environment, &Instance) -> bool,
 ) -> BTreeMap<ServiceName, u32> {
     let mut counts = BTreeMap::new();
     let Some(env) = state.environment(env) else { return counts };
-    for instance in state.instances_of(env).filter(|instance| counts_it(env, instance)) {
+    let slots = services.iter().filter_map(|name| env.services.get(name)).flat_map(|it| it.slots.values());
+    let instances = slots.flat_map(|slot| &slot.instances).filter_map(|id| state.instance(*id));
+    for instance in instances.filter(|instance| counts_it(env, instance)) {
         let is_healthy = instance.health == Health::Healthy && instance.exit.is_none();
         if let Some((service, _)) = instance.slot().filter(|_| instance.is_routed() && is_healthy) {
             *counts.entry(service.clone()).or_default() += 1;

@@ -4,7 +4,7 @@ use kiln_core::state::{Environment, Instance, Phase, Rollout, Slot, StepPhase};
 use kiln_core::{State, Wait, next_deadline, waiting};
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::{MIRROR_FIRST, Step};
-use kiln_model::route::{Group, PoolKey, Sampling};
+use kiln_model::route::{Group, Pool, PoolKey, Sampling};
 use kiln_model::{Entry, Event, Millis, ServiceName, Weight};
 
 use crate::Violation;
@@ -22,8 +22,16 @@ const WAITS: &str = "a rollout ends or says what it waits for";
 /// They go to an instance that is not well while another one of its service is, or to one that nobody wants while one that
 /// is wanted is there.
 pub fn check_traffic(state: &State) -> Result<(), Violation> {
+    check_traffic_of(state, |_| true)
+}
+
+/// The same, of some services.
+///
+/// # Errors
+/// As [`check_traffic`].
+pub fn check_traffic_of(state: &State, is_it: impl Fn(&ServiceName) -> bool) -> Result<(), Violation> {
     for env in state.environments() {
-        for (name, service) in &env.services {
+        for (name, service) in env.services.iter().filter(|(name, _)| is_it(name)) {
             let slots =
                 service.slots.values().flat_map(|slot| slot.instances.iter().map(move |id| (slot, *id)));
             let routed = slots.filter_map(|(slot, id)| Some((&**slot, state.instance(id)?)));
@@ -79,19 +87,26 @@ fn is_given_up(env: &Environment, name: &ServiceName, instance: &Instance) -> bo
 /// Requests go to an instance that the log does not know, or knows as one of another revision.
 pub fn check_served(edge: &Edge, state: &State) -> Result<(), Violation> {
     let Some(table) = edge.served().filter(|_| edge.up) else { return Ok(()) };
-    for (key, pool) in &table.pools {
-        let is_apart = pool.sampling.is_some_and(|sampling| is_apart_in(state, key, sampling));
-        for backend in &pool.backends {
-            if is_apart && backend.group == Group::Canary && backend.weight > Weight::ZERO {
-                let detail = format!("{key}: {backend:?}");
-                return Err(Violation::new("no request is drawn for who has no share", detail));
-            }
-            let known = state.instance(backend.instance).and_then(Instance::revision);
-            let retained = |env: &Environment| env.revisions.contains_key(&backend.revision);
-            if known != Some(backend.revision) || !state.environment(&key.env).is_some_and(retained) {
-                let detail = format!("{key}: {backend:?}, which is of {known:?}");
-                return Err(Violation::new("traffic reaches only known releases", detail));
-            }
+    table.pools.iter().try_for_each(|(key, pool)| check_pool(key, pool, state))
+}
+
+/// The same, of one pool.
+///
+/// # Errors
+/// As [`check_served`].
+pub fn check_pool(key: &PoolKey, pool: &Pool, state: &State) -> Result<(), Violation> {
+    let retained = state.environment(&key.env).map(|env| &env.revisions);
+    let is_apart = pool.sampling.is_some_and(|sampling| is_apart_in(state, key, sampling));
+    for backend in &pool.backends {
+        if is_apart && backend.group == Group::Canary && backend.weight > Weight::ZERO {
+            let detail = format!("{key}: {backend:?}");
+            return Err(Violation::new("no request is drawn for who has no share", detail));
+        }
+        let known = state.instance(backend.instance).and_then(Instance::revision);
+        let is_retained = retained.is_some_and(|revisions| revisions.contains_key(&backend.revision));
+        if known != Some(backend.revision) || !is_retained {
+            let detail = format!("{key}: {backend:?}, which is of {known:?}");
+            return Err(Violation::new("traffic reaches only known releases", detail));
         }
     }
     Ok(())

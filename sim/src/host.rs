@@ -24,7 +24,7 @@ use crate::stacks::{self, Nature};
 use feed::Feed;
 
 /// A small world, so that a bug that reuses an address soon meets the old owner's traffic.
-const ADDRESSES: u8 = 120;
+pub(crate) const ADDRESSES: u32 = 120;
 
 /// What will happen at the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,7 +98,10 @@ pub struct Host {
     guests: BTreeMap<InstanceId, Guest>,
     tombstones: BTreeSet<InstanceId>,
     highest: Term,
+    addresses: u32,
     free: Vec<IpAddr>,
+    /// The instances that came, went or got an address since this was last taken.
+    moved: Vec<InstanceId>,
     feed: Feed,
     /// What it set going and nobody has taken up yet, each after so many milliseconds.
     later: Vec<(u64, HostEvent)>,
@@ -108,8 +111,14 @@ pub struct Host {
 
 impl Host {
     /// Returns a host with nothing on it.
-    pub fn new(mut rng: Rng, plant: Option<Plant>) -> Self {
-        let free = (0..ADDRESSES).map(|n| IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2 + n))).collect();
+    pub fn new(rng: Rng, plant: Option<Plant>) -> Self {
+        Self::with_addresses(rng, plant, ADDRESSES)
+    }
+
+    /// Returns one that can give out as many addresses.
+    pub fn with_addresses(mut rng: Rng, plant: Option<Plant>, addresses: u32) -> Self {
+        let first = u32::from(Ipv4Addr::new(10, 0, 0, 2));
+        let free = (0..addresses).map(|n| IpAddr::V4(Ipv4Addr::from(first + n))).collect();
         Self {
             wild: true,
             cured: false,
@@ -117,7 +126,9 @@ impl Host {
             guests: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             highest: Term(0),
+            addresses,
             free,
+            moved: Vec::new(),
             feed: Feed::new(&mut rng),
             later: Vec::new(),
             plant,
@@ -130,9 +141,14 @@ impl Host {
         &self.guests
     }
 
-    /// Those that fail their requests.
-    pub fn ill(&self) -> BTreeSet<InstanceId> {
-        self.guests.iter().filter(|(_, guest)| guest.ill).map(|(id, _)| *id).collect()
+    /// Whether one fails its requests.
+    pub fn is_ill(&self, id: InstanceId) -> bool {
+        self.guests.get(&id).is_some_and(|guest| guest.ill)
+    }
+
+    /// The instances that came or went since this was last asked.
+    pub fn take_moved(&mut self) -> Vec<InstanceId> {
+        std::mem::take(&mut self.moved)
     }
 
     /// Whether its process runs.
@@ -214,6 +230,7 @@ impl Host {
             asked: request.clone(),
         };
         self.guests.insert(id, guest);
+        self.moved.push(id);
         let slow = self.wild && self.rng.chance(50);
         let after = if slow { self.rng.between(5_000, 60_000) } else { self.rng.between(1, 400) };
         self.later.push((after, HostEvent::Boot(id)));
@@ -318,6 +335,7 @@ impl Host {
             return;
         }
         let Some(guest) = self.guests.remove(&id) else { return };
+        self.moved.push(id);
         let reused_already = self.plant == Some(Plant::ReuseAddressEarly) && guest.exited.is_some();
         if !reused_already {
             self.free.extend(guest.address);

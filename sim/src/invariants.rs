@@ -1,13 +1,14 @@
 //! What must hold of the world: always, and when it has come to rest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use kiln_core::input::Input;
 use kiln_core::state::{Environment, Health, ListenerPhase, Phase};
 use kiln_core::{Command, InputKind, Observed, Refusal, State, decide, outstanding, route_table};
 use kiln_model::event::Purpose;
 use kiln_model::rollout::Outcome;
-use kiln_model::route::RouteTable;
+use kiln_model::route::{Pool, PoolKey, RouteTable};
 use kiln_model::service::ServiceKind;
 use kiln_model::{Actor, InstanceId, Timestamp};
 
@@ -22,26 +23,52 @@ use crate::host::Host;
 pub fn check_routing(edge: &Edge, host: &Host) -> Result<(), Violation> {
     // While its process is down it routes nothing; what it will serve again is checked the moment it is up.
     let Some(table) = edge.served().filter(|_| edge.up) else { return Ok(()) };
-    for (key, pool) in &table.pools {
-        for backend in &pool.backends {
-            let guest = host.guests().get(&backend.instance);
-            let address = guest.and_then(|guest| guest.address);
-            if address != Some(backend.address.ip()) {
-                return Err(Violation::new(
-                    "the edge routes only to what exists",
-                    format!("{key} to {} at {}, which has {address:?}", backend.instance, backend.address),
-                ));
-            }
-            let owners = host.guests().iter().filter(|(_, guest)| guest.address == address);
-            if let Some((other, _)) = owners.into_iter().find(|(id, _)| **id != backend.instance) {
-                return Err(Violation::new(
-                    "an address belongs to one instance",
-                    format!("{key} to {} at {}, which {other} has too", backend.instance, backend.address),
-                ));
-            }
+    table.pools.iter().try_for_each(|(key, pool)| check_pool(key, pool, host))?;
+    let mut owners = BTreeMap::new();
+    for (id, address) in host.guests().iter().filter_map(|(id, guest)| Some((*id, guest.address?))) {
+        if let Some(other) = owners.insert(address, id)
+            && [id, other].into_iter().any(|id| edge.address_of(id) == Some(address))
+        {
+            return Err(shared(address, id, other));
         }
     }
     Ok(())
+}
+
+/// The same, of one pool and by the instances alone that it names.
+///
+/// # Errors
+/// It routes to what is not there.
+pub fn check_pool(key: &PoolKey, pool: &Pool, host: &Host) -> Result<(), Violation> {
+    for backend in &pool.backends {
+        let address = host.guests().get(&backend.instance).and_then(|guest| guest.address);
+        if address != Some(backend.address.ip()) {
+            return Err(Violation::new(
+                "the edge routes only to what exists",
+                format!("{key} to {} at {}, which has {address:?}", backend.instance, backend.address),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The same, of one instance that came or went.
+///
+/// # Errors
+/// Requests go to it and it is gone, or has another address.
+pub fn check_moved(edge: &Edge, host: &Host, id: InstanceId) -> Result<(), Violation> {
+    let address = host.guests().get(&id).and_then(|guest| guest.address);
+    match edge.address_of(id) {
+        Some(routed) if address != Some(routed) => Err(Violation::new(
+            "the edge routes only to what exists",
+            format!("{id} at {routed}, which has {address:?}"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn shared(address: IpAddr, id: InstanceId, other: InstanceId) -> Violation {
+    Violation::new("an address belongs to one instance", format!("{address} to {id}, which {other} has too"))
 }
 
 /// Nothing is destroyed while the edge may send requests to it.

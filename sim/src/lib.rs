@@ -14,6 +14,7 @@ pub mod floor;
 pub mod honest;
 pub mod host;
 pub mod invariants;
+pub mod large;
 pub mod link;
 pub mod plant;
 pub mod process;

@@ -2,15 +2,19 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 use std::process::ExitCode;
+use std::time::Instant;
 
-use sim::Plant;
+use sim::large::Large;
+use sim::{Plant, Violation};
 
-const USAGE: &str = "usage: sim [--seed N [--trace] | --seeds A..B] [--plant NAME]
+const USAGE: &str = "usage: sim [--seed N [--trace] | --seeds A..B] [--plant NAME] | --large N [--deaths]
 
   --seed N      runs one history
   --trace       prints what happens in it, line by line
   --seeds A..B  runs the histories of all seeds from A to B, without B
-  --plant NAME  plants a fault that should be found, such as ActBeforeAppend";
+  --plant NAME  plants a fault that should be found, such as ActBeforeAppend
+  --large N     carries out a canary rollout of N instances, and says how long that took
+  --deaths      kills the controller, the edge and the host while it does";
 
 /// Lines of a failing history that are printed without `--trace`: enough to see what led to it.
 const TAIL_LINES: usize = 60;
@@ -23,6 +27,9 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).is_some_and(|word| word == "--large") {
+        return large(std::env::args().skip(2));
+    }
     let Some(arguments) = parse(std::env::args().skip(1)) else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
@@ -70,6 +77,35 @@ fn parse(mut words: impl Iterator<Item = String>) -> Option<Arguments> {
         }
     }
     (arguments.from < arguments.to).then_some(arguments)
+}
+
+/// Carries out one rollout of very many instances.
+fn large(mut words: impl Iterator<Item = String>) -> ExitCode {
+    let size = words.next().and_then(|word| word.parse().ok());
+    let dies = words.next().map(|word| word == "--deaths");
+    let (Some(size), None | Some(true)) = (size, dies) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match time_large(size, dies.is_some()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(violation) => {
+            println!("{violation}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn time_large(size: u32, dies: bool) -> Result<(), Violation> {
+    let mut large = Large::new(0, size)?;
+    if dies {
+        large.let_processes_die();
+    }
+    let begin = Instant::now();
+    let came = large.roll_out()?;
+    println!("simulated_canary_ms_{size} {}", begin.elapsed().as_millis());
+    println!("# {came:?}");
+    large.check_end()
 }
 
 /// Prints the end of a history; true if nothing broke.

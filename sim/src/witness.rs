@@ -34,26 +34,35 @@ impl Witness {
     /// The log breaks a rule.
     pub fn read(&mut self, durable: &[Entry], floor: &mut Floor) -> Result<(), Violation> {
         let known = self.state.position().0 as usize;
-        for entry in durable.get(known..).unwrap_or_default() {
+        let news = durable.get(known..).unwrap_or_default();
+        for entry in news {
             self.check(entry)?;
             honest::check_approval(entry, &self.state)?;
             self.note(entry);
-            let shifts = matches!(&entry.event, Event::Traffic(TrafficEvent::Shifted { .. }));
             // Who scales down in the middle of a rollout takes instances away by hand, not the rollout.
-            let by_hand = |env: &&EnvKey| self.scaled_at.get(*env) == Some(&entry.at) && self.moves(env);
-            let shifted = entry.env.as_ref().filter(|env| shifts && !by_hand(env));
-            if let Some(env) = shifted {
-                floor.before(&self.state, env);
-            }
+            let by_hand = |env: &EnvKey| self.scaled_at.get(env) == Some(&entry.at) && self.moves(env);
+            let shifted = match (&entry.env, &entry.event) {
+                (Some(env), Event::Traffic(TrafficEvent::Shifted { weights })) if !by_hand(env) => {
+                    floor.before(&self.state, env, weights);
+                    Some(env)
+                }
+                _ => None,
+            };
             apply(&mut self.state, entry).map_err(|error| {
                 Violation::new("the log folds", format!("{} at {}: {error}", entry.position, entry.at.0))
             })?;
             if let Some(env) = shifted {
                 floor.after(&self.state, env)?;
             }
-            floor.note(&self.state);
+            // How few there may be is no matter of instances.
+            if !matches!(entry.event, Event::Instance(..)) {
+                floor.note(&self.state);
+            }
         }
-        invariants::check_slots(&self.state)?;
+        // Who a slot works for is no matter of instances, either.
+        if news.iter().any(|entry| !matches!(entry.event, Event::Instance(..))) {
+            invariants::check_slots(&self.state)?;
+        }
         if (durable.len() as u64) < self.state.position().0 {
             return Err(Violation::new("what is durable stays", "the log became shorter"));
         }
@@ -155,14 +164,43 @@ impl Witness {
     }
 }
 
-/// Checks that the intent of an action is in the log, and that it was when the action was sent.
-///
-/// The match on the kind is the proof by construction that there is no verb to change an instance: a new kind would not
-/// compile here.
+/// Checks that the intents of actions are in the log, and that each was when its action was sent.
 ///
 /// # Errors
-/// It is not.
-pub fn check_intent(action: &Action, durable: &[Entry], then: Position) -> Result<(), Violation> {
+/// One is not.
+pub fn check_intents(sent: &[(Action, Position)], durable: &[Entry]) -> Result<(), Violation> {
+    // Many may wait for the requests that one entry took from them.
+    let mut unrouted: Option<(Position, BTreeSet<InstanceId>)> = None;
+    for (action, then) in sent {
+        let at = action.fence.position;
+        let of_entry = |id: &InstanceId| {
+            if unrouted.as_ref().is_none_or(|(position, _)| *position != at) {
+                unrouted = Some((at, unrouted_by(durable, at)));
+            }
+            unrouted.as_ref().is_some_and(|(_, ids)| ids.contains(id))
+        };
+        check_intent(action, durable, *then, of_entry)?;
+    }
+    Ok(())
+}
+
+/// The instances from which an entry took all requests.
+fn unrouted_by(durable: &[Entry], at: Position) -> BTreeSet<InstanceId> {
+    let entry = at.0.checked_sub(1).and_then(|index| durable.get(index as usize));
+    let Some(Event::Traffic(TrafficEvent::Shifted { weights })) = entry.map(|entry| &entry.event) else {
+        return BTreeSet::new();
+    };
+    weights.iter().filter(|(_, weight)| *weight == Weight::ZERO).map(|(id, _)| *id).collect()
+}
+
+/// The match on the kind is the proof by construction that there is no verb to change an instance: a new kind would not
+/// compile here.
+fn check_intent(
+    action: &Action,
+    durable: &[Entry],
+    then: Position,
+    is_unrouted: impl FnOnce(&InstanceId) -> bool,
+) -> Result<(), Violation> {
     let at = action.fence.position;
     let broken = |what: &str| {
         Err(Violation::new("no effect before its record", format!("{what}: {:?} at {at}", action.kind)))
@@ -187,9 +225,7 @@ pub fn check_intent(action: &Action, durable: &[Entry], then: Position) -> Resul
             matches!(event, TrafficEvent::ListenerReleased { listener: of } if of == listener)
         }
         (ActionKind::PublishTable(table), _) => table.fence == action.fence,
-        (ActionKind::AwaitIdle(id), Event::Traffic(TrafficEvent::Shifted { weights })) => {
-            weights.iter().any(|(of, weight)| of == id && *weight == Weight::ZERO)
-        }
+        (ActionKind::AwaitIdle(id), Event::Traffic(TrafficEvent::Shifted { .. })) => is_unrouted(id),
         _ => false,
     };
     if matches { Ok(()) } else { broken(&format!("its intent is {:?}", entry.event)) }

@@ -2,6 +2,7 @@
 
 mod asking;
 mod host_link;
+mod large;
 mod life;
 mod meddle;
 
@@ -154,8 +155,12 @@ pub(crate) struct World {
     edge_life: u64,
     client: Client,
     floor: Floor,
+    /// Whether the edge was up when what is served was last checked, and how far the log was.
+    checked: (bool, Position),
     peace: bool,
     moment: (u64, u32),
+    /// Until when the controller is busy with its last step, in a world so large that this counts.
+    free_at: u64,
     plant: Option<Plant>,
     /// The chance of what was added to the world later: apart, so that older seeds stay what they were.
     meddler: Rng,
@@ -204,6 +209,8 @@ impl World {
             edge_life: 0,
             client: Client::new(rng.fork(), faults.bad),
             floor: Floor::default(),
+            checked: (true, Position(0)),
+            free_at: 0,
             peace: false,
             moment: (0, 0),
             plant,
@@ -288,7 +295,9 @@ impl World {
                     EdgeEvent::Idle(id, _) => format!("edge: idle {id}"),
                     EdgeEvent::Count(pool, _) => format!("edge: count {pool}"),
                 });
-                let said = self.edge.happen(event, &self.host.lock().ill());
+                let host = self.host.lock();
+                let said = self.edge.happen(event, |id| host.is_ill(id));
+                drop(host);
                 self.say(Peer::Edge, said);
             }
             Happening::Edge(..) => {}
@@ -366,7 +375,7 @@ impl World {
             // What comes within the time of an append is decided in one batch.
             let wait = self.rng.below(4);
             let number = life.number;
-            self.queue.add(self.now() + wait, Happening::Step(number));
+            self.queue.add((self.now() + wait).max(self.free_at), Happening::Step(number));
         }
     }
 
@@ -378,6 +387,7 @@ impl World {
         let Some(mut life) = self.life.take() else { return Ok(()) };
         life.stepping = false;
         let (inputs, asked) = life.take_inbox();
+        self.free_at = self.busy_until(inputs.len());
         let outcome = life.controller.step(inputs);
         self.stats.steps += 1;
         let (sent, relist, dead) = {
@@ -448,7 +458,7 @@ impl World {
         }
         self.witness.read(&machine.durable, &mut self.floor)?;
         if !news.is_empty() {
-            self.witness.check_decided()?;
+            self.check_decided(news)?;
             self.watch_steps(news);
         }
         self.stats.entries = machine.durable.len() as u64;
@@ -459,8 +469,8 @@ impl World {
 
     fn check_sent(&mut self, sent: &[(Action, Position)]) -> Result<(), Violation> {
         let machine = self.machine.borrow();
-        for (action, then) in sent {
-            witness::check_intent(action, &machine.durable, *then)?;
+        witness::check_intents(sent, &machine.durable)?;
+        for (action, _) in sent {
             if let ActionKind::PublishTable(table) = &action.kind {
                 invariants::check_table(table, self.witness.state())?;
             }
@@ -524,9 +534,7 @@ impl World {
         let sent = std::mem::take(&mut machine.sent);
         machine.relist = false;
         drop(machine);
-        for (action, then) in &sent {
-            witness::check_intent(action, &self.machine.borrow().durable, *then)?;
-        }
+        witness::check_intents(&sent, &self.machine.borrow().durable)?;
         for (action, _) in sent {
             self.queue.add(self.now() + 1, Happening::Act(action));
         }
@@ -741,12 +749,24 @@ impl World {
 
     // ---- what is always so
 
+    /// Checks what is served, if anything that matters to it changed.
     fn check(&mut self) -> Result<(), Violation> {
-        let host = self.host.lock();
-        invariants::check_routing(&self.edge, &host)?;
-        honest::check_served(&self.edge, self.witness.state())?;
+        let mut host = self.host.lock();
+        let (changed, moved) = (self.edge.take_changed(), host.take_moved());
+        let state = self.witness.state();
+        let read = std::mem::replace(&mut self.checked.1, state.position());
+        // While its process is down it routes nothing; what it will serve again is checked the moment it is up.
+        let is_back = self.edge.up && !std::mem::replace(&mut self.checked.0, self.edge.up);
+        let is_news = is_back || !changed.is_empty() || !moved.is_empty() || read != state.position();
+        if is_news && self.edge.is_large && !is_back {
+            self.check_changes(&host, &changed, &moved, read)?;
+        } else if is_news {
+            invariants::check_routing(&self.edge, &host)?;
+            honest::check_served(&self.edge, state)?;
+        }
         if !self.faults.wild {
-            self.floor.served(&self.edge, &host, self.witness.state())?;
+            let changed = self.edge.is_large.then_some(&changed);
+            self.floor.served((&self.edge, changed), &host, state)?;
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use kiln_model::{Fence, InstanceSpec, PortName, RevisionNumber, ServiceName, Wei
 
 use crate::serving::{Wants, is_routed};
 use crate::split;
-use crate::state::{Environment, Instance, ListenerPhase, State};
+use crate::state::{Environment, Instance, ListenerPhase, Slot, State};
 
 /// Returns what the edge is to serve.
 ///
@@ -82,40 +82,35 @@ fn add_pool(table: &mut RouteTable, state: &State, env: &Environment, key: &Pool
         return;
     }
     let wants = Wants::new(env, &key.service);
+    let split = env.rollout.as_ref().and_then(|rollout| rollout.splits.get(&key.service));
+    let is_apart = split::is_apart(env, &key.service, Some(Group::Canary));
     // A backend listens where its own spec says: during a rollout a port may have two numbers.
-    let backend = |instance: &Instance| {
+    let backend = |ordinal: u32, slot: &Slot, instance: &Instance| {
         let number = instance.spec.ports.get(port)?;
-        let group = group(env, &wants, instance);
+        // Outside of a canary all are alike.
+        let of_slot = split.and_then(|_| split::group(&wants.roles(ordinal, slot), ordinal, instance));
+        let group = of_slot.unwrap_or_default();
         Some(Backend {
             instance: instance.id,
             revision: instance.revision().unwrap_or(RevisionNumber(0)),
             address: SocketAddr::new(instance.address?, *number),
-            weight: if split::is_apart(env, &key.service, Some(group)) {
-                Weight::ZERO
-            } else {
-                instance.weight
-            },
+            weight: if is_apart && group == Group::Canary { Weight::ZERO } else { instance.weight },
             group,
         })
     };
-    let backends = routed(state, env, &key.service).filter_map(backend).collect();
+    let mut backends = Vec::new();
+    for (ordinal, slot) in env.services.get(&key.service).into_iter().flat_map(|service| service.slots.iter())
+    {
+        let instances = slot.instances.iter().filter_map(|id| state.instance(*id));
+        let routed = instances.filter(|instance| instance.is_routed());
+        backends.extend(routed.filter_map(|instance| backend(*ordinal, slot, instance)));
+    }
     let sampling = env.rollout.as_ref().and_then(|rollout| {
         let split = rollout.splits.get(&key.service)?;
         Some(Sampling { rollout: rollout.id, window: split.window })
     });
     let Audience { sticky, aim, mirror } = audience(env, &key.service);
     table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling, sticky, aim, mirror }));
-}
-
-/// What an instance stands for; outside of a canary all are alike.
-fn group(env: &Environment, wants: &Wants<'_>, instance: &Instance) -> Group {
-    let of_slot = || {
-        let (service, ordinal) = instance.slot()?;
-        env.rollout.as_ref()?.splits.get(service)?;
-        let slot = env.slot(service, ordinal)?;
-        split::group(&wants.roles(ordinal, slot), ordinal, instance)
-    };
-    of_slot().unwrap_or_default()
 }
 
 /// Which requests the new instances of a service get while they are a canary.

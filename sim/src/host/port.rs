@@ -10,7 +10,7 @@ use kiln_provider::{
     Provider, ProviderError, Transitions, Watched,
 };
 
-use super::{ADDRESSES, Host};
+use super::Host;
 
 /// A handle to the simulated host: the port's second implementation. The world moves the host by [`SharedHost::lock`]; who
 /// uses it as a provider sees the port alone.
@@ -42,14 +42,14 @@ impl SharedHost {
 
 impl Provider for SharedHost {
     fn capabilities(&self) -> Result<Capabilities, ProviderError> {
-        drop(self.answering()?);
+        let instances_max = self.answering()?.addresses;
         let unenforced =
             ["memory", "cpu", "pids"].map(|limit| format!("{limit}: nothing runs in a simulation"));
         Ok(Capabilities {
             isolation: "none: simulated".into(),
             unenforced: unenforced.into(),
             subnet: "10.0.0.0/25".into(),
-            instances_max: u32::from(ADDRESSES),
+            instances_max,
         })
     }
 

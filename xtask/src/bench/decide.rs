@@ -5,14 +5,24 @@ use std::process::Stdio;
 use super::table::Table;
 use crate::cargo::{cargo, target};
 
-/// What the example of `kiln-core` is asked, and what it says then.
-type Question = (&'static [&'static str], &'static [Row]);
+/// Which program is asked what, and what it says then.
+type Question = (Program, &'static [&'static str], &'static [Row]);
+
+/// How cargo runs a program.
+type Program = &'static [&'static str];
+
+/// The core alone.
+const CORE: Program = &["--package", "kiln-core", "--example", "pace"];
+
+/// The simulation: the controller with a host, an edge and links to them.
+const SIMULATION: Program = &["--package", "sim"];
 
 /// A name of the example's, what it is, and its unit.
 type Row = (&'static str, &'static str, &'static str);
 
-const QUESTIONS: [Question; 4] = [
+const QUESTIONS: [Question; 5] = [
     (
+        CORE,
         &["10000"],
         &[
             (
@@ -25,9 +35,10 @@ const QUESTIONS: [Question; 4] = [
             ("memory_per_instance_10000", "… memory of an instance", " bytes"),
         ],
     ),
-    (&["1000"], &[("memory_per_instance_1000", "… of one of 1,000", " bytes")]),
-    (&["100000"], &[("memory_per_instance_100000", "… of one of 100,000", " bytes")]),
+    (CORE, &["1000"], &[("memory_per_instance_1000", "… of one of 1,000", " bytes")]),
+    (CORE, &["100000"], &[("memory_per_instance_100000", "… of one of 100,000", " bytes")]),
     (
+        CORE,
         &["rollout", "100000"],
         &[
             (
@@ -38,13 +49,23 @@ const QUESTIONS: [Question; 4] = [
             ("rollout_blue_green_ms_100000", "… blue-green", " ms"),
         ],
     ),
+    (
+        SIMULATION,
+        &["--large", "100000"],
+        &[(
+            "simulated_canary_ms_100000",
+            "… a canary in the simulation, with its host, edge, links and invariants",
+            " ms",
+        )],
+    ),
 ];
 
 pub(super) fn run(table: &mut Table) -> Result<(), String> {
-    for (words, rows) in QUESTIONS {
+    for (program, words, rows) in QUESTIONS {
         // A process each: what one has let go of is not given back to the machine.
         let output = cargo()
-            .args(["run", "--release", "--locked", "--quiet", "--package", "kiln-core", "--example", "pace"])
+            .args(["run", "--release", "--locked", "--quiet"])
+            .args(program)
             .arg("--target-dir")
             .arg(target())
             .arg("--")
@@ -55,7 +76,7 @@ pub(super) fn run(table: &mut Table) -> Result<(), String> {
         let text = String::from_utf8_lossy(&output.stdout);
         for (name, what, unit) in rows {
             let number = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-            let number = number.ok_or_else(|| format!("the example says no `{name}`: {text}"))?;
+            let number = number.ok_or_else(|| format!("the program says no `{name}`: {text}"))?;
             table.fact(what, format!("{number}{unit}"), None);
         }
     }
