@@ -353,6 +353,7 @@ fn canary(rng: &mut Rng) -> Canary {
         outside: Vec::new(),
         alpha: 50_000,
         inconclusive,
+        extensions: 0,
         dry_run: rng.chance(100),
     };
     let analysis = Some(analysis).filter(|_| rng.chance(600));
@@ -385,7 +386,11 @@ fn canary(rng: &mut Rng) -> Canary {
         };
         audience.aim.push(aim);
     }
-    Canary { stages, analysis: analysis.clone(), audience, max_surge }
+    let mut analysis = analysis.clone();
+    if let Some(analysis) = analysis.as_mut().filter(|_| apart.chance(300)) {
+        analysis.extensions = apart.between(1, 2) as u32;
+    }
+    Canary { stages, analysis, audience, max_surge }
 }
 
 /// Anybody, one or another of the users, or somebody who is never there.

@@ -158,6 +158,7 @@ mod tests {
             outside: Vec::new(),
             alpha: 50_000,
             inconclusive: Inconclusive::Stop,
+            extensions: 0,
             dry_run: false,
         }
     }

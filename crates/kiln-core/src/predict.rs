@@ -74,6 +74,8 @@ pub struct PredictedStep {
     pub step: Step,
     /// How long it takes; none if it is not reached.
     pub took: Option<Millis>,
+    /// How often it takes its time again, of an analysis.
+    pub extended: u32,
 }
 
 /// What a rollout risks of a service.

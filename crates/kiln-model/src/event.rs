@@ -192,6 +192,17 @@ pub enum RolloutEvent {
         /// What that rests on, for each metric.
         evidence: Vec<Evidence>,
     },
+    /// The requests were too few when the time of an analysis was up, so it takes its time again.
+    Extended {
+        /// The step's index.
+        index: u32,
+        /// The service.
+        service: ServiceName,
+        /// How often it did so with this one.
+        times: u32,
+        /// When its time is up now.
+        until: Timestamp,
+    },
     /// A metric of outside was measured, or could not be.
     Measured {
         /// The service.

@@ -232,8 +232,10 @@ pub struct Analysis {
     pub outside: Vec<OutsideMetric>,
     /// The chance, in millionths, that any of all looks at a canary that is no worse says that it is.
     pub alpha: u32,
-    /// What happens when time is up and the requests were too few to tell.
+    /// What happens when time is up, for the last time, and the requests were too few to tell.
     pub inconclusive: Inconclusive,
+    /// How often it takes its time again before that.
+    pub extensions: u32,
     /// Whether verdicts are only written down.
     pub dry_run: bool,
 }

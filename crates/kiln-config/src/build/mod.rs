@@ -1,6 +1,7 @@
 //! Blocks to the model.
 
 mod access;
+mod analysis;
 mod audience;
 mod checks;
 mod gates;

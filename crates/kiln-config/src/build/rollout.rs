@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use kiln_model::interlude::Interludes;
 use kiln_model::route::Group;
-use kiln_model::service::{
-    Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, RolloutBounds, ServiceKind,
-    Stage, Strategy,
-};
+use kiln_model::service::{Analysis, Audience, Canary, Gate, RolloutBounds, ServiceKind, Stage, Strategy};
 use kiln_model::{Millis, PortName, ServiceName, Weight};
 
+use super::analysis::{analysis, measures_at_nothing};
 use super::audience::audience;
 use super::checks::Check;
 use super::misplaced::refuse_misplaced;
-use super::outside::{outside, refuse_too_slow};
+use super::outside::refuse_too_slow;
 use super::service::REPLICAS_MAX;
 use super::steps::{Steps, steps};
 use super::waves::waves;
@@ -23,7 +21,6 @@ use crate::reader::Reader;
 use crate::source::Span;
 use crate::suggest::did_you_mean;
 use crate::units::{parse_millis, parse_weight};
-use crate::value::{Kind, Value};
 
 const STRATEGIES: [&str; 4] = ["blue_green", "canary", "rolling", "stop_then_start"];
 
@@ -33,17 +30,11 @@ const SHARES: [u16; 2] = [50, 250];
 /// How long a stage of a canary holds that nobody compares. Most programs that can't stand requests fail within it.
 const HOLD: Millis = Millis::from_secs(60);
 
-/// How long an analysis may take before it counts as inconclusive.
-const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
-
 /// Nobody remembers what a canary that is older was for.
 pub(super) const STEP_MAX: Millis = Millis::from_secs(14 * 24 * 3600);
 
 /// More stages can't be told apart.
 const STAGES_MAX: usize = 50;
-
-/// The chance that a canary that is no worse is stopped.
-const ALPHA: u32 = 50_000;
 
 /// How a service moves, with its bounds and with what is done between its moves.
 pub(super) struct Rollout {
@@ -145,7 +136,7 @@ fn rolling(rollout: Reader<'_>) -> Strategy {
 }
 
 fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> (Canary, Steps) {
-    let analysis = rollout.block("analysis").map(|block| (analysis(block), within(block)));
+    let analysis = rollout.block("analysis").map(analysis);
     let audience = audience(rollout);
     let mut found = Steps::default();
     let stages = match rollout.block("step") {
@@ -168,10 +159,6 @@ fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> 
     let analysis = analysis.map(|(analysis, _)| analysis);
     let max_surge = rollout.int("max_surge", 1..=REPLICAS_MAX);
     (Canary { stages, analysis, audience, max_surge }, found)
-}
-
-fn within(analysis: Reader<'_>) -> Millis {
-    bounded(analysis, "within").unwrap_or(ANALYSE_WITHIN)
 }
 
 /// A duration of at least a millisecond and at most [`STEP_MAX`].
@@ -276,143 +263,4 @@ fn refuse_nothing(rollout: Reader<'_>, span: Span, audience: &Audience, stage: &
         return;
     };
     rollout.report(problem);
-}
-
-/// Whether an analysis can tell anything where the canary has no share: nothing is counted of testers, who are no random sample.
-pub(super) fn measures_at_nothing(analysis: &Analysis) -> bool {
-    analysis.metrics.is_empty()
-}
-
-fn analysis(block: Reader<'_>) -> Analysis {
-    let (mut metrics, mut is_empty) = (Vec::new(), true);
-    for (name, span) in block.attributes() {
-        let kind = match name {
-            "within" | "alpha" | "inconclusive" | "dry_run" => continue,
-            "error_rate" => Some(MetricKind::ErrorRate),
-            other => other.strip_prefix("latency_p").and_then(quantile),
-        };
-        is_empty = false;
-        match kind {
-            Some(kind) => metrics.extend(metric(block, name, kind)),
-            None => {
-                let known = [
-                    "error_rate",
-                    "latency_p50",
-                    "latency_p95",
-                    "latency_p99",
-                    "within",
-                    "alpha",
-                    "inconclusive",
-                    "dry_run",
-                ];
-                let message = format!("there is no metric `{name}`");
-                let help = did_you_mean(name, known.into_iter()).unwrap_or_else(|| {
-                    "there are `error_rate` and latencies such as `latency_p99`".to_owned()
-                });
-                block.report(Problem::new("unknown-attribute", span, message).help(help));
-            }
-        }
-    }
-    let outside = outside(block);
-    if is_empty && block.block("metric").is_none() {
-        let help = "as in `error_rate = { worse_by = 0.01 }`";
-        block.report(Problem::new("missing-attribute", block.header, "nothing is compared").help(help));
-    }
-    let inconclusive = block.parsed("inconclusive", "\"stop\"", |text| match text {
-        "stop" => Ok(Inconclusive::Stop),
-        "continue" => Ok(Inconclusive::Continue),
-        "ask" => Ok(Inconclusive::Ask),
-        other => Err(format!("there is no \"{other}\"; there are \"stop\", \"continue\" and \"ask\"")),
-    });
-    Analysis {
-        metrics,
-        outside,
-        alpha: fraction(block, "alpha", 0.000_1..=0.5).unwrap_or(ALPHA),
-        inconclusive: inconclusive.unwrap_or(Inconclusive::Stop),
-        dry_run: block.bool("dry_run").unwrap_or(false),
-    }
-}
-
-/// The quantile that stands after `latency_p`: `99`, or `999` for the 99.9th.
-fn quantile(digits: &str) -> Option<MetricKind> {
-    // Three digits and more are a fine one beyond the 90th: `p100` would else be the 10th.
-    let is_fine = digits.len() == 2 || ((3..=4).contains(&digits.len()) && digits.starts_with('9'));
-    let is_number = is_fine && digits.bytes().all(|b| b.is_ascii_digit());
-    let mut millionths = is_number.then(|| digits.parse::<u32>().ok())?? * 10_000;
-    for _ in 2..digits.len() {
-        millionths /= 10;
-    }
-    (1..1_000_000).contains(&millionths).then_some(MetricKind::Latency { quantile: millionths })
-}
-
-/// A number of a range, in millionths.
-fn fraction(block: Reader<'_>, name: &str, range: std::ops::RangeInclusive<f64>) -> Option<u32> {
-    let (value, expr) = block.value(name)?;
-    let number = match &value.kind {
-        Kind::Number(number) => Some(number.to_f64()),
-        _ => None,
-    };
-    match number.filter(|number| range.contains(number)) {
-        Some(number) => Some((number * 1e6).round() as u32),
-        None => {
-            let (low, high) = range.into_inner();
-            let message = format!("`{name}` is a number from {low} to {high}");
-            wrong(block, expr.span, &message);
-            None
-        }
-    }
-}
-
-fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
-    let (mut worse_by, mut is_missing) = (None, true);
-    let example = match kind {
-        MetricKind::ErrorRate => "an object such as `{ worse_by = 0.01 }`",
-        MetricKind::Latency { .. } => "an object such as `{ worse_by = \"20%\" }`",
-    };
-    for (key, value, span) in block.entries(name, example)? {
-        is_missing &= key != "worse_by";
-        match (key.as_str(), margin(kind, &value)) {
-            ("worse_by", Ok(margin)) => worse_by = Some(margin),
-            ("worse_by", Err(reason)) => wrong(block, span, &format!("`worse_by` of `{name}`: {reason}")),
-            (other, _) => {
-                wrong(block, span, &format!("`{name}` has `worse_by` and nothing else, found `{other}`"))
-            }
-        }
-    }
-    if is_missing {
-        wrong(block, block.span(name), &format!("`{name}` says how much worse is accepted: `worse_by`"));
-    }
-    worse_by.map(|worse_by| Metric { kind, worse_by })
-}
-
-/// How much worse is accepted: `0.01` (a rate), `"20%"` (of the baseline's) or `"50ms"` (a latency).
-fn margin(kind: MetricKind, value: &Value) -> Result<Margin, String> {
-    let example = match kind {
-        MetricKind::ErrorRate => "a rate such as 0.01, or a share of the baseline's such as \"50%\"",
-        MetricKind::Latency { .. } => {
-            "a share of the baseline's such as \"20%\", or a duration such as \"50ms\""
-        }
-    };
-    let fail = || format!("expected {example}, found {}", value.describe());
-    match (&value.kind, value.as_str(), kind) {
-        (Kind::Number(number), _, MetricKind::ErrorRate) => {
-            let rate = number.to_f64();
-            if (0.000_01..=0.5).contains(&rate) {
-                return Ok(Margin::Absolute((rate * 1e6).round() as u64));
-            }
-            Err(format!("{rate} is not between 0.00001 and 0.5"))
-        }
-        (_, Some(text), _) if text.ends_with('%') => {
-            let percent = text.trim_end_matches('%').parse::<f64>().map_err(|_| fail())?;
-            if (1.0..=10_000.0).contains(&percent) {
-                return Ok(Margin::Relative((percent * 10_000.0).round() as u64));
-            }
-            Err(format!("{text} is not between 1% and 10000%"))
-        }
-        (_, Some(text), MetricKind::Latency { .. }) => match parse_millis(text)? {
-            Millis(0) => Err("it must be longer than nothing".to_owned()),
-            millis => Ok(Margin::Absolute(millis.0.saturating_mul(1000))),
-        },
-        _ => Err(fail()),
-    }
 }

@@ -7,8 +7,9 @@ use kiln_model::service::{Analysis, Gate, Stage};
 use kiln_model::stack::ServiceDefinition;
 use kiln_model::{Millis, PortName, ServiceName, Weight};
 
+use super::analysis::measures_at_nothing;
 use super::checks::{Check, Place, check};
-use super::rollout::{bounded, measures_at_nothing, percent, wrong};
+use super::rollout::{bounded, percent, wrong};
 use crate::diagnostic::Problem;
 use crate::reader::Reader;
 use crate::source::Span;

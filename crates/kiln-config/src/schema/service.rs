@@ -476,9 +476,21 @@ static ANALYSIS: BlockSchema = BlockSchema {
         ),
         attribute(
             "inconclusive",
+            "\"stop\", \"continue\", \"ask\" or \"extend\"",
+            "\"stop\"",
+            "What happens where the requests were too few to tell: go back, go on, wait as long again for an approval, or wait as long again for requests.",
+        ),
+        attribute(
+            "extend_limit",
+            "number",
+            "3",
+            "For `inconclusive = \"extend\"`: how often it takes the same time again.",
+        ),
+        attribute(
+            "then",
             "\"stop\", \"continue\" or \"ask\"",
             "\"stop\"",
-            "What happens where the requests were too few to tell: go back, go on, or wait as long again for an approval.",
+            "For `inconclusive = \"extend\"`: what happens where the requests were still too few after that.",
         ),
         attribute("dry_run", "bool", "false", "Whether verdicts are only written down."),
     ],

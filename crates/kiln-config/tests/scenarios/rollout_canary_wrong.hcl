@@ -210,7 +210,7 @@ service "rolls" {
 # 60 |       alpha        = 2
 #    |                      ^
 #
-# error[wrong-type]: `inconclusive` of service "all": there is no "hope"; there are "stop", "continue" and "ask"
+# error[wrong-type]: `inconclusive` of service "all": there is no "hope"; there are "stop", "continue", "ask" and "extend"
 #   --> stack.hcl:61:22
 #    |
 # 61 |       inconclusive = "hope"

@@ -80,8 +80,8 @@ fn advance(env: &mut Environment, entry: &Entry, event: &RolloutEvent) -> Result
         }
         (
             Some(rollout),
-            RolloutEvent::Analysed { service, window, .. } | RolloutEvent::Measured { service, window, .. },
-        ) if rollout.splits.get(service).is_some_and(|split| split.window == *window) => {
+            RolloutEvent::Analysed { .. } | RolloutEvent::Measured { .. } | RolloutEvent::Extended { .. },
+        ) if may_learn(&rollout, entry, event) => {
             learned(env, entry, event);
             Ok(())
         }
@@ -130,7 +130,7 @@ fn begin_step(env: &mut Environment, entry: &Entry, rollout: &Rollout, deadline:
     let rollout = running(env);
     rollout.step = StepPhase::Started { deadline };
     rollout.moved_at = entry.at;
-    (rollout.promoted, rollout.undecided) = (false, false);
+    (rollout.promoted, rollout.undecided, rollout.extended) = (false, false, 0);
     rollout.tries = Tries::default();
     rollout.table = Position(0);
 }
@@ -182,10 +182,36 @@ fn mean(env: &mut Environment, rollout: &Rollout, step: &Step) {
     }
 }
 
-/// What is known of a canary: the end of its analysis, or one more measurement.
+/// Whether an event is about what the canary of a service is judged by now.
+fn may_learn(rollout: &Rollout, entry: &Entry, event: &RolloutEvent) -> bool {
+    match event {
+        RolloutEvent::Analysed { service, window, .. } | RolloutEvent::Measured { service, window, .. } => {
+            rollout.splits.get(service).is_some_and(|split| split.window == *window)
+        }
+        RolloutEvent::Extended { index, service, times, until } => {
+            let runs =
+                rollout.step != StepPhase::Waiting && rollout.paused.is_none() && rollout.halted.is_none();
+            let is_waited_for = matches!(
+                rollout.current_step(),
+                Some(Step::Analyse { service: other, .. }) if other == service && *index == rollout.next
+            );
+            // Whoever was asked to decide has his own time.
+            let is_next = !rollout.undecided && *times == rollout.extended + 1;
+            runs && is_waited_for && is_next && *until > entry.at
+        }
+        _ => false,
+    }
+}
+
+/// What is known of a canary: the end of its analysis, that it takes its time again, or one more measurement.
 fn learned(env: &mut Environment, entry: &Entry, event: &RolloutEvent) {
     match event {
         RolloutEvent::Analysed { verdict, .. } => analysed(env, entry, *verdict),
+        RolloutEvent::Extended { times, until, .. } => {
+            let rollout = running(env);
+            rollout.extended = *times;
+            rollout.step = StepPhase::Started { deadline: Some(*until) };
+        }
         RolloutEvent::Measured { service, metric, finding, text, .. } => {
             let of_service = running(env).measured.entry(service.clone()).or_default();
             of_service.entry(metric.clone()).or_default().add(*finding, text);
@@ -251,6 +277,7 @@ fn start(
         measured: BTreeMap::new(),
         promoted: false,
         undecided: false,
+        extended: 0,
         tries: Tries::default(),
         room: None,
     }));
@@ -320,7 +347,7 @@ fn go_back(env: &mut Environment, entry: &Entry, reason: &str, steps: &[Step]) {
     // Whoever paused it did not want it to go on; now it does not, and what failed must not stay half-way.
     (rollout.paused, rollout.halted) = (None, None);
     (rollout.splits, rollout.measured) = (BTreeMap::new(), BTreeMap::new());
-    (rollout.promoted, rollout.undecided) = (false, false);
+    (rollout.promoted, rollout.undecided, rollout.extended) = (false, false, 0);
     rollout.tries = Tries::default();
 }
 

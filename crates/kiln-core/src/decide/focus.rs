@@ -130,6 +130,7 @@ impl Focus {
             }
             // Nothing but the rollout itself is judged by them.
             RolloutEvent::Analysed { .. }
+            | RolloutEvent::Extended { .. }
             | RolloutEvent::Measured { .. }
             | RolloutEvent::Tried { .. }
             | RolloutEvent::Counted { .. }

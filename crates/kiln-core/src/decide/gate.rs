@@ -2,7 +2,7 @@
 
 use kiln_model::event::RolloutEvent;
 use kiln_model::outside::OutsideMetric;
-use kiln_model::rollout::{Evidence, Verdict};
+use kiln_model::rollout::{Evidence, Step, Verdict};
 use kiln_model::sample::WindowSamples;
 use kiln_model::service::{Analysis, Inconclusive, MetricKind, Strategy};
 use kiln_model::{Event, ServiceName, Weight};
@@ -65,6 +65,9 @@ pub(super) fn analyse(
         let reason = format!("nobody decided about {name}: {}", case.unclear());
         return Gate::Shut(Vec::new(), reason);
     }
+    if let Some(again) = extended(view, rollout, &case) {
+        return Gate::Wait(vec![again]);
+    }
     let deeds = vec![case.concluded(Verdict::Inconclusive, case.evidence())];
     match case.analysis.inconclusive {
         _ if case.analysis.dry_run => Gate::Open(deeds),
@@ -75,6 +78,15 @@ pub(super) fn analyse(
             Gate::Shut(deeds, unclear)
         }
     }
+}
+
+/// Takes the time of an analysis again, as often as its stack wants it to; what no time brings any further has none.
+fn extended(view: View<'_>, rollout: &Rollout, case: &Case<'_>) -> Option<Deed> {
+    let Some(Step::Analyse { within, .. }) = rollout.current_step() else { return None };
+    let (index, service, times) = (rollout.next, case.name.clone(), rollout.extended + 1);
+    let until = view.now.plus(*within);
+    let event = RolloutEvent::Extended { index, service, times, until };
+    (times <= case.analysis.extensions && !case.is_stuck()).then_some(Deed::Log(Event::Rollout(event)))
 }
 
 /// What there is to judge about one service.

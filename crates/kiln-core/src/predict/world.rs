@@ -7,7 +7,7 @@ use kiln_model::event::{Purpose, RolloutEvent};
 use kiln_model::instance::ExitStatus;
 use kiln_model::rollout::Step;
 use kiln_model::route::Listener;
-use kiln_model::service::ServiceKind;
+use kiln_model::service::{ServiceKind, Strategy};
 use kiln_model::{Actor, Entry, EnvKey, Event, InstanceId, Millis, Position, ServiceName, Timestamp};
 
 use super::toll::Toll;
@@ -161,7 +161,7 @@ impl<'a> World<'a> {
         match event {
             RolloutEvent::Started { steps, .. } => {
                 self.began = Some(entry.at);
-                let step = |step: &Step| PredictedStep { step: step.clone(), took: None };
+                let step = |step: &Step| PredictedStep { step: step.clone(), took: None, extended: 0 };
                 self.prediction.steps = steps.iter().map(step).collect();
             }
             RolloutEvent::StepStarted { index, .. } => drop(self.steps_began.insert(*index, entry.at)),
@@ -170,6 +170,12 @@ impl<'a> World<'a> {
                 let step = usize::try_from(*index).ok().and_then(|at| self.prediction.steps.get_mut(at));
                 if let (Some(began), Some(step)) = (began, step) {
                     step.took = Some(entry.at.since(began));
+                }
+            }
+            RolloutEvent::Extended { index, times, .. } => {
+                let step = usize::try_from(*index).ok().and_then(|at| self.prediction.steps.get_mut(at));
+                if let Some(step) = step.filter(|_| self.prediction.goes_back.is_none()) {
+                    step.extended = *times;
                 }
             }
             RolloutEvent::GoingBack { reason, .. } | RolloutEvent::Halted { reason, .. } => {
@@ -262,7 +268,7 @@ impl<'a> World<'a> {
             }
             Some(Step::Analyse { service, within, .. }) => {
                 // At the last moment before it would count as undecided.
-                let longest = within.0.saturating_sub(1);
+                let longest = self.waited_for(&service, within).0.saturating_sub(1);
                 Millis(self.analysed_after(&service).map_or(longest, |it| it.0.min(longest)))
             }
             Some(Step::Ask(_)) => {
@@ -284,6 +290,17 @@ impl<'a> World<'a> {
         let (env, rollout, known) = (self.key.clone(), rollout.id, rollout.tries.failed);
         let answer = Ok(String::new());
         self.see_after(Millis(0), Observation::Asked { env, rollout, index, known, answer });
+    }
+
+    /// How long an analysis may take, with all its extensions.
+    fn waited_for(&self, service: &ServiceName, within: Millis) -> Millis {
+        let env = self.state.environment(&self.key);
+        let found = env.and_then(|env| env.service(env.target(), service));
+        let extensions = found.map_or(0, |found| match &found.strategy {
+            Strategy::Canary(canary) => canary.analysis.as_ref().map_or(0, |it| it.extensions),
+            _ => 0,
+        });
+        Millis(within.0.saturating_mul(u64::from(extensions) + 1))
     }
 
     /// How long an analysis takes, if that can be told: as long as the last ones, or as its requests take to come.

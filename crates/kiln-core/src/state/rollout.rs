@@ -56,6 +56,8 @@ pub struct Rollout {
     pub promoted: bool,
     /// Whether the analysis that is the current step was inconclusive, and an approval is waited for.
     pub undecided: bool,
+    /// How often that analysis took its time again.
+    pub extended: u32,
     /// What became of the attempts of the current step.
     pub tries: Tries,
     /// What the environment's instances take; none of a rollout that a Kiln began that did not count it.

@@ -128,6 +128,7 @@ fn rollout(event: &RolloutEvent) -> String {
         RolloutEvent::Analysed { service, window, verdict, .. } => {
             format!("analysed {service} window {window}: {verdict:?}")
         }
+        RolloutEvent::Extended { service, times, .. } => format!("analysis of {service} extended {times}"),
         RolloutEvent::Tried { passed: true, text, .. } => format!("passed: {text}"),
         RolloutEvent::Tried { passed: false, text, .. } => format!("failed: {text}"),
         RolloutEvent::Halted { reason, .. } => format!("halted: {reason}"),

@@ -157,6 +157,16 @@ fn an_analysis_that_was_never_seen_takes_as_long_as_its_requests() {
 }
 
 #[test]
+fn an_analysis_without_requests_is_predicted_with_all_the_times_that_it_takes_again() {
+    let world = at_rest(&["web=v1*2+route:8080+canary:100a900-b"]);
+    let unseen = |name: &ServiceName| Delays { analysis: None, per_minute: Some(0), ..delays(name) };
+    let spec = Arc::new(revision(&["web=v2*2+route:8080+canary:100a900-b-e2"]));
+    let found = predict_up(&world.state, &env("dev"), &spec, &unseen).unwrap();
+    let analysis = found.steps.iter().find(|it| matches!(it.step, Step::Analyse { .. })).unwrap();
+    assert_eq!((analysis.took, analysis.extended), (Some(Millis(3 * 900_000 - 1)), 2));
+}
+
+#[test]
 fn a_rollback_and_a_down_are_predicted_as_well() {
     let mut world = at_rest(&["web=v1*2+route:8080+memory:100"]);
     world.command(up(&env("dev"), &["web=v2*2+route:8080+memory:100"]));

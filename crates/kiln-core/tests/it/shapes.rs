@@ -171,8 +171,19 @@ fn canary(text: &str) -> Canary {
         if word == "m" || word == "c" {
             let inconclusive = if word == "m" { Inconclusive::Stop } else { Inconclusive::Continue };
             let (metrics, outside) = (Vec::new(), vec![queue()]);
-            canary.analysis =
-                Some(Analysis { metrics, outside, alpha: 50_000, inconclusive, dry_run: false });
+            canary.analysis = Some(Analysis {
+                metrics,
+                outside,
+                alpha: 50_000,
+                inconclusive,
+                extensions: 0,
+                dry_run: false,
+            });
+            continue;
+        }
+        if let Some(times) = word.strip_prefix('e') {
+            let analysis = canary.analysis.as_mut().expect("after what is compared");
+            analysis.extensions = times.parse().unwrap();
             continue;
         }
         if word == "b" {
@@ -183,6 +194,7 @@ fn canary(text: &str) -> Canary {
                 outside: Vec::new(),
                 alpha,
                 inconclusive,
+                extensions: 0,
                 dry_run: false,
             });
             continue;

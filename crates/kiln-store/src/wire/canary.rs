@@ -75,7 +75,15 @@ struct AnalysisWire {
     outside: Vec<OutsideMetricWire>,
     alpha_ppm: u32,
     inconclusive: InconclusiveWire,
+    // Left out where it is none, as it was before there were any: digests stay.
+    #[serde(default, skip_serializing_if = "is_none")]
+    extensions: u32,
     dry_run: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -225,6 +233,7 @@ impl From<&Analysis> for AnalysisWire {
                 Inconclusive::Continue => InconclusiveWire::Continue,
                 Inconclusive::Ask => InconclusiveWire::Ask,
             },
+            extensions: analysis.extensions,
             dry_run: analysis.dry_run,
         }
     }
@@ -243,6 +252,7 @@ impl From<AnalysisWire> for Analysis {
                 InconclusiveWire::Continue => Inconclusive::Continue,
                 InconclusiveWire::Ask => Inconclusive::Ask,
             },
+            extensions: wire.extensions,
             dry_run: wire.dry_run,
         }
     }

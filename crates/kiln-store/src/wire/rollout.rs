@@ -39,6 +39,12 @@ pub(crate) enum RolloutWire {
         verdict: VerdictWire,
         evidence: Vec<EvidenceWire>,
     },
+    Extended {
+        index: u32,
+        service: Text<ServiceName>,
+        times: u32,
+        until: u64,
+    },
     Measured {
         service: Text<ServiceName>,
         window: u32,
@@ -202,6 +208,12 @@ impl From<&RolloutEvent> for RolloutWire {
                 verdict: (*verdict).into(),
                 evidence: evidence.iter().map(EvidenceWire::from).collect(),
             },
+            RolloutEvent::Extended { index, service, times, until } => Self::Extended {
+                index: *index,
+                service: Text(service.clone()),
+                times: *times,
+                until: until.0,
+            },
             RolloutEvent::Measured { service, window, metric, finding, text } => Self::Measured {
                 service: Text(service.clone()),
                 window: *window,
@@ -262,6 +274,9 @@ impl TryFrom<RolloutWire> for RolloutEvent {
                 verdict: verdict.into(),
                 evidence: evidence.into_iter().map(Evidence::from).collect(),
             },
+            RolloutWire::Extended { index, service, times, until } => {
+                Self::Extended { index, service: service.0, times, until: Timestamp(until) }
+            }
             RolloutWire::Measured { service, window, metric, finding, text } => {
                 Self::Measured { service: service.0, window, metric, finding: finding.into(), text }
             }

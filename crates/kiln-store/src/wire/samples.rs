@@ -135,6 +135,7 @@ fn canary() -> Canary {
             alpha: 50_000,
             outside: Vec::new(),
             inconclusive: Inconclusive::Ask,
+            extensions: 0,
             dry_run: false,
         }),
         audience: Audience::default(),
@@ -338,6 +339,12 @@ fn rollout_events() -> Vec<Event> {
         measured(Finding::Error),
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
         RolloutEvent::Halted { reason: "not healthy".into(), until: Timestamp(1_700_000_000_000) },
+        RolloutEvent::Extended {
+            index: 5,
+            service: service("web"),
+            times: 2,
+            until: Timestamp(1_700_000_000_000),
+        },
         RolloutEvent::Counted {
             rollout: kiln_model::RolloutId(17),
             is_end: false,

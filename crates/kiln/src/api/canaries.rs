@@ -125,8 +125,12 @@ pub struct Outlook {
     pub needed_ms: Option<u64>,
     /// When it counts as inconclusive, while the rollout waits for it.
     pub until_ms: Option<u64>,
-    /// What happens then: `stop`, `continue` or `ask`.
+    /// What happens then: `stop`, `continue`, `ask`, or `extend`.
     pub then: String,
+    /// How often it took its time again.
+    pub extended: u32,
+    /// How often it may at most.
+    pub extend_limit: u32,
 }
 
 /// Returns what is seen of the canaries of a rollout; empty unless it is the one that runs, forwards.
@@ -225,7 +229,9 @@ fn outlook(
         per_minute: traffic.per_minute,
         needed_ms,
         until_ms,
-        then: then(analysis, rollout.undecided).into(),
+        then: then(analysis, rollout).into(),
+        extended: rollout.extended,
+        extend_limit: analysis.extensions,
     })
 }
 
@@ -236,11 +242,12 @@ fn analysis<'a>(env: &'a Environment, rollout: &Rollout, name: &ServiceName) -> 
     }
 }
 
-fn then(analysis: &Analysis, was_asked: bool) -> &'static str {
+fn then(analysis: &Analysis, rollout: &Rollout) -> &'static str {
     match analysis.inconclusive {
         _ if analysis.dry_run => "continue",
+        _ if rollout.extended < analysis.extensions && !rollout.undecided => "extend",
         // Who was asked and did not answer decided against it.
-        Inconclusive::Ask if !was_asked => "ask",
+        Inconclusive::Ask if !rollout.undecided => "ask",
         Inconclusive::Ask | Inconclusive::Stop => "stop",
         Inconclusive::Continue => "continue",
     }

@@ -11,7 +11,7 @@ pub use delays::Seen;
 pub(crate) use delays::What;
 
 use super::verdicts;
-use super::view::{cause_word, outcome_word, step_text};
+use super::view::{cause_word, often, outcome_word, step_text};
 use super::wire;
 
 /// The count of the requests at a rollout's end follows within so many of the environment's next entries, or never.
@@ -137,6 +137,11 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
         }
         RolloutEvent::Analysed { service, window, verdict, evidence } => {
             record.analyses.push(verdicts::analysis(entry.at, service, *window, *verdict, evidence));
+        }
+        RolloutEvent::Extended { index, times, .. } => {
+            if let Some(step) = step(record, *index) {
+                step.note = Some(format!("extended {}, for want of requests", often(*times)));
+            }
         }
         RolloutEvent::Measured { service, window, metric, finding, text } => {
             let of = (service, *window);

@@ -9,7 +9,7 @@ use kiln_model::{CheckId, Entry, Event, InstanceId, RevisionNumber, Timestamp, W
 use serde_json::json;
 
 use super::verdicts;
-use super::view::step_text;
+use super::view::{often, step_text};
 use super::wire;
 
 /// More instances than this in one line are counted, not listed.
@@ -178,13 +178,8 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
         RolloutEvent::Paused => ("rollout.paused", "the rollout is paused: no further step begins".into()),
         RolloutEvent::Resumed => ("rollout.resumed", "the rollout goes on".into()),
         RolloutEvent::Promoted { index } => ("rollout.promoted", format!("step {} was promoted", index + 1)),
-        RolloutEvent::Analysed { service, window, verdict, evidence } => {
-            let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence);
-            ("rollout.analysed", verdicts::sentence(&found))
-        }
-        RolloutEvent::Measured { service, window, metric, finding, text } => {
-            let found = verdicts::measurement(Timestamp(0), (service, *window), metric, *finding, text);
-            ("rollout.measured", verdicts::measurement_sentence(&found))
+        RolloutEvent::Analysed { .. } | RolloutEvent::Extended { .. } | RolloutEvent::Measured { .. } => {
+            learned(event)
         }
         RolloutEvent::Tried { index, passed, text } => {
             let how = if *passed { "passed" } else { "failed" };
@@ -225,6 +220,28 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
             };
             ("rollout.finished", format!("the rollout {how}{}", because(reason)))
         }
+    }
+}
+
+/// What is known of a canary.
+fn learned(event: &RolloutEvent) -> (&'static str, String) {
+    match event {
+        RolloutEvent::Analysed { service, window, verdict, evidence } => {
+            let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence);
+            ("rollout.analysed", verdicts::sentence(&found))
+        }
+        RolloutEvent::Extended { service, times, .. } => {
+            let text = format!(
+                "the requests to the new {service} are too few to tell: its analysis takes its time again, {}",
+                often(*times)
+            );
+            ("rollout.extended", text)
+        }
+        RolloutEvent::Measured { service, window, metric, finding, text } => {
+            let found = verdicts::measurement(Timestamp(0), (service, *window), metric, *finding, text);
+            ("rollout.measured", verdicts::measurement_sentence(&found))
+        }
+        _ => ("rollout.learned", String::new()),
     }
 }
 

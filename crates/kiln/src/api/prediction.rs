@@ -10,7 +10,7 @@ use kiln_model::{EnvKey, ServiceName};
 
 use super::history::{Seen, What};
 use super::refusal;
-use super::view::step_text;
+use super::view::{often, step_text};
 use super::wire;
 use crate::controller::CommandError;
 
@@ -42,7 +42,10 @@ fn reason(error: PredictError) -> String {
 
 fn shown(prediction: &Prediction, spec: &RevisionSpec, seen: &Seen) -> wire::Prediction {
     let step = |it: &kiln_core::PredictedStep| wire::PredictedStep {
-        text: step_text(&it.step),
+        text: match it.extended {
+            0 => step_text(&it.step),
+            times => format!("{}, and again {}", step_text(&it.step), often(times)),
+        },
         took_ms: it.took.map(|took| took.0),
     };
     let risk = |(service, risk): (&ServiceName, &Risk)| wire::ServiceRisk {

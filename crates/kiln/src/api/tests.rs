@@ -455,7 +455,9 @@ fn canary() -> wire::Canary {
             per_minute: Some(7200),
             needed_ms: Some(40_000),
             until_ms: Some(560_000),
-            then: "stop".into(),
+            then: "extend".into(),
+            extended: 1,
+            extend_limit: 3,
         }),
         outside: vec![wire::Outside {
             metric: "queue".into(),

@@ -468,6 +468,15 @@ fn tried(step: &Step, tries: &Tries) -> Option<String> {
     (attempts > 1).then(|| format!("{} of {attempts}{last}", (tries.failed + 1).min(attempts)))
 }
 
+/// How often, as people say it.
+pub(super) fn often(times: u32) -> String {
+    match times {
+        1 => "once".into(),
+        2 => "twice".into(),
+        times => format!("{times} times"),
+    }
+}
+
 /// A step as people say it.
 pub fn step_text(step: &Step) -> String {
     let list = |slots: &[kiln_model::rollout::Slots]| {

@@ -116,6 +116,41 @@ fn an_analysis_without_requests_says_that_it_will_never_tell() {
 }
 
 #[test]
+fn an_analysis_without_requests_takes_its_time_again_and_then_does_what_the_stack_says() {
+    let canary = |then: &str| {
+        format!(
+            "rollout \"canary\" {{
+    steps = [\"30%\"]
+
+    analysis {{
+      error_rate   = {{ worse_by = 0.05 }}
+      within       = \"1s\"
+      inconclusive = \"extend\"
+      extend_limit = 2
+      then         = \"{then}\"
+    }}
+  }}"
+        )
+    };
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, &canary("stop"));
+    machine.kiln(&["up"]).ok();
+    for (version, then, outcome) in [("v2", "stop", "went_back"), ("v3", "continue", "completed")] {
+        machine.write_tiny(version, 1, &canary(then));
+        let planned = machine.kiln(&["plan"]).ok().out;
+        assert!(planned.contains("and again twice"), "{planned}");
+        machine.command(&["up"]).output().unwrap();
+        let record = last_rollout(&machine);
+        assert_eq!(record["rollout"]["ended"]["outcome"], outcome, "{record:#}");
+        assert_eq!(record["analyses"][0]["verdict"], "inconclusive", "{record:#}");
+        let shown = machine.kiln(&["rollout", "show"]).ok().out;
+        assert!(shown.contains("extended twice, for want of requests"), "{shown}");
+    }
+    let events = machine.kiln(&["events"]).ok().out;
+    assert_eq!(events.matches("its analysis takes its time again").count(), 4, "{events}");
+}
+
+#[test]
 fn a_canary_that_leaks_until_the_kernel_ends_it_goes_back_by_itself() {
     let held = "rollout \"canary\" {
     steps = [\"30%\"]

@@ -194,6 +194,7 @@ impl Seen {
                 RolloutEvent::Paused | RolloutEvent::Promoted { .. } => began = None,
                 RolloutEvent::Resumed
                 | RolloutEvent::Analysed { .. }
+                | RolloutEvent::Extended { .. }
                 | RolloutEvent::Tried { .. }
                 | RolloutEvent::Measured { .. }
                 | RolloutEvent::Counted { .. }

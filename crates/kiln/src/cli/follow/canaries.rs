@@ -87,9 +87,10 @@ fn outlook(it: &Outlook, now_ms: u64) -> String {
         (None, _) => String::new(),
         (Some(left), then) => {
             let then = match then {
-                "continue" => "goes on",
-                "ask" => "asks for `kiln rollout promote`",
-                _ => "goes back",
+                "continue" => "goes on".to_owned(),
+                "ask" => "asks for `kiln rollout promote`".to_owned(),
+                "extend" => format!("takes its time again ({} of {})", it.extended + 1, it.extend_limit),
+                _ => "goes back".to_owned(),
             };
             format!("; inconclusive in {}, and {then} then", span(Millis(left)))
         }
@@ -129,6 +130,7 @@ mod tests {
                 needed_ms: Some(40_000),
                 until_ms: Some(560_000),
                 then: "stop".into(),
+                ..Outlook::default()
             }),
         }
     }
@@ -159,6 +161,14 @@ mod tests {
             told(|it| (it.per_minute, it.needed_ms, it.then) = (Some(30), Some(9_600_000), "ask".into())),
             "web: error rate, p99: about 2h 40m more at 30 requests a minute; \
              inconclusive in 9m 10s, and asks for `kiln rollout promote` then"
+        );
+        assert_eq!(
+            told(|it| {
+                (it.per_minute, it.needed_ms, it.then) = (Some(0), None, "extend".into());
+                (it.extended, it.extend_limit) = (1, 3);
+            }),
+            "web: error rate, p99: no requests come: never at this traffic; \
+             inconclusive in 9m 10s, and takes its time again (2 of 3) then"
         );
         assert_eq!(
             told(|it| (it.more_requests, it.needed_ms, it.until_ms) = (None, None, None)),

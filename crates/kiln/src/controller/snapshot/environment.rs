@@ -198,10 +198,17 @@ struct RolloutWire {
     promoted: bool,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     undecided: bool,
+    #[serde(default, skip_serializing_if = "is_none")]
+    extended: u32,
     #[serde(default, skip_serializing_if = "TriesWire::is_default")]
     tries: TriesWire,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     room: Option<RoomWire>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_none(count: &u32) -> bool {
+    *count == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -481,6 +488,7 @@ impl From<&Rollout> for RolloutWire {
             measured,
             promoted,
             undecided,
+            extended,
             tries,
             room,
         } = rollout;
@@ -519,6 +527,7 @@ impl From<&Rollout> for RolloutWire {
                 .collect(),
             promoted: *promoted,
             undecided: *undecided,
+            extended: *extended,
             tries: tries.into(),
             room: room.map(RoomWire::from),
         }
@@ -574,6 +583,7 @@ impl RolloutWire {
                 .collect(),
             promoted: wire.promoted,
             undecided: wire.undecided,
+            extended: wire.extended,
             tries: wire.tries.into(),
             room: wire.room.map(RoomWire::into_model),
         })

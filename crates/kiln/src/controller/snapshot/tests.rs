@@ -147,6 +147,7 @@ fn environment() -> Environment {
         measured: [(web(), [("queue".to_owned(), tally())].into())].into(),
         promoted: true,
         undecided: true,
+        extended: 2,
         tries: Tries { failed: 1, passed: true, last: "503".into(), due: Timestamp(5_000) },
         room: Some(room()),
     };

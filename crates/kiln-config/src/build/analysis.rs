@@ -1,0 +1,194 @@
+//! What a canary is compared by with its baseline.
+
+use kiln_model::Millis;
+use kiln_model::service::{Analysis, Inconclusive, Margin, Metric, MetricKind};
+
+use super::outside::outside;
+use super::rollout::{STEP_MAX, bounded, wrong};
+use crate::diagnostic::Problem;
+use crate::reader::Reader;
+use crate::suggest::did_you_mean;
+use crate::units::parse_millis;
+use crate::value::{Kind, Value};
+
+/// How long an analysis may take before it counts as inconclusive.
+const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
+
+/// The chance that a canary that is no worse is stopped.
+const ALPHA: u32 = 50_000;
+
+/// How often an analysis that had too few requests takes its time again, where the stack does not say.
+const EXTENSIONS: u32 = 3;
+
+/// More than that is a longer `within`.
+const EXTENSIONS_MAX: u32 = 100;
+
+/// What an analysis has beside its metrics.
+const KNOWN: [&str; 6] = ["within", "alpha", "inconclusive", "extend_limit", "then", "dry_run"];
+
+/// What is often compared.
+const METRICS: [&str; 4] = ["error_rate", "latency_p50", "latency_p95", "latency_p99"];
+
+/// Whether an analysis can tell anything where the canary has no share: nothing is counted of testers, who are no random sample.
+pub(super) fn measures_at_nothing(analysis: &Analysis) -> bool {
+    analysis.metrics.is_empty()
+}
+
+/// Reads an analysis, and how long it may take at each share.
+pub(super) fn analysis(block: Reader<'_>) -> (Analysis, Millis) {
+    let (mut metrics, mut is_empty) = (Vec::new(), true);
+    for (name, span) in block.attributes() {
+        let kind = match name {
+            name if KNOWN.contains(&name) => continue,
+            "error_rate" => Some(MetricKind::ErrorRate),
+            other => other.strip_prefix("latency_p").and_then(quantile),
+        };
+        is_empty = false;
+        match kind {
+            Some(kind) => metrics.extend(metric(block, name, kind)),
+            None => {
+                let message = format!("there is no metric `{name}`");
+                let help = did_you_mean(name, KNOWN.into_iter().chain(METRICS)).unwrap_or_else(|| {
+                    "there are `error_rate` and latencies such as `latency_p99`".to_owned()
+                });
+                block.report(Problem::new("unknown-attribute", span, message).help(help));
+            }
+        }
+    }
+    let outside = outside(block);
+    if is_empty && block.block("metric").is_none() {
+        let help = "as in `error_rate = { worse_by = 0.01 }`";
+        block.report(Problem::new("missing-attribute", block.header, "nothing is compared").help(help));
+    }
+    let dry_run = block.bool("dry_run").unwrap_or(false);
+    let within = bounded(block, "within").unwrap_or(ANALYSE_WITHIN);
+    let (inconclusive, extensions) = inconclusive(block, within, dry_run);
+    let alpha = fraction(block, "alpha", 0.000_1..=0.5).unwrap_or(ALPHA);
+    (Analysis { metrics, outside, alpha, inconclusive, extensions, dry_run }, within)
+}
+
+/// What happens where the requests were too few: how often they are waited for again, and what then.
+fn inconclusive(block: Reader<'_>, within: Millis, dry_run: bool) -> (Inconclusive, u32) {
+    let extends = block.parsed("inconclusive", "\"stop\"", |text| match text {
+        "extend" => Ok(None),
+        text => word(text, &["stop", "continue", "ask", "extend"]).map(Some),
+    });
+    let Some(None) = extends else {
+        for name in ["extend_limit", "then"].into_iter().filter(|name| block.has(name)) {
+            let message = format!("`{name}` is for an analysis that is extended");
+            let help = "write `inconclusive = \"extend\"`, or leave it out";
+            block.report(Problem::new("wrong-value", block.span(name), message).help(help));
+        }
+        return (extends.flatten().unwrap_or(Inconclusive::Stop), 0);
+    };
+    let then = block.parsed("then", "\"stop\"", |text| word(text, &["stop", "continue", "ask"]));
+    let limit = block.int("extend_limit", 1..=EXTENSIONS_MAX).unwrap_or(EXTENSIONS);
+    let whole = within.0.saturating_mul(u64::from(limit) + 1);
+    let refuse = |message: String, help: &str| {
+        block.report(Problem::new("wrong-value", block.span("inconclusive"), message).help(help));
+    };
+    if dry_run {
+        let message = "a `dry_run` goes on whatever it finds, so there is nothing to extend it for";
+        refuse(message.to_owned(), "leave `inconclusive` out, or `dry_run`");
+    } else if Millis(whole) > STEP_MAX {
+        let message = format!("extended {limit} times it takes {}, more than {STEP_MAX}", Millis(whole));
+        refuse(message, "lower `extend_limit` or `within`");
+    }
+    (then.unwrap_or(Inconclusive::Stop), limit)
+}
+
+fn word(text: &str, known: &[&str]) -> Result<Inconclusive, String> {
+    match text {
+        "stop" => Ok(Inconclusive::Stop),
+        "continue" => Ok(Inconclusive::Continue),
+        "ask" => Ok(Inconclusive::Ask),
+        other => {
+            let (last, others) = known.split_last().expect("there are some");
+            Err(format!("there is no \"{other}\"; there are \"{}\" and \"{last}\"", others.join("\", \"")))
+        }
+    }
+}
+
+/// The quantile that stands after `latency_p`: `99`, or `999` for the 99.9th.
+fn quantile(digits: &str) -> Option<MetricKind> {
+    // Three digits and more are a fine one beyond the 90th: `p100` would else be the 10th.
+    let is_fine = digits.len() == 2 || ((3..=4).contains(&digits.len()) && digits.starts_with('9'));
+    let is_number = is_fine && digits.bytes().all(|b| b.is_ascii_digit());
+    let mut millionths = is_number.then(|| digits.parse::<u32>().ok())?? * 10_000;
+    for _ in 2..digits.len() {
+        millionths /= 10;
+    }
+    (1..1_000_000).contains(&millionths).then_some(MetricKind::Latency { quantile: millionths })
+}
+
+/// A number of a range, in millionths.
+fn fraction(block: Reader<'_>, name: &str, range: std::ops::RangeInclusive<f64>) -> Option<u32> {
+    let (value, expr) = block.value(name)?;
+    let number = match &value.kind {
+        Kind::Number(number) => Some(number.to_f64()),
+        _ => None,
+    };
+    match number.filter(|number| range.contains(number)) {
+        Some(number) => Some((number * 1e6).round() as u32),
+        None => {
+            let (low, high) = range.into_inner();
+            let message = format!("`{name}` is a number from {low} to {high}");
+            wrong(block, expr.span, &message);
+            None
+        }
+    }
+}
+
+fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
+    let (mut worse_by, mut is_missing) = (None, true);
+    let example = match kind {
+        MetricKind::ErrorRate => "an object such as `{ worse_by = 0.01 }`",
+        MetricKind::Latency { .. } => "an object such as `{ worse_by = \"20%\" }`",
+    };
+    for (key, value, span) in block.entries(name, example)? {
+        is_missing &= key != "worse_by";
+        match (key.as_str(), margin(kind, &value)) {
+            ("worse_by", Ok(margin)) => worse_by = Some(margin),
+            ("worse_by", Err(reason)) => wrong(block, span, &format!("`worse_by` of `{name}`: {reason}")),
+            (other, _) => {
+                wrong(block, span, &format!("`{name}` has `worse_by` and nothing else, found `{other}`"))
+            }
+        }
+    }
+    if is_missing {
+        wrong(block, block.span(name), &format!("`{name}` says how much worse is accepted: `worse_by`"));
+    }
+    worse_by.map(|worse_by| Metric { kind, worse_by })
+}
+
+/// How much worse is accepted: `0.01` (a rate), `"20%"` (of the baseline's) or `"50ms"` (a latency).
+fn margin(kind: MetricKind, value: &Value) -> Result<Margin, String> {
+    let example = match kind {
+        MetricKind::ErrorRate => "a rate such as 0.01, or a share of the baseline's such as \"50%\"",
+        MetricKind::Latency { .. } => {
+            "a share of the baseline's such as \"20%\", or a duration such as \"50ms\""
+        }
+    };
+    let fail = || format!("expected {example}, found {}", value.describe());
+    match (&value.kind, value.as_str(), kind) {
+        (Kind::Number(number), _, MetricKind::ErrorRate) => {
+            let rate = number.to_f64();
+            if (0.000_01..=0.5).contains(&rate) {
+                return Ok(Margin::Absolute((rate * 1e6).round() as u64));
+            }
+            Err(format!("{rate} is not between 0.00001 and 0.5"))
+        }
+        (_, Some(text), _) if text.ends_with('%') => {
+            let percent = text.trim_end_matches('%').parse::<f64>().map_err(|_| fail())?;
+            if (1.0..=10_000.0).contains(&percent) {
+                return Ok(Margin::Relative((percent * 10_000.0).round() as u64));
+            }
+            Err(format!("{text} is not between 1% and 10000%"))
+        }
+        (_, Some(text), MetricKind::Latency { .. }) => match parse_millis(text)? {
+            Millis(0) => Err("it must be longer than nothing".to_owned()),
+            millis => Ok(Margin::Absolute(millis.0.saturating_mul(1000))),
+        },
+        _ => Err(fail()),
+    }
+}
