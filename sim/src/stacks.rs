@@ -8,7 +8,7 @@ use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::interlude::Interludes;
 use kiln_model::release::RevisionSpec;
-use kiln_model::route::{Aim, Group, HeaderMatch, Route};
+use kiln_model::route::{Aim, Group, HeaderMatch, Route, Synthetic};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
     Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
@@ -354,6 +354,7 @@ fn canary(rng: &mut Rng) -> Canary {
         alpha: 50_000,
         inconclusive,
         extensions: 0,
+        synthetic: None,
         dry_run: rng.chance(100),
     };
     let analysis = Some(analysis).filter(|_| rng.chance(600));
@@ -389,6 +390,12 @@ fn canary(rng: &mut Rng) -> Canary {
     let mut analysis = analysis.clone();
     if let Some(analysis) = analysis.as_mut().filter(|_| apart.chance(300)) {
         analysis.extensions = apart.between(1, 2) as u32;
+    }
+    if let Some(analysis) = analysis.as_mut().filter(|_| apart.chance(300)) {
+        let port = PortName::new("http").expect("it is a name");
+        let (path, host) = ("/".to_owned(), "web".to_owned());
+        let made = Synthetic { method: Method::Get, path, host, port, rate: 20, count: 1000 };
+        analysis.synthetic = Some(Arc::new(made));
     }
     Canary { stages, analysis, audience, max_surge }
 }

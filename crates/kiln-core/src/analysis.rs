@@ -159,6 +159,7 @@ mod tests {
             alpha: 50_000,
             inconclusive: Inconclusive::Stop,
             extensions: 0,
+            synthetic: None,
             dry_run: false,
         }
     }

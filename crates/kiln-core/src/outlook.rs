@@ -38,6 +38,12 @@ pub fn compared(samples: &WindowSamples) -> u64 {
     of(Group::Baseline) + of(Group::Canary)
 }
 
+/// How many of them the edge made itself.
+pub(crate) fn made(samples: &WindowSamples) -> u64 {
+    let of = |group| samples.get(&group).map_or(0, |samples| samples.synthetic);
+    of(Group::Baseline) + of(Group::Canary)
+}
+
 /// So many requests of each group tell how many it takes: few enough that no analysis needs fewer.
 const FEW: u64 = 100;
 /// What they take, in microseconds. Any will do: what is compared is alike.
@@ -92,6 +98,7 @@ mod tests {
             alpha: 50_000,
             inconclusive: Inconclusive::Stop,
             extensions: 0,
+            synthetic: None,
             dry_run: false,
         }
     }

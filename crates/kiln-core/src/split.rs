@@ -1,11 +1,14 @@
 //! Who gets how much while the requests of a service are split between old and new instances.
 
+use std::sync::Arc;
+
 use kiln_model::rollout::{BASELINE_FIRST, Slots, Step};
-use kiln_model::route::Group;
+use kiln_model::route::{Group, Synthetic};
+use kiln_model::service::Strategy;
 use kiln_model::{ServiceName, Weight};
 
 use crate::serving::{Roles, Wants};
-use crate::state::{Environment, Instance, ServiceState, Split, State};
+use crate::state::{Environment, Instance, ServiceState, Split, State, StepPhase};
 
 /// The weight of one instance of each group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,23 @@ const LEAST: Weight = match Weight::new(1) {
 pub(crate) fn is_apart(env: &Environment, name: &ServiceName, group: Option<Group>) -> bool {
     let split = env.rollout.as_ref().and_then(|rollout| rollout.splits.get(name));
     group == Some(Group::Canary) && split.is_some_and(Split::is_apart)
+}
+
+/// The requests that the edge makes itself for a service: while its analysis is waited for, and nobody was asked to decide.
+pub(crate) fn synthetic<'a>(env: &'a Environment, name: &ServiceName) -> Option<&'a Arc<Synthetic>> {
+    let rollout = env.rollout.as_ref().filter(|rollout| !rollout.is_going_back() && !rollout.undecided)?;
+    let split = rollout.splits.get(name)?;
+    let is_waited_for = match (rollout.current_step(), rollout.step) {
+        (Some(Step::Analyse { service, window, .. }), StepPhase::Started { .. }) => {
+            service == name && *window == split.window
+        }
+        _ => false,
+    };
+    let runs = is_waited_for && rollout.paused.is_none() && rollout.halted.is_none();
+    match &env.service(rollout.to, name).filter(|_| runs)?.strategy {
+        Strategy::Canary(canary) => canary.analysis.as_ref()?.synthetic.as_ref(),
+        _ => None,
+    }
 }
 
 /// All of something, in the unit of shares.

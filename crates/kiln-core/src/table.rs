@@ -110,7 +110,9 @@ fn add_pool(table: &mut RouteTable, state: &State, env: &Environment, key: &Pool
         Some(Sampling { rollout: rollout.id, window: split.window })
     });
     let Audience { sticky, aim, mirror } = audience(env, &key.service);
-    table.pools.insert(key.clone(), Arc::new(Pool { backends, sampling, sticky, aim, mirror }));
+    let synthetic = split::synthetic(env, &key.service).filter(|it| it.port == *port).cloned();
+    let pool = Pool { backends, sampling, sticky, aim, mirror, synthetic };
+    table.pools.insert(key.clone(), Arc::new(pool));
 }
 
 /// Which requests the new instances of a service get while they are a canary.

@@ -12,6 +12,7 @@ use crate::backend::Backend;
 use crate::ledger::SlotRef;
 use crate::mirror::Mirror;
 use crate::samples::SampleRef;
+use crate::synthesis::Synthesis;
 use crate::table::{Ground, Taken};
 use crate::wish::{Place, Wish, Wishes};
 
@@ -52,7 +53,7 @@ pub(crate) struct Balancer {
 #[derive(Debug)]
 pub(crate) struct Share {
     revision: RevisionNumber,
-    group: Group,
+    pub(crate) group: Group,
     slot: SlotRef,
     sample: Option<SampleRef>,
     /// The sum of the weights up to and with this one.
@@ -105,6 +106,11 @@ impl Balancer {
             let sample = window.map(|window| window.group(Group::Canary));
             Mirror::new(mirror.share.per_mille(), targets, sample)
         });
+        if let Some((synthetic, window)) = pool.synthetic.as_ref().zip(window) {
+            let is_compared = |entry: &&Entry| matches!(entry.group, Group::Canary | Group::Baseline);
+            let sides = shares(pool.backends.iter().filter(is_compared).collect(), key, ground, taken);
+            taken.help(Synthesis::new(synthetic, sides, window));
+        }
         let slot = ground.slot(key, RevisionNumber(0), taken);
         let total = drawn.last().map_or(0, |share| share.end);
         let wishes = Wishes::new(key, pool);
@@ -195,6 +201,11 @@ impl Share {
         let drawn = (0..DRAWS_MAX).map(|_| self.draw()).find(|member| heed.is_fit(member));
         let member = drawn.or_else(|| self.members.iter().find(|member| heed.is_fit(member)))?;
         Some(self.choice(member))
+    }
+
+    /// A member, though none may be fit.
+    pub(crate) fn anybody(&self, heed: Heed<'_>) -> Choice {
+        self.choose(heed).unwrap_or_else(|| self.choice(self.draw()))
     }
 
     fn draw(&self) -> &Member {

@@ -86,6 +86,9 @@ impl Edge {
         self.shared.table.store(Arc::clone(&table));
         // After the swap: what still chose by the old table finds these marks and chooses again.
         self.shared.registry.retire_others(&|backend| table.names(backend));
+        for (synthesis, seat) in table.syntheses().iter().zip(self.seats.iter().cycle()) {
+            seat.tell(Job::Synthesise(Arc::clone(synthesis)));
+        }
     }
 
     /// Stores a table, then serves it. Once this has returned `Acknowledged`, no request starts by an older one, and

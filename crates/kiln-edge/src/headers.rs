@@ -16,12 +16,15 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Says that an answer was made by the edge, and why. Never passed on from a backend.
 pub(crate) const X_KILN_ERROR: HeaderName = HeaderName::from_static("x-kiln-error");
 
 /// Marks a copy of a request, so that an application can leave out what must not be done twice. Believed from instances only.
 pub(crate) const KILN_MIRROR: HeaderName = HeaderName::from_static("kiln-mirror");
+
+/// Marks a request that the edge made itself. Believed from instances only.
+pub(crate) const KILN_SYNTHETIC: HeaderName = HeaderName::from_static("kiln-synthetic");
 
 /// Whether a list header has a token.
 fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
@@ -114,6 +117,7 @@ pub(crate) fn forward_request(headers: &mut HeaderMap, caller: &Caller<'_>, upgr
     }
     headers.remove(FORWARDED);
     headers.remove(KILN_MIRROR);
+    headers.remove(KILN_SYNTHETIC);
     strip_forwarded(headers);
     headers.insert(X_FORWARDED_FOR, caller.address.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));

@@ -31,6 +31,7 @@ mod persist;
 mod process;
 mod samples;
 mod shared;
+mod synthesis;
 mod sys;
 mod table;
 mod ticket;

@@ -92,6 +92,11 @@ pub(crate) const MIRROR_MAX: Duration = Duration::from_secs(10);
 /// An answer to a copy that is longer is not read to its end, only its connection is closed.
 pub(crate) const MIRROR_BODY_BYTES_MAX: usize = 1 << 20;
 
+/// Synthetic requests under way to both sides of an analysis: an instance that hangs holds no more connections than this.
+pub(crate) const SYNTHETICS_MAX: u64 = 64;
+/// From the start of a synthetic request to its answer's head, and from there to its end. Who takes longer is a failure.
+pub(crate) const SYNTHETIC_MAX: Duration = Duration::from_secs(10);
+
 /// Slots of the ledger: one for each (environment, service, revision) that is served or still has requests in flight.
 pub(crate) const LEDGER_SLOTS: usize = 1024;
 /// Windows whose counts are kept: each service that is in a canary rollout has one, of 40 KiB. Those that no table names any

@@ -64,7 +64,7 @@ impl Mirror {
                 if Counter::of_status(answer.status().as_u16()) != Counter::of_status(original.as_u16()) {
                     place.mirror.count(&worker, Counter::Differed);
                 }
-                if discard(answer).await {
+                if read_to_end(answer).await == End::Whole {
                     lease.give_back(Instant::now());
                 }
             })
@@ -113,7 +113,7 @@ impl Drop for Place {
 }
 
 /// Sends over a pooled connection, and if that was closed, over a fresh one: what is copied may be done twice.
-async fn send(
+pub(crate) async fn send(
     backend: &Arc<Backend>,
     worker: usize,
     request: Request<RequestBody>,
@@ -139,17 +139,28 @@ fn again(request: &Request<RequestBody>) -> Request<RequestBody> {
     copy
 }
 
-/// Reads an answer to its end; false if there is none in time, or far off.
-async fn discard(mut answer: Response<Incoming>) -> bool {
+/// How far an answer was read that nobody gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// To its end.
+    Whole,
+    /// It is longer than is read.
+    TooLong,
+    /// It broke off.
+    Broken,
+}
+
+/// Reads an answer to its end, unless that is far off.
+pub(crate) async fn read_to_end(mut answer: Response<Incoming>) -> End {
     let mut left = MIRROR_BODY_BYTES_MAX;
     loop {
         let body = answer.body_mut();
         match std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            None => return true,
-            Some(Err(_)) => return false,
+            None => return End::Whole,
+            Some(Err(_)) => return End::Broken,
             Some(Ok(frame)) => {
                 let size = frame.data_ref().map_or(0, bytes::Bytes::len);
-                let Some(rest) = left.checked_sub(size) else { return false };
+                let Some(rest) = left.checked_sub(size) else { return End::TooLong };
                 left = rest;
             }
         }

@@ -19,8 +19,8 @@
 //! | 16..32 | stack, environment, service: each a length byte and 40 bytes |
 //! | 64.. | for stable, baseline and canary, 1617 words each: 16 counters, then latencies by bucket |
 //!
-//! The counters are `ok, client_error, server_error, lost, broken, left`, and of copies `answered, differed, lost, skipped`;
-//! the rest is unused.
+//! The counters are `ok, client_error, server_error, lost, broken, left`, of copies `answered, differed, lost, skipped`, and
+//! `synthetic`; the rest is unused.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -66,6 +66,7 @@ pub(crate) enum Counter {
     Differed,
     MirrorLost,
     MirrorSkipped,
+    Synthetic,
 }
 
 impl Counter {
@@ -210,6 +211,17 @@ impl Samples {
         }
     }
 
+    /// Returns how many attempts have an outcome, and how many of them the edge made itself; none if the slot was given to
+    /// another window.
+    pub(crate) fn attempts(&self, at: SampleRef) -> Option<(u64, u64)> {
+        let words = self.group(at)?;
+        let load = |counter: Counter| words[counter as usize].load(Ordering::Relaxed);
+        // Before the outcomes: there are never more of them.
+        let made = load(Counter::Synthetic);
+        let all = [Counter::Ok, Counter::ClientError, Counter::ServerError, Counter::Lost, Counter::Left];
+        Some((all.map(load).iter().sum(), made))
+    }
+
     /// Reads a window; none if it has no slot.
     pub(crate) fn read(&self, key: WindowKey<'_>) -> Option<WindowSamples> {
         let at = self.find(key)?;
@@ -253,6 +265,7 @@ fn group_samples(words: &[AtomicU64]) -> GroupSamples {
     let load = |counter: Counter| words[counter as usize].load(Ordering::SeqCst);
     // Before those that they are a part of.
     let (broken, differed) = (load(Counter::Broken), load(Counter::Differed));
+    let synthetic = load(Counter::Synthetic);
     GroupSamples {
         ok: load(Counter::Ok),
         client_error: load(Counter::ClientError),
@@ -261,6 +274,7 @@ fn group_samples(words: &[AtomicU64]) -> GroupSamples {
         broken,
         left: load(Counter::Left),
         latency,
+        synthetic,
         mirror: MirrorSamples {
             answered: load(Counter::Mirrored),
             differed,
@@ -313,7 +327,7 @@ mod tests {
             for status in [200, 304, 404, 500] {
                 samples.answered(canary, status, LATE);
             }
-            for counter in [Counter::Lost, Counter::Broken, Counter::Left] {
+            for counter in [Counter::Lost, Counter::Broken, Counter::Left, Counter::Synthetic] {
                 samples.count(canary, counter);
             }
             for counter in [Counter::Mirrored, Counter::Differed, Counter::MirrorLost, Counter::MirrorSkipped]
@@ -328,6 +342,7 @@ mod tests {
                 broken: life,
                 left: life,
                 latency: [(bucket(1000), 4 * life)].into(),
+                synthetic: life,
                 mirror: MirrorSamples { answered: life, differed: life, lost: life, skipped: life },
             };
             let read = samples.read(world.key(1)).unwrap();

@@ -12,6 +12,7 @@ use crate::backend::{Backend, Registry};
 use crate::balancer::Balancer;
 use crate::ledger::{Ledger, SlotRef};
 use crate::samples::{Samples, WindowKey, WindowRef};
+use crate::synthesis::Synthesis;
 
 /// A compiled table. Never changes; replaced as a whole.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub(crate) struct Table {
     /// The windows that it counts in.
     windows: HashSet<WindowRef>,
     backends: HashSet<(InstanceId, SocketAddr)>,
+    /// The requests that the edge makes itself.
+    syntheses: Vec<Arc<Synthesis>>,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +46,14 @@ pub(crate) struct Taken {
     slots: HashSet<SlotRef>,
     windows: HashSet<WindowRef>,
     backends: HashSet<(InstanceId, SocketAddr)>,
+    syntheses: Vec<Arc<Synthesis>>,
+}
+
+impl Taken {
+    /// Takes requests that the edge is to make itself.
+    pub(crate) fn help(&mut self, synthesis: Option<Arc<Synthesis>>) {
+        self.syntheses.extend(synthesis);
+    }
 }
 
 /// Where a table's parts live outside of it.
@@ -108,8 +119,18 @@ impl Table {
             hosts.named.values_mut().for_each(longest_first);
             longest_first(&mut hosts.any);
         }
-        let Taken { slots, windows, backends } = taken;
-        Self { listeners, slots, windows, backends }
+        let Taken { slots, windows, backends, syntheses } = taken;
+        Self { listeners, slots, windows, backends, syntheses }
+    }
+
+    /// The requests that the edge makes itself while this table is served.
+    pub(crate) fn syntheses(&self) -> &[Arc<Synthesis>] {
+        &self.syntheses
+    }
+
+    /// Whether these are among them.
+    pub(crate) fn helps_with(&self, synthesis: &Arc<Synthesis>) -> bool {
+        self.syntheses.iter().any(|other| Arc::ptr_eq(other, synthesis))
     }
 
     /// Whether it sends requests there.

@@ -30,6 +30,7 @@ use crate::limits::{
 };
 use crate::link::Link;
 use crate::shared::{Shared, Stop};
+use crate::synthesis::Synthesis;
 
 /// What a worker is told.
 pub(crate) enum Job {
@@ -37,6 +38,8 @@ pub(crate) enum Job {
     /// Lets go of a listener's socket; what came with it is dropped when that has been done.
     Unlisten(Listener, Released),
     Serve(std::net::TcpStream, Entered),
+    /// Makes requests itself, for as long as the table wants it.
+    Synthesise(Arc<Synthesis>),
     /// The stop has gone on by a step.
     Stop,
 }
@@ -216,6 +219,9 @@ impl Worker {
                     if let Ok(stream) = TcpStream::from_std(stream) {
                         tokio::spawn(Arc::clone(self).serve(stream, entered));
                     }
+                }
+                Some(Job::Synthesise(synthesis)) => {
+                    tokio::spawn(synthesis.run(Arc::clone(self)));
                 }
                 Some(Job::Stop) => {
                     listening.drain().for_each(|(_, task)| task.abort());

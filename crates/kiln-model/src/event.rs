@@ -191,6 +191,8 @@ pub enum RolloutEvent {
         verdict: Verdict,
         /// What that rests on, for each metric.
         evidence: Vec<Evidence>,
+        /// How many of the requests that were compared the edge had made itself.
+        synthetic: u64,
     },
     /// The requests were too few when the time of an analysis was up, so it takes its time again.
     Extended {

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::ask::Method;
 use crate::id::{EnvKey, Fence, InstanceId, RevisionNumber, RolloutId};
-use crate::name::{RouteName, ServiceName};
+use crate::name::{PortName, RouteName, ServiceName};
 use crate::service::PortRef;
 use crate::units::{Millis, Weight};
 
@@ -113,6 +114,26 @@ pub struct Pool {
     pub aim: Vec<Aim>,
     /// Copies of safe requests for the canary, whose answers nobody gets.
     pub mirror: Option<Mirror>,
+    /// Requests that the edge makes itself, so that an analysis has enough of them; none where none is waited for.
+    pub synthetic: Option<Arc<Synthetic>>,
+}
+
+/// Requests that the edge makes itself, as many to the canary as to its baseline. They carry the header `kiln-synthetic: 1`,
+/// and are counted in the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Synthetic {
+    /// How: what is safe (RFC 9110 §9.2.1).
+    pub method: Method,
+    /// What is asked for, with its query.
+    pub path: String,
+    /// The value of the header `Host`.
+    pub host: String,
+    /// The port that is asked.
+    pub port: PortName,
+    /// How many requests each group has in a second: those of clients count, and what they lack is made.
+    pub rate: u32,
+    /// How many each group is sent at most, in one window.
+    pub count: u32,
 }
 
 /// Sends copies of requests to the canary, also when its weight is zero: GET and HEAD requests without a body that the

@@ -28,6 +28,8 @@ pub struct GroupSamples {
     /// From the moment at which the request's head was read, or at which it was sent again to this group, until the head
     /// of the instance's answer was read. A client that is slow in sending a body is in it.
     pub latency: BTreeMap<usize, u64>,
+    /// Of all of the above: requests that the edge made itself.
+    pub synthetic: u64,
     /// Copies of requests that were sent to this group. They are in none of the other counts.
     pub mirror: MirrorSamples,
 }

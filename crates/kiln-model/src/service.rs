@@ -9,7 +9,7 @@ use crate::instance::InstanceSpec;
 use crate::interlude::Interludes;
 use crate::name::{PortName, ServiceName};
 use crate::outside::OutsideMetric;
-use crate::route::{Aim, Mirror, Sticky};
+use crate::route::{Aim, Mirror, Sticky, Synthetic};
 use crate::units::{Millis, Weight};
 
 /// What kind of workload a service is.
@@ -236,6 +236,8 @@ pub struct Analysis {
     pub inconclusive: Inconclusive,
     /// How often it takes its time again before that.
     pub extensions: u32,
+    /// What Kiln asks itself where too few others do, while the analysis is waited for.
+    pub synthetic: Option<Arc<Synthetic>>,
     /// Whether verdicts are only written down.
     pub dry_run: bool,
 }

@@ -1,8 +1,15 @@
 //! What a canary is compared by with its baseline.
 
-use kiln_model::Millis;
-use kiln_model::service::{Analysis, Inconclusive, Margin, Metric, MetricKind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use kiln_model::ask::Method;
+use kiln_model::route::Synthetic;
+use kiln_model::service::{Analysis, Gate, Inconclusive, Margin, Metric, MetricKind, Stage};
+use kiln_model::{Millis, PortName, ServiceName};
+
+use super::checks::port;
+use super::image::request_path;
 use super::outside::outside;
 use super::rollout::{STEP_MAX, bounded, wrong};
 use crate::diagnostic::Problem;
@@ -16,6 +23,15 @@ const ANALYSE_WITHIN: Millis = Millis::from_secs(600);
 
 /// The chance that a canary that is no worse is stopped.
 const ALPHA: u32 = 50_000;
+
+/// Requests a second that Kiln makes for each side: more than that is a load test, and one of Kiln's machine.
+const RATE_MAX: u32 = 200;
+
+/// How many it makes for each side at each share, where the stack does not say: what the error rate of a good service takes.
+const MADE: u32 = 10_000;
+
+/// A week at the highest rate would be more; nobody waits for that.
+const MADE_MAX: u32 = 1_000_000;
 
 /// How often an analysis that had too few requests takes its time again, where the stack does not say.
 const EXTENSIONS: u32 = 3;
@@ -35,7 +51,10 @@ pub(super) fn measures_at_nothing(analysis: &Analysis) -> bool {
 }
 
 /// Reads an analysis, and how long it may take at each share.
-pub(super) fn analysis(block: Reader<'_>) -> (Analysis, Millis) {
+pub(super) fn analysis(
+    block: Reader<'_>,
+    of: (&ServiceName, &BTreeMap<PortName, u16>),
+) -> (Analysis, Millis) {
     let (mut metrics, mut is_empty) = (Vec::new(), true);
     for (name, span) in block.attributes() {
         let kind = match name {
@@ -64,7 +83,62 @@ pub(super) fn analysis(block: Reader<'_>) -> (Analysis, Millis) {
     let within = bounded(block, "within").unwrap_or(ANALYSE_WITHIN);
     let (inconclusive, extensions) = inconclusive(block, within, dry_run);
     let alpha = fraction(block, "alpha", 0.000_1..=0.5).unwrap_or(ALPHA);
-    (Analysis { metrics, outside, alpha, inconclusive, extensions, dry_run }, within)
+    let synthetic = block.block("synthetic").and_then(|it| synthetic(it, of)).map(Arc::new);
+    if let Some(made) = block.block("synthetic").filter(|_| is_empty) {
+        let message = "what others measure needs no requests of Kiln's";
+        let help = "leave `synthetic` out, or compare something, as in `error_rate = { worse_by = 0.01 }`";
+        made.report(Problem::new("wrong-value", made.header, message).help(help));
+    }
+    (Analysis { metrics, outside, alpha, inconclusive, extensions, synthetic, dry_run }, within)
+}
+
+/// What Kiln asks itself where too few others do.
+fn synthetic(
+    block: Reader<'_>,
+    (name, ports): (&ServiceName, &BTreeMap<PortName, u16>),
+) -> Option<Synthetic> {
+    for needed in ["path", "rate"].into_iter().filter(|needed| !block.has(needed)) {
+        let help = "as in `synthetic { path = \"/search?q=kiln\"  rate = 20 }`";
+        let message = format!("`synthetic` says its `{needed}`");
+        block.report(Problem::new("missing-attribute", block.header, message).help(help));
+    }
+    let path = block.parsed("path", "\"/search?q=kiln\"", request_path);
+    let rate = block.int("rate", 1..=RATE_MAX);
+    let count = if block.has("count") { block.int("count", 1..=MADE_MAX) } else { Some(MADE) };
+    let safe = |text: &str| match Method::of_word(text) {
+        Some(Method::Post) | None => Err(format!(
+            "\"{text}\" may change something, and nobody asked for it; there are \"GET\" and \"HEAD\""
+        )),
+        Some(safe) => Ok(safe),
+    };
+    let method =
+        if block.has("method") { block.parsed("method", "\"GET\"", safe) } else { Some(Method::Get) };
+    let host = match block.has("host") {
+        true => block.parsed("host", "\"shop.example\"", host),
+        false => Some(name.to_string()),
+    };
+    let port = port(block, name, ports);
+    Some(Synthetic { method: method?, path: path?, host: host?, port: port?, rate: rate?, count: count? })
+}
+
+/// The value of a `Host` header: a name, and perhaps a port.
+fn host(text: &str) -> Result<String, String> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b".-_:[]".contains(&b);
+    if (1..=253).contains(&text.len()) && text.bytes().all(is_plain) {
+        return Ok(text.to_owned());
+    }
+    Err("expected a host such as \"shop.example\"".to_owned())
+}
+
+/// Synthetic requests are for the steps that analyse.
+pub(super) fn refuse_unused(block: Reader<'_>, stages: &[Stage]) {
+    let mut gates = stages.iter().flat_map(|stage| &stage.gates);
+    let Some(made) = block.block("synthetic") else { return };
+    if !stages.is_empty() && !gates.any(|gate| matches!(gate, Gate::Analyse(_))) {
+        let message = "synthetic requests are sent while a step analyses, and none does";
+        let help = "write `step { analyse = \"10m\" }` after a `shift`, or leave `synthetic` out";
+        made.report(Problem::new("wrong-value", made.header, message).help(help));
+    }
 }
 
 /// What happens where the requests were too few: how often they are waited for again, and what then.

@@ -179,15 +179,19 @@ fn whom(http: Reader<'_>, place: &Place<'_>) -> Option<Whom> {
         let help = "put it after `step { wait = \"healthy\" }`, or ask a `url`";
         wrong(http, http.span("path"), "no new instance is healthy here, and a `path` asks those", help);
     }
-    Some(Whom::Instances { port: port(http, place)?, path: path? })
+    Some(Whom::Instances { port: port(http, place.service, place.ports)?, path: path? })
 }
 
-fn port(http: Reader<'_>, place: &Place<'_>) -> Option<PortName> {
-    let service = place.service;
+/// The port of a service that a block asks.
+pub(super) fn port(
+    http: Reader<'_>,
+    service: &ServiceName,
+    ports: &BTreeMap<PortName, u16>,
+) -> Option<PortName> {
     if !http.has("port") {
-        let found = default_port(place.ports);
+        let found = default_port(ports);
         if found.is_none() {
-            let (message, help) = match place.ports.is_empty() {
+            let (message, help) = match ports.is_empty() {
                 true => {
                     (format!("{service} has no port that could be asked"), "declare a `port`, or ask a `url`")
                 }
@@ -201,9 +205,9 @@ fn port(http: Reader<'_>, place: &Place<'_>) -> Option<PortName> {
         return found;
     }
     let name = http.string("port")?;
-    let found = place.ports.keys().find(|port| port.as_str() == name).cloned();
+    let found = ports.keys().find(|port| port.as_str() == name).cloned();
     if found.is_none() {
-        let known = place.ports.keys().map(PortName::as_str);
+        let known = ports.keys().map(PortName::as_str);
         let problem = Problem::new("no-port", http.span("port"), format!("{service} has no port \"{name}\""));
         http.report(problem.maybe_help(did_you_mean(&name, known)));
     }

@@ -8,7 +8,7 @@ use kiln_model::route::Group;
 use kiln_model::service::{Analysis, Audience, Canary, Gate, RolloutBounds, ServiceKind, Stage, Strategy};
 use kiln_model::{Millis, PortName, ServiceName, Weight};
 
-use super::analysis::{analysis, measures_at_nothing};
+use super::analysis::{analysis, measures_at_nothing, refuse_unused};
 use super::audience::audience;
 use super::checks::Check;
 use super::misplaced::refuse_misplaced;
@@ -136,7 +136,7 @@ fn rolling(rollout: Reader<'_>) -> Strategy {
 }
 
 fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> (Canary, Steps) {
-    let analysis = rollout.block("analysis").map(analysis);
+    let analysis = rollout.block("analysis").map(|block| analysis(block, of));
     let audience = audience(rollout);
     let mut found = Steps::default();
     let stages = match rollout.block("step") {
@@ -155,6 +155,7 @@ fn canary(rollout: Reader<'_>, of: (&ServiceName, &BTreeMap<PortName, u16>)) -> 
     };
     if let (Some(block), Some((analysis, _))) = (rollout.block("analysis"), &analysis) {
         refuse_too_slow(block, &analysis.outside, &stages);
+        refuse_unused(block, &stages);
     }
     let analysis = analysis.map(|(analysis, _)| analysis);
     let max_surge = rollout.int("max_surge", 1..=REPLICAS_MAX);

@@ -494,7 +494,7 @@ static ANALYSIS: BlockSchema = BlockSchema {
         ),
         attribute("dry_run", "bool", "false", "Whether verdicts are only written down."),
     ],
-    blocks: &[NestedBlock { schema: &METRIC, many: true }],
+    blocks: &[NestedBlock { schema: &METRIC, many: true }, NestedBlock { schema: &SYNTHETIC, many: false }],
     any_attribute: Some(
         "What is compared: `error_rate`, or a quantile of the latency such as `latency_p99`; `worse_by` says how much worse is accepted: a rate (`0.01`), a share of the baseline's (`\"20%\"`) or a duration (`\"50ms\"`).",
     ),
@@ -520,6 +520,33 @@ const CA: AttributeSchema = attribute(
     "none",
     "For `https`: certificates in PEM that vouch for whoever is asked, beside those that the machine trusts, as in `file(\"ca.pem\")`.",
 );
+
+static SYNTHETIC: BlockSchema = BlockSchema {
+    name: "synthetic",
+    labels: &[],
+    summary: "Where too few requests come: while a step analyses, Kiln asks the canary and its baseline itself, as often the one as the other, with the header `kiln-synthetic: 1`. These requests are compared as all others are, and counted apart from what clients sent.",
+    attributes: &[
+        attribute(
+            "path",
+            "path",
+            "needed",
+            "What is asked for: something that does the work of real requests.",
+        ),
+        attribute(
+            "rate",
+            "number",
+            "needed",
+            "How many requests each of the two has in a second, 1 to 200. What comes of clients counts; the rest is made.",
+        ),
+        attribute("count", "number", "10000", "How many each of the two is sent at most, at each share."),
+        attribute("method", "\"GET\" or \"HEAD\"", "\"GET\"", "How: what is safe to be done for nobody."),
+        attribute("host", "string", "the service's name", "What the header `Host` says."),
+        attribute("port", "port", "the one named `http`, or the only one", "Which port is asked."),
+    ],
+    blocks: &[],
+    any_attribute: None,
+    example: "synthetic {\n  path = \"/search?q=kiln\"\n  rate = 20\n}",
+};
 
 static METRIC: BlockSchema = BlockSchema {
     name: "metric",

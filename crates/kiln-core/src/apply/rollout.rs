@@ -9,6 +9,7 @@ use kiln_model::rollout::{Cause, Outcome, Slots, Step, Verdict};
 use kiln_model::{Entry, Position, RevisionNumber, RolloutId, ServiceName, Timestamp, Weight};
 
 use super::{ApplyError, environment_of, queue, soak, tries};
+use crate::split;
 use crate::state::{
     Direction, Environment, FinishedRollout, Halt, Pause, Rollout, Room, ServiceState, Share, Slot, Split,
     State, StepPhase, Tries,
@@ -25,12 +26,12 @@ pub(super) fn apply(state: &mut State, entry: &Entry, event: &RolloutEvent) -> R
     }
     let room = room(state, entry, event);
     let env = environment_of(state, entry)?;
-    let before = splits(env);
+    let before = told_apart(env);
     advance(env, entry, event)?;
     if let (Some(room), Some(rollout)) = (room, &mut env.rollout) {
         Arc::make_mut(rollout).room = Some(room);
     }
-    if before != splits(env) {
+    if before != told_apart(env) {
         // The table says what is counted apart: it is another one, even where no weight changes.
         if let Some(rollout) = &mut env.rollout {
             Arc::make_mut(rollout).table = entry.position;
@@ -49,8 +50,11 @@ fn room(state: &State, entry: &Entry, event: &RolloutEvent) -> Option<Room> {
     Some(Room::begin(own))
 }
 
-fn splits(env: &Environment) -> BTreeMap<ServiceName, Split> {
-    env.rollout.as_ref().map(|rollout| rollout.splits.clone()).unwrap_or_default()
+/// What the table says of the rollout beside weights: what is counted apart, and for whom the edge makes requests.
+fn told_apart(env: &Environment) -> (BTreeMap<ServiceName, Split>, Option<ServiceName>) {
+    let splits = env.rollout.as_ref().map(|rollout| rollout.splits.clone()).unwrap_or_default();
+    let helped = splits.keys().find(|name| split::synthetic(env, name).is_some()).cloned();
+    (splits, helped)
 }
 
 /// The machine of a rollout.

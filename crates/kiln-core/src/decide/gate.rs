@@ -9,6 +9,7 @@ use kiln_model::{Event, ServiceName, Weight};
 
 use super::work::{Deed, View};
 use crate::analysis::{evidence, verdict};
+use crate::outlook::made;
 use crate::outside::{self, Standing, Tally, standing};
 use crate::state::Rollout;
 
@@ -174,7 +175,8 @@ impl<'a> Case<'a> {
 
     fn concluded(&self, verdict: Verdict, evidence: Vec<Evidence>) -> Deed {
         let (service, window) = (self.name.clone(), self.window);
-        Deed::Log(Event::Rollout(RolloutEvent::Analysed { service, window, verdict, evidence }))
+        let synthetic = self.samples.map_or(0, made);
+        Deed::Log(Event::Rollout(RolloutEvent::Analysed { service, window, verdict, evidence, synthetic }))
     }
 }
 

@@ -25,8 +25,12 @@ pub(super) fn expected(
         return Some(Millis(measured));
     }
     let share = u64::from(rollout.splits.get(service)?.weight.per_mille());
+    let needed = needed(analysis, canary.compared_shares())?;
     // The baseline gets as large a share as the canary.
-    let compared = per_minute?.saturating_mul(2 * share) / 1000;
-    let took = needed(analysis, canary.compared_shares())?.saturating_mul(MINUTE).checked_div(compared)?;
+    let clients = per_minute.map(|all| all.saturating_mul(2 * share) / 1000);
+    // What Kiln makes itself, to both, as long as there is enough of it.
+    let made = analysis.synthetic.as_ref().filter(|it| needed <= 2 * u64::from(it.count));
+    let made = made.map(|it| 120 * u64::from(it.rate));
+    let took = needed.saturating_mul(MINUTE).checked_div(clients.max(made)?)?;
     Some(Millis(took.max(measured)))
 }

@@ -227,7 +227,8 @@ pub(crate) fn status(state: &State, names: &Names) -> String {
         let sticky = if pool.sticky.is_some() { ", sticky" } else { "" };
         let aimed = if pool.aim.is_empty() { "" } else { ", aimed" };
         let mirrored = if pool.mirror.is_some() { ", mirrored" } else { "" };
-        let sorted = format!("{sticky}{aimed}{mirrored}");
+        let made = if pool.synthetic.is_some() { ", with requests of Kiln's" } else { "" };
+        let sorted = format!("{sticky}{aimed}{mirrored}{made}");
         writeln!(text, "  {}{host} -> {}{sorted}", rule.listener, backends.join(" ")).unwrap();
     }
     text

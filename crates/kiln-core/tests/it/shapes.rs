@@ -10,7 +10,7 @@ use kiln_model::instance::{HealthCheck, InstanceSpec, Probe, VolumeMount};
 use kiln_model::interlude::Interludes;
 use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
 use kiln_model::release::RevisionSpec;
-use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky};
+use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky, Synthetic};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
     Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
@@ -177,6 +177,7 @@ fn canary(text: &str) -> Canary {
                 alpha: 50_000,
                 inconclusive,
                 extensions: 0,
+                synthetic: None,
                 dry_run: false,
             });
             continue;
@@ -184,6 +185,18 @@ fn canary(text: &str) -> Canary {
         if let Some(times) = word.strip_prefix('e') {
             let analysis = canary.analysis.as_mut().expect("after what is compared");
             analysis.extensions = times.parse().unwrap();
+            continue;
+        }
+        if word == "y" {
+            let analysis = canary.analysis.as_mut().expect("after what is compared");
+            analysis.synthetic = Some(Arc::new(Synthetic {
+                method: Method::Get,
+                path: "/".into(),
+                host: "web".into(),
+                port: PortName::new("http").unwrap(),
+                rate: 20,
+                count: 10_000,
+            }));
             continue;
         }
         if word == "b" {
@@ -195,6 +208,7 @@ fn canary(text: &str) -> Canary {
                 alpha,
                 inconclusive,
                 extensions: 0,
+                synthetic: None,
                 dry_run: false,
             });
             continue;

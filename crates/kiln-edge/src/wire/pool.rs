@@ -1,7 +1,12 @@
 //! A pool of the table: its backends, and how requests are sorted and counted.
 
+use std::sync::Arc;
+
 use hyper::header::HeaderName;
-use kiln_model::route::{Aim, Backend, Group, HeaderMatch, Mirror, Pool, PoolKey, Sampling, Sticky};
+use kiln_model::ask::Method;
+use kiln_model::route::{
+    Aim, Backend, Group, HeaderMatch, Mirror, Pool, PoolKey, Sampling, Sticky, Synthetic,
+};
 use kiln_model::{Millis, RevisionNumber, RolloutId, Weight};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +24,18 @@ pub(crate) struct PoolWire {
     aim: Vec<AimWire>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mirror: Option<MirrorWire>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    synthetic: Option<SyntheticWire>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct SyntheticWire {
+    method: String,
+    path: String,
+    host: String,
+    port: String,
+    rate: u32,
+    count: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +99,25 @@ impl From<(&PoolKey, &Pool)> for PoolWire {
             sticky: pool.sticky.as_ref().map(Into::into),
             aim: pool.aim.iter().map(Into::into).collect(),
             mirror: pool.mirror.map(|mirror| MirrorWire { share: mirror.share.per_mille() }),
+            synthetic: pool.synthetic.as_deref().map(Into::into),
         }
+    }
+}
+
+impl From<&Synthetic> for SyntheticWire {
+    fn from(synthetic: &Synthetic) -> Self {
+        let Synthetic { method, path, host, port, rate, count } = synthetic;
+        let (method, path, host) = (method.word().to_owned(), path.clone(), host.clone());
+        Self { method, path, host, port: port.to_string(), rate: *rate, count: *count }
+    }
+}
+
+impl SyntheticWire {
+    fn into_model(self) -> Result<Synthetic, WireError> {
+        let Self { method, path, host, port, rate, count } = self;
+        let safe = Method::of_word(&method).filter(|method| *method != Method::Post);
+        let method = safe.ok_or_else(|| WireError(format!("`{method}` is not asked without a client")))?;
+        Ok(Synthetic { method, path, host, port: port.parse().map_err(wrong)?, rate, count })
     }
 }
 
@@ -158,7 +193,8 @@ impl PoolWire {
         let sticky = self.sticky.map(StickyWire::into_model).transpose()?;
         let aim = self.aim.into_iter().map(AimWire::into_model).collect::<Result<_, _>>()?;
         let mirror = self.mirror.map(|mirror| Ok(Mirror { share: weight(mirror.share)? })).transpose()?;
-        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim, mirror }))
+        let synthetic = self.synthetic.map(SyntheticWire::into_model).transpose()?.map(Arc::new);
+        Ok((self.key.into_model()?, Pool { backends, sampling, sticky, aim, mirror, synthetic }))
     }
 }
 

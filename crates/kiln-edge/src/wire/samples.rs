@@ -26,6 +26,8 @@ struct GroupSamplesWire {
     left: u64,
     /// Bucket and count, without the empty ones.
     latency: Vec<(usize, u64)>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    synthetic: u64,
     #[serde(default, skip_serializing_if = "MirrorSamplesWire::is_empty")]
     mirror: MirrorSamplesWire,
 }
@@ -36,6 +38,11 @@ struct MirrorSamplesWire {
     differed: u64,
     lost: u64,
     skipped: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl MirrorSamplesWire {
@@ -62,11 +69,28 @@ const LAYOUT: u32 = 1;
 impl From<WindowSamples> for SamplesWire {
     fn from(samples: WindowSamples) -> Self {
         let group = |(group, samples): (Group, GroupSamples)| {
-            let GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror } =
-                samples;
-            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
-            let wire =
-                GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror };
+            let GroupSamples {
+                ok,
+                client_error,
+                server_error,
+                lost,
+                broken,
+                left,
+                latency,
+                synthetic,
+                mirror,
+            } = samples;
+            let wire = GroupSamplesWire {
+                ok,
+                client_error,
+                server_error,
+                lost,
+                broken,
+                left,
+                latency: latency.into_iter().collect(),
+                synthetic,
+                mirror: mirror.into(),
+            };
             (group.to_string(), wire)
         };
         Self { layout: LAYOUT, groups: samples.into_iter().map(group).collect() }
@@ -79,11 +103,17 @@ impl SamplesWire {
             return Err(WireError(format!("latencies in layout {} are not understood", self.layout)));
         }
         let group = |(group, wire): (String, GroupSamplesWire)| {
-            let GroupSamplesWire { ok, client_error, server_error, lost, broken, left, latency, mirror } =
-                wire;
-            let (latency, mirror) = (latency.into_iter().collect(), mirror.into());
-            let samples =
-                GroupSamples { ok, client_error, server_error, lost, broken, left, latency, mirror };
+            let samples = GroupSamples {
+                ok: wire.ok,
+                client_error: wire.client_error,
+                server_error: wire.server_error,
+                lost: wire.lost,
+                broken: wire.broken,
+                left: wire.left,
+                latency: wire.latency.into_iter().collect(),
+                synthetic: wire.synthetic,
+                mirror: wire.mirror.into(),
+            };
             Ok((group.parse().map_err(wrong)?, samples))
         };
         self.groups.into_iter().map(group).collect()

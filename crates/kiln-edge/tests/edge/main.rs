@@ -14,4 +14,5 @@ mod smuggling;
 mod sticky;
 mod streaming;
 mod swap;
+mod synthetic;
 mod world;

@@ -36,7 +36,7 @@ enum WhomWire {
 
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum MethodWire {
+pub(super) enum MethodWire {
     #[default]
     Get,
     Head,
@@ -51,8 +51,28 @@ pub(crate) struct AgainWire {
 }
 
 impl MethodWire {
-    fn is_get(&self) -> bool {
+    pub(super) fn is_get(&self) -> bool {
         *self == Self::Get
+    }
+}
+
+impl From<Method> for MethodWire {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Get => Self::Get,
+            Method::Head => Self::Head,
+            Method::Post => Self::Post,
+        }
+    }
+}
+
+impl From<MethodWire> for Method {
+    fn from(wire: MethodWire) -> Self {
+        match wire {
+            MethodWire::Get => Self::Get,
+            MethodWire::Head => Self::Head,
+            MethodWire::Post => Self::Post,
+        }
     }
 }
 
@@ -91,11 +111,7 @@ impl From<&Arc<Ask>> for AskWire {
                     WhomWire::Instances { port: Text(port.clone()), path: path.clone() }
                 }
             },
-            method: match method {
-                Method::Get => MethodWire::Get,
-                Method::Head => MethodWire::Head,
-                Method::Post => MethodWire::Post,
-            },
+            method: (*method).into(),
             status: *status,
             contains: contains.clone(),
             timeout_ms: timeout.0,
@@ -113,11 +129,7 @@ impl From<AskWire> for Arc<Ask> {
                 WhomWire::Url(url) => Whom::Url(url),
                 WhomWire::Instances { port, path } => Whom::Instances { port: port.0, path },
             },
-            method: match wire.method {
-                MethodWire::Get => Method::Get,
-                MethodWire::Head => Method::Head,
-                MethodWire::Post => Method::Post,
-            },
+            method: wire.method.into(),
             status: wire.status,
             contains: wire.contains,
             timeout: Millis(wire.timeout_ms),

@@ -1,13 +1,16 @@
 //! Canaries: how one goes, and what its analyses found.
 
+use std::sync::Arc;
+
 use kiln_model::outside::OutsideMetric;
 use kiln_model::rollout::{Estimate, Evidence, Verdict};
+use kiln_model::route::Synthetic;
 use kiln_model::service::{Analysis, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, Stage};
-use kiln_model::{Millis, ServiceName, Weight};
+use kiln_model::{Millis, PortName, ServiceName, Weight};
 use serde::{Deserialize, Serialize};
 
 use super::Text;
-use super::ask::{AgainWire, AskWire};
+use super::ask::{AgainWire, AskWire, MethodWire};
 use super::audience::AudienceWire;
 use super::outside::OutsideMetricWire;
 use super::rollout::weight_of;
@@ -78,7 +81,21 @@ struct AnalysisWire {
     // Left out where it is none, as it was before there were any: digests stay.
     #[serde(default, skip_serializing_if = "is_none")]
     extensions: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    synthetic: Option<SyntheticWire>,
     dry_run: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SyntheticWire {
+    #[serde(default, skip_serializing_if = "MethodWire::is_get")]
+    method: MethodWire,
+    path: String,
+    host: String,
+    port: Text<PortName>,
+    rate: u32,
+    count: u32,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
@@ -220,6 +237,21 @@ impl From<GateWire> for Gate {
     }
 }
 
+impl From<&Synthetic> for SyntheticWire {
+    fn from(synthetic: &Synthetic) -> Self {
+        let Synthetic { method, path, host, port, rate, count } = synthetic;
+        let (path, host, port) = (path.clone(), host.clone(), Text(port.clone()));
+        Self { method: (*method).into(), path, host, port, rate: *rate, count: *count }
+    }
+}
+
+impl From<SyntheticWire> for Synthetic {
+    fn from(wire: SyntheticWire) -> Self {
+        let SyntheticWire { method, path, host, port, rate, count } = wire;
+        Self { method: method.into(), path, host, port: port.0, rate, count }
+    }
+}
+
 impl From<&Analysis> for AnalysisWire {
     fn from(analysis: &Analysis) -> Self {
         let metric =
@@ -234,6 +266,7 @@ impl From<&Analysis> for AnalysisWire {
                 Inconclusive::Ask => InconclusiveWire::Ask,
             },
             extensions: analysis.extensions,
+            synthetic: analysis.synthetic.as_deref().map(SyntheticWire::from),
             dry_run: analysis.dry_run,
         }
     }
@@ -253,6 +286,7 @@ impl From<AnalysisWire> for Analysis {
                 InconclusiveWire::Ask => Inconclusive::Ask,
             },
             extensions: wire.extensions,
+            synthetic: wire.synthetic.map(|it| Arc::new(it.into())),
             dry_run: wire.dry_run,
         }
     }

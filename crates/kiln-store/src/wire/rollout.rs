@@ -38,6 +38,8 @@ pub(crate) enum RolloutWire {
         window: u32,
         verdict: VerdictWire,
         evidence: Vec<EvidenceWire>,
+        #[serde(default, skip_serializing_if = "is_none")]
+        synthetic: u64,
     },
     Extended {
         index: u32,
@@ -202,11 +204,12 @@ impl From<&RolloutEvent> for RolloutWire {
             RolloutEvent::Paused => Self::Paused,
             RolloutEvent::Resumed => Self::Resumed,
             RolloutEvent::Promoted { index } => Self::Promoted { index: *index },
-            RolloutEvent::Analysed { service, window, verdict, evidence } => Self::Analysed {
+            RolloutEvent::Analysed { service, window, verdict, evidence, synthetic } => Self::Analysed {
                 service: Text(service.clone()),
                 window: *window,
                 verdict: (*verdict).into(),
                 evidence: evidence.iter().map(EvidenceWire::from).collect(),
+                synthetic: *synthetic,
             },
             RolloutEvent::Extended { index, service, times, until } => Self::Extended {
                 index: *index,
@@ -250,6 +253,11 @@ impl From<&RolloutEvent> for RolloutWire {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 impl TryFrom<RolloutWire> for RolloutEvent {
     type Error = String;
 
@@ -268,11 +276,12 @@ impl TryFrom<RolloutWire> for RolloutEvent {
             RolloutWire::Paused => Self::Paused,
             RolloutWire::Resumed => Self::Resumed,
             RolloutWire::Promoted { index } => Self::Promoted { index },
-            RolloutWire::Analysed { service, window, verdict, evidence } => Self::Analysed {
+            RolloutWire::Analysed { service, window, verdict, evidence, synthetic } => Self::Analysed {
                 service: service.0,
                 window,
                 verdict: verdict.into(),
                 evidence: evidence.into_iter().map(Evidence::from).collect(),
+                synthetic,
             },
             RolloutWire::Extended { index, service, times, until } => {
                 Self::Extended { index, service: service.0, times, until: Timestamp(until) }

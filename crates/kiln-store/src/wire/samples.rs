@@ -136,6 +136,7 @@ fn canary() -> Canary {
             outside: Vec::new(),
             inconclusive: Inconclusive::Ask,
             extensions: 0,
+            synthetic: None,
             dry_run: false,
         }),
         audience: Audience::default(),
@@ -296,13 +297,6 @@ fn environment_events() -> Vec<Event> {
 }
 
 fn rollout_events() -> Vec<Event> {
-    let measured = |finding| RolloutEvent::Measured {
-        service: service("web"),
-        window: 1,
-        metric: "queue".into(),
-        finding,
-        text: "0.31".into(),
-    };
     let started = |cause| RolloutEvent::Started {
         from: Some(RevisionNumber(41)),
         to: Some(RevisionNumber(42)),
@@ -327,24 +321,8 @@ fn rollout_events() -> Vec<Event> {
         RolloutEvent::Paused,
         RolloutEvent::Resumed,
         RolloutEvent::Promoted { index: 4 },
-        RolloutEvent::Analysed {
-            service: service("web"),
-            window: 1,
-            verdict: Verdict::Inconclusive,
-            evidence: vec![evidence()],
-        },
-        measured(Finding::Passed),
-        measured(Finding::Failed),
-        measured(Finding::Unclear),
-        measured(Finding::Error),
         RolloutEvent::GoingBack { reason: "not healthy".into(), steps: steps() },
         RolloutEvent::Halted { reason: "not healthy".into(), until: Timestamp(1_700_000_000_000) },
-        RolloutEvent::Extended {
-            index: 5,
-            service: service("web"),
-            times: 2,
-            until: Timestamp(1_700_000_000_000),
-        },
         RolloutEvent::Counted {
             rollout: kiln_model::RolloutId(17),
             is_end: false,
@@ -363,9 +341,47 @@ fn rollout_events() -> Vec<Event> {
         finished(Outcome::Superseded),
     ]
     .into_iter()
+    .chain(canary_events())
     .chain(rollout_notes(count))
     .map(Event::Rollout)
     .collect()
+}
+
+/// What is known of a canary.
+fn canary_events() -> Vec<RolloutEvent> {
+    let measured = |finding| RolloutEvent::Measured {
+        service: service("web"),
+        window: 1,
+        metric: "queue".into(),
+        finding,
+        text: "0.31".into(),
+    };
+    vec![
+        RolloutEvent::Analysed {
+            service: service("web"),
+            window: 1,
+            verdict: Verdict::Inconclusive,
+            evidence: vec![evidence()],
+            synthetic: 0,
+        },
+        RolloutEvent::Analysed {
+            service: service("web"),
+            window: 2,
+            verdict: Verdict::Pass,
+            evidence: Vec::new(),
+            synthetic: 1200,
+        },
+        measured(Finding::Passed),
+        measured(Finding::Failed),
+        measured(Finding::Unclear),
+        measured(Finding::Error),
+        RolloutEvent::Extended {
+            index: 5,
+            service: service("web"),
+            times: 2,
+            until: Timestamp(1_700_000_000_000),
+        },
+    ]
 }
 
 /// What is noted of a rollout beside its course.

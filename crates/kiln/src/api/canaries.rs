@@ -95,6 +95,9 @@ pub struct Side {
     pub requests: u64,
     /// Of these: answered with a server error, or not at all.
     pub failed: u64,
+    /// Of the requests: those that the edge made itself.
+    #[serde(skip_serializing_if = "is_none")]
+    pub synthetic: u64,
 }
 
 /// What became of the copies of requests.
@@ -198,7 +201,13 @@ fn outside((metric, tally): (&OutsideMetric, &Tally)) -> Outside {
 }
 
 fn side(samples: &GroupSamples) -> Side {
-    Side { requests: samples.requests(), failed: samples.failures().min(samples.requests()) }
+    let (requests, synthetic) = (samples.requests(), samples.synthetic);
+    Side { requests, failed: samples.failures().min(requests), synthetic: synthetic.min(requests) }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it")]
+pub(super) fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn outlook(

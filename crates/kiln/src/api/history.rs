@@ -135,8 +135,10 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
                 step.note = Some(format!("promoted by {}", entry.actor));
             }
         }
-        RolloutEvent::Analysed { service, window, verdict, evidence } => {
-            record.analyses.push(verdicts::analysis(entry.at, service, *window, *verdict, evidence));
+        RolloutEvent::Analysed { service, window, verdict, evidence, synthetic } => {
+            record
+                .analyses
+                .push(verdicts::analysis(entry.at, service, *window, *verdict, evidence, *synthetic));
         }
         RolloutEvent::Extended { index, times, .. } => {
             if let Some(step) = step(record, *index) {

@@ -226,8 +226,8 @@ fn rollout(event: &RolloutEvent) -> (&'static str, String) {
 /// What is known of a canary.
 fn learned(event: &RolloutEvent) -> (&'static str, String) {
     match event {
-        RolloutEvent::Analysed { service, window, verdict, evidence } => {
-            let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence);
+        RolloutEvent::Analysed { service, window, verdict, evidence, synthetic } => {
+            let found = verdicts::analysis(Timestamp(0), service, *window, *verdict, evidence, *synthetic);
             ("rollout.analysed", verdicts::sentence(&found))
         }
         RolloutEvent::Extended { service, times, .. } => {

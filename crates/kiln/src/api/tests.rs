@@ -437,6 +437,7 @@ fn a_rollout_of_the_history_is_as_in_its_golden_file() {
                     baseline: wire::Estimate { samples: 900, value: 20_000, low: 19_000, high: 22_000 },
                     canary: wire::Estimate { samples: 910, value: 40_000, low: 35_000, high: 48_000 },
                 }],
+                synthetic: 40,
             }],
         },
     );
@@ -446,8 +447,8 @@ fn canary() -> wire::Canary {
     wire::Canary {
         service: "web".into(),
         window: 1,
-        canary: wire::Side { requests: 1200, failed: 3 },
-        baseline: wire::Side { requests: 1180, failed: 1 },
+        canary: wire::Side { requests: 1200, failed: 3, synthetic: 700 },
+        baseline: wire::Side { requests: 1180, failed: 1, synthetic: 0 },
         copies: Some(wire::Copies { answered: 490, differed: 3, lost: 10, skipped: 1 }),
         outlook: Some(wire::Outlook {
             undecided: vec!["p99".into()],

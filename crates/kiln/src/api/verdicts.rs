@@ -15,6 +15,7 @@ pub(crate) fn analysis(
     window: u32,
     verdict: Verdict,
     evidence: &[Evidence],
+    synthetic: u64,
 ) -> wire::Analysis {
     let estimate = |it: rollout::Estimate| wire::Estimate {
         samples: it.samples,
@@ -35,6 +36,7 @@ pub(crate) fn analysis(
         window,
         verdict: verdict_word(verdict).into(),
         metrics: evidence.iter().map(metric).collect(),
+        synthetic,
     }
 }
 
@@ -56,7 +58,11 @@ pub(crate) fn sentence(found: &wire::Analysis) -> String {
         };
         return format!("the analysis of the new {} {how}", found.service);
     }
-    format!("the new {} {how}: {}", found.service, metrics.join("; "))
+    let made = match found.synthetic {
+        0 => String::new(),
+        made => format!("; {made} of the requests to both were Kiln's own"),
+    };
+    format!("the new {} {how}: {}{made}", found.service, metrics.join("; "))
 }
 
 /// One measurement of a metric of outside, on the wire.
@@ -193,13 +199,13 @@ mod tests {
             },
         ];
         let web = ServiceName::new("web").unwrap();
-        let found = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence);
+        let found = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence, 0);
         assert_eq!(
             sentence(&found),
             "the new web is worse than its baseline: error rate 5.2% (2.6% to 5.35%, 2000 requests), \
              baseline 0.1% (0.05% to 0.25%, 2000 requests), 1 percentage points more accepted"
         );
-        let measured = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence[1..]);
+        let measured = analysis(Timestamp(7), &web, 0, Verdict::Fail, &evidence[1..], 30);
         assert_eq!(sentence(&measured), "the analysis of the new web failed");
         assert_eq!(
             metric_sentence(&found.metrics[1]),

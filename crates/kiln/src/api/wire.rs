@@ -373,6 +373,9 @@ pub struct Analysis {
     pub verdict: String,
     /// What that rests on.
     pub metrics: Vec<MetricEvidence>,
+    /// How many of the requests that were compared the edge had made itself.
+    #[serde(skip_serializing_if = "super::canaries::is_none")]
+    pub synthetic: u64,
 }
 
 /// What the verdict about one metric rests on. Rates are in millionths, latencies in microseconds.

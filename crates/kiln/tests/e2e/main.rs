@@ -33,5 +33,6 @@ mod secrets;
 mod start;
 mod steps;
 mod surge;
+mod synthetic;
 mod upload;
 mod while_another_runs;

@@ -56,7 +56,13 @@ impl Told {
 }
 
 fn counted(canary: &Canary) -> String {
-    let side = |it: Side| format!("{}, {} failed", count(it.requests as usize, "request"), it.failed);
+    let side = |it: Side| {
+        let made = match it.synthetic {
+            0 => String::new(),
+            made => format!(", {made} of them Kiln's own"),
+        };
+        format!("{}{made}, {} failed", count(it.requests as usize, "request"), it.failed)
+    };
     let baseline = match canary.outlook {
         Some(_) => format!("; baseline {}", side(canary.baseline)),
         None => String::new(),
@@ -119,8 +125,8 @@ mod tests {
         Canary {
             service: "web".into(),
             window: 0,
-            canary: Side { requests: 1200, failed: 3 },
-            baseline: Side { requests: 1180, failed: 1 },
+            canary: Side { requests: 1200, failed: 3, synthetic: 0 },
+            baseline: Side { requests: 1180, failed: 1, synthetic: 0 },
             copies: None,
             outside: Vec::new(),
             outlook: Some(Outlook {

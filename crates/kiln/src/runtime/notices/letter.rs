@@ -192,8 +192,8 @@ fn notices(running: &Running, entry: &Entry, event: &RolloutEvent) -> Vec<Notice
             };
             running.approvals.get(index).map(told).into_iter().collect()
         }
-        RolloutEvent::Analysed { service, window, verdict, evidence } => {
-            let found = verdicts::analysis(entry.at, service, *window, *verdict, evidence);
+        RolloutEvent::Analysed { service, window, verdict, evidence, synthetic } => {
+            let found = verdicts::analysis(entry.at, service, *window, *verdict, evidence, *synthetic);
             let told = brief(&verdicts::sentence(&found));
             let more = json!({ "service": found.service, "verdict": found.verdict, "text": told });
             let asks = *verdict == Verdict::Inconclusive && running.asking.contains(service.as_str());
@@ -383,7 +383,13 @@ mod tests {
     fn an_id_is_the_same_whenever_it_is_told_and_an_analysis_that_asks_is_waited_for() {
         let service = kiln_model::ServiceName::new("web").unwrap();
         let (window, evidence) = (0, Vec::new());
-        let analysed = RolloutEvent::Analysed { service, window, verdict: Verdict::Inconclusive, evidence };
+        let analysed = RolloutEvent::Analysed {
+            service,
+            window,
+            verdict: Verdict::Inconclusive,
+            evidence,
+            synthetic: 0,
+        };
         let mut followed = Followed::default();
         let spec = told_of(&Occasion::ALL);
         let first = followed.read(&env(), &entry(10, started(Some(1))), |_| Some(&spec));
