@@ -334,9 +334,10 @@ pub(crate) fn sampled(
 
 #[cfg(test)]
 mod tests {
-    use kiln_model::route::{Aim, Backend, Group, HeaderMatch, Mirror, Pool, Sampling, Sticky};
+    use kiln_model::ask::Method;
+    use kiln_model::route::{Aim, Backend, Group, HeaderMatch, Mirror, Pool, Sampling, Sticky, Synthetic};
     use kiln_model::sample::GroupSamples;
-    use kiln_model::{Millis, RolloutId, Weight};
+    use kiln_model::{Millis, PortName, RolloutId, Weight};
 
     use super::*;
 
@@ -391,6 +392,10 @@ mod tests {
         pool.backends[0].group = Group::Canary;
         pool.mirror = Some(Mirror { share: Weight::new(100).unwrap() });
         pool.sticky = Some(Sticky::Cookie { name: "k".to_owned(), max_age: Millis(9000) });
+        let (path, host) = ("/a?b=c".to_owned(), "shop".to_owned());
+        let port = PortName::new("http").unwrap();
+        let made = Synthetic { method: Method::Head, path, host, port, rate: 20, count: 500 };
+        pool.synthetic = Some(Arc::new(made));
         let aim = |value| Aim { header: "x-v".to_owned(), value, group: Group::Canary };
         pool.aim = vec![aim(HeaderMatch::Exact("a".to_owned())), aim(HeaderMatch::Present)];
         let golden = GOLDEN_TABLE.replace(
@@ -399,14 +404,20 @@ mod tests {
                 r#""weight":1000,"group":"canary"}],"sampling":{"rollout":90,"window":2},"#,
                 r#""sticky":{"by":"cookie","name":"k","max_age_ms":9000},"#,
                 r#""aim":[{"header":"x-v","value":{"exact":"a"},"group":"canary"},"#,
-                r#"{"header":"x-v","value":"present","group":"canary"}],"mirror":{"share":100}"#,
+                r#"{"header":"x-v","value":"present","group":"canary"}],"mirror":{"share":100},"#,
+                r#""synthetic":{"method":"HEAD","path":"/a?b=c","host":"shop","port":"http","rate":20,"count":500}"#,
             ),
         );
         assert_eq!(serde_json::to_string(&TableWire::from(&table)).unwrap(), golden);
         let read: TableWire = serde_json::from_str(&golden).unwrap();
         assert_eq!(read.into_model().unwrap(), table);
-        for (from, to) in [("canary", "shadow"), (r#""k""#, r#""k=1""#), ("x-v", "x v"), (":100}", ":1001}")]
-        {
+        for (from, to) in [
+            ("canary", "shadow"),
+            (r#""k""#, r#""k=1""#),
+            ("x-v", "x v"),
+            (":100}", ":1001}"),
+            ("HEAD", "POST"),
+        ] {
             let wrong: TableWire = serde_json::from_str(&golden.replace(from, to)).unwrap();
             assert!(wrong.into_model().is_err(), "{to}");
         }

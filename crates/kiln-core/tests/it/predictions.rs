@@ -167,6 +167,21 @@ fn an_analysis_without_requests_is_predicted_with_all_the_times_that_it_takes_ag
 }
 
 #[test]
+fn requests_that_kiln_makes_itself_are_predicted_where_no_others_come() {
+    let world = at_rest(&["web=v1*2+route:8080+canary:100a900-b-y"]);
+    let analysed = |per_minute| {
+        let unseen = |name: &ServiceName| Delays { analysis: None, per_minute, ..delays(name) };
+        let spec = Arc::new(revision(&["web=v2*2+route:8080+canary:100a900-b-y"]));
+        let found = predict_up(&world.state, &env("dev"), &spec, &unseen).unwrap();
+        took(&found).into_iter().find(|(it, _)| *it == "analyse").unwrap().1.unwrap()
+    };
+    // Twenty a second for each of both: as many as twelve thousand a minute, of which a tenth goes to each.
+    let (none, as_many, more) = (analysed(None), analysed(Some(12_000)), analysed(Some(24_000)));
+    assert!(none > 1_000 && none.abs_diff(as_many) <= 2, "{none} {as_many}");
+    assert!(as_many.abs_diff(2 * more) <= 2, "{as_many} {more}");
+}
+
+#[test]
 fn a_rollback_and_a_down_are_predicted_as_well() {
     let mut world = at_rest(&["web=v1*2+route:8080+memory:100"]);
     world.command(up(&env("dev"), &["web=v2*2+route:8080+memory:100"]));

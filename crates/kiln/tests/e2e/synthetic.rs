@@ -26,8 +26,11 @@ fn record(machine: &Machine) -> Value {
     machine.json(&["rollout", "show"])["record"].clone()
 }
 
+/// How many requests of Kiln's own a side has had; none as well where no controller is there to tell.
 fn made(machine: &Machine, side: &str) -> u64 {
-    record(machine)["rollout"]["canaries"][0][side]["synthetic"].as_u64().unwrap_or(0)
+    let ran = machine.command(&["rollout", "show", "--json"]).output().unwrap();
+    let shown: Value = serde_json::from_slice(&ran.stdout).unwrap_or_default();
+    shown["record"]["rollout"]["canaries"][0][side]["synthetic"].as_u64().unwrap_or(0)
 }
 
 #[test]
@@ -85,4 +88,27 @@ fn a_bad_canary_without_traffic_goes_back_by_itself() {
     let record = record(&machine);
     assert_eq!(record["rollout"]["ended"]["outcome"], "went_back", "{record:#}");
     assert_eq!(record["analyses"][0]["verdict"], "fail", "{record:#}");
+}
+
+#[test]
+fn each_side_gets_its_count_once_though_edge_and_controller_are_killed() {
+    // So small a margin that these few can't tell.
+    let helped = HELPED
+        .replace("worse_by = 0.01", "worse_by = 0.0001")
+        .replace("rate = 200", "rate = 50\n        count = 200");
+    let machine = Machine::new();
+    machine.write_tiny("v1", 1, &helped);
+    machine.kiln(&["up"]).ok();
+    machine.write_tiny("v2", 1, &helped);
+    machine.kiln(&["up", "--detach"]).ok();
+    wait_for("it has begun", || (made(&machine, "canary") > 10).then_some(()));
+    machine.kill("edge");
+    wait_for("the next edge goes on", || (made(&machine, "canary") > 60).then_some(()));
+    machine.kill("controller");
+    wait_for("each side has had its count", || {
+        let sides = ["canary", "baseline"].map(|side| made(&machine, side));
+        assert!(sides.iter().all(|made| *made <= 200), "{sides:?}");
+        (sides == [200, 200]).then_some(())
+    });
+    machine.kiln(&["rollout", "abort"]).ok();
 }
