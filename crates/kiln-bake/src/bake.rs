@@ -1,5 +1,6 @@
 //! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
 
+mod listing;
 mod made_from;
 mod outside;
 mod parts;
@@ -18,7 +19,8 @@ use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
-pub use self::made_from::{BakedWithParts, MadePart};
+use self::listing::Listing;
+pub use self::made_from::{Baked, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
 pub use self::stages::{OutsideInputs, Repository, check_dockerfiles, outside_inputs};
@@ -95,19 +97,12 @@ pub(crate) struct Made {
     history: Vec<HistoryLine>,
     /// What is being stored of the last step; nothing in what is finished.
     storing: Option<Arc<Storing>>,
+    /// What is being listed of an image that was asked for.
+    listing: Option<Arc<Listing>>,
     config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
     unproven: Vec<String>,
-}
-
-/// Picks the images that were asked for.
-fn images_of(made: &BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
-    let images = made.iter().filter_map(|(part, made)| match part {
-        Part::Image(name) => Some((name.clone(), made.image.clone()?)),
-        Part::Base(_) | Part::Registry(_) | Part::Stage(..) => None,
-    });
-    images.collect()
 }
 
 /// A tree in memory, in the store, or both: a bake that finds everything loads none.
@@ -126,6 +121,7 @@ impl Made {
             tree: MadeTree { digest: None, loaded: Arc::default() },
             history: Vec::new(),
             storing: None,
+            listing: None,
             config: Settings::default(),
             time,
             unproven: Vec::new(),
@@ -264,11 +260,24 @@ impl<'a> Bake<'a> {
         graph::grow(&self.parts, cores, || self.cancel.set(), make)
     }
 
+    /// Begins to list the software of an image that was asked for, if it is new and all of it is made.
+    fn list(&self, name: &ImageName, made: &mut Made) {
+        if self.names.contains(name) && made.storing.is_some() && made.listing.is_none() {
+            made.listing = Some(Arc::new(Listing::begin(&self.baker.store.objects, &made.tree.loaded)));
+        }
+    }
+
     /// Returns the images that were asked for; nobody waits until all else that was made is out of memory.
-    pub(crate) fn images(self, made: BTreeMap<Part, Made>) -> BTreeMap<ImageName, Image> {
-        let images = images_of(&made);
+    pub(crate) fn images(self, made: BTreeMap<Part, Made>) -> Baked {
+        let mut baked = Baked::default();
+        for (part, made) in &made {
+            let (Part::Image(name), Some(image)) = (part, &made.image) else { continue };
+            baked.images.insert(name.clone(), image.clone());
+            let software = made.listing.as_ref().and_then(|listing| listing.end());
+            baked.software.extend(software.map(|software| (name.clone(), software)));
+        }
         self.baker.workbench.leave((made, self.files, self.dockerfiles));
-        images
+        baked
     }
 
     fn image(&self, name: &ImageName, from: BTreeMap<Part, Made>) -> Result<Made, BakeError> {
@@ -293,6 +302,7 @@ impl<'a> Bake<'a> {
                 }
             }
         }
+        self.list(name, &mut made);
         settle(&mut made)?;
         if self.names.contains(name) {
             made.image = Some(self.finish(name, &made)?);
@@ -349,6 +359,7 @@ impl<'a> Bake<'a> {
         let (old, after) = (Arc::clone(&made.tree.loaded), made.key);
         let outcome = Outcome { old, new: Arc::clone(&new), key, after, taken: step.taken };
         let to = (&self.baker.store, &self.baker.steps);
+        made.listing = None;
         made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
         made.key = Some(key);
         made.tree = MadeTree { digest: None, loaded: new };
@@ -367,6 +378,7 @@ impl<'a> Bake<'a> {
             self.baker.steps.set_step(key, &record);
         }
         settle(made)?;
+        made.listing = None;
         made.key = Some(key);
         made.tree = MadeTree { digest: Some(record.tree), loaded: Arc::default() };
         made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });

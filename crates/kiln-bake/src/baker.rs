@@ -10,7 +10,7 @@ use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::Store;
 
-use crate::bake::{Bake, BakedWithParts, Repository};
+use crate::bake::{Bake, Baked, Repository};
 use crate::bake_error::{BakeError, OpenBakerError};
 use crate::cache::{PACKAGES, PackageCache};
 use crate::cancel::Cancel;
@@ -198,6 +198,21 @@ impl Baker {
         report: Report<'_>,
     ) -> Result<BTreeMap<ImageName, Image>, BakeError> {
         let _lease = self.store.leases.take("bake")?;
+        Ok(self.bake_and_list(stack, lock, source, names, report)?.images)
+    }
+
+    /// The same, and tells what software is in those that are new. Hold a lease.
+    ///
+    /// # Errors
+    /// See [`BakeError`].
+    pub fn bake_and_list(
+        &self,
+        stack: &Stack,
+        lock: &Lock,
+        source: &Source,
+        names: &BTreeSet<ImageName>,
+        report: Report<'_>,
+    ) -> Result<Baked, BakeError> {
         let bake = Bake::new(self, stack, lock, source, names, report)?;
         let made = bake.all()?;
         Ok(bake.images(made))
@@ -215,10 +230,10 @@ impl Baker {
         source: &Source,
         names: &BTreeSet<ImageName>,
         report: Report<'_>,
-    ) -> Result<BakedWithParts, BakeError> {
+    ) -> Result<Baked, BakeError> {
         let bake = Bake::new(self, stack, lock, source, names, report)?;
         let made = bake.all()?;
         let parts = bake.made_from(&made)?;
-        Ok(BakedWithParts { images: bake.images(made), parts })
+        Ok(Baked { parts, ..bake.images(made) })
     }
 }

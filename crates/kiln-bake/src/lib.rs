@@ -58,7 +58,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::{BakedWithParts, MadePart, OutsideInputs, Repository, check_dockerfiles, outside_inputs};
+pub use bake::{Baked, MadePart, OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cache::{FetchedFile, FetchedFiles};
@@ -73,7 +73,8 @@ pub use glob::GlobError;
 pub use ignore::{IGNORE_BYTES_MAX, IGNORE_FILE, Ignore};
 pub use inspect::{InspectError, inspect};
 pub use inventory::{
-    BomFormat, Ecosystem, Inventory, InventoryError, Licence, Omission, Package, SourcePackage, System,
+    BomFormat, Ecosystem, Inventory, InventoryError, Licence, Omission, Package, Software, SourcePackage,
+    System,
 };
 pub use layer::LayerError;
 pub use layout::{ExportError, export_layout};

@@ -16,7 +16,7 @@ pub use artifact::{Said, Statement, said_about};
 use crate::bake_error::BakeError;
 use crate::copy::CopyError;
 use crate::hashing::sha256;
-use crate::inventory::{BomFormat, Inventory, InventoryError};
+use crate::inventory::{BomFormat, Inventory, InventoryError, Software};
 use crate::lock::Lock;
 use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
 use crate::source::{Source, SourceError};
@@ -71,6 +71,7 @@ pub enum AttestError {
 }
 
 /// Attaches to a baked image what is not there yet: its bills of materials, its provenance, and the builder's signature on that.
+/// Its software is read where the bake has not told it.
 ///
 /// Provenance is of the bake that made the image: one that finds it in the store adds none. The builder signs it where it is what this
 /// bake says, too: never what another one noted about its own inputs. Hold a lease.
@@ -82,8 +83,7 @@ pub fn attest(
     stack: &Stack,
     lock: &Lock,
     source: &Source,
-    name: &ImageName,
-    image: &Image,
+    (name, image, software): (&ImageName, &Image, Option<Software>),
     builder: &SigningKey,
 ) -> Result<(), AttestError> {
     discard_damaged(store, &image.manifest)?;
@@ -98,7 +98,7 @@ pub fn attest(
     let batch = store.blobs.batch();
     // Neither needs the other.
     let (bills, text) = std::thread::scope(|scope| {
-        let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image)));
+        let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image, software)));
         let text = (!is_signed).then(|| provenance::statement(store, stack, lock, source, name, image));
         (bills.map(|bills| bills.join().unwrap_or_else(|panic| resume_unwind(panic))), text)
     });
@@ -124,8 +124,16 @@ pub fn attest(
 }
 
 /// Adds the bills of materials of an image to a batch, and returns their manifests.
-fn bills_into(batch: &Batch, store: &Store, image: &Image) -> Result<Vec<Digest>, AttestError> {
-    let inventory = Inventory::of(store, image)?;
+fn bills_into(
+    batch: &Batch,
+    store: &Store,
+    image: &Image,
+    software: Option<Software>,
+) -> Result<Vec<Digest>, AttestError> {
+    let inventory = match software {
+        Some(software) => Inventory::with(store, image, software)?,
+        None => Inventory::of(store, image)?,
+    };
     let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
     let manifest = |(kind, format)| {
         let statement = Statement::new(kind, kind, inventory.render(format));

@@ -9,6 +9,7 @@ use kiln_model::{Digest, ImageName};
 use super::{Bake, Made, Part, Place};
 use crate::bake_error::BakeError;
 use crate::hashing::sha256;
+use crate::inventory::Software;
 use crate::oci;
 
 /// An earlier stage, or another image, that an image was made from.
@@ -20,12 +21,14 @@ pub struct MadePart {
     pub manifest: Digest,
 }
 
-/// What a bake came to that is to be compared with another.
-#[derive(Debug)]
-pub struct BakedWithParts {
+/// What a bake came to.
+#[derive(Debug, Default)]
+pub struct Baked {
     /// The images.
     pub images: BTreeMap<ImageName, Image>,
-    /// What each was made from, everything after what it was made from itself.
+    /// The software of those that are new.
+    pub software: BTreeMap<ImageName, Software>,
+    /// What each was made from, everything after what it was made from itself, if that was asked for.
     pub parts: BTreeMap<ImageName, Vec<MadePart>>,
 }
 

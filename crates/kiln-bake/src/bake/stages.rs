@@ -264,6 +264,9 @@ impl Bake<'_> {
             made.config = settings;
             self.task(&making, &mut made, instruction, &task, &place, &told)?;
         }
+        if index == dockerfile.plan.target {
+            self.list(image, &mut made);
+        }
         settle(&mut made)?;
         Ok(made)
     }

@@ -24,7 +24,7 @@ mod spdx;
 
 use kiln_model::Digest;
 use kiln_model::image::Image;
-use kiln_store::{Kind, ReadError, Store, TreePath};
+use kiln_store::{Kind, Objects, ReadError, Store, Tree, TreePath};
 
 pub use licence::Licence;
 pub use package::{Ecosystem, Package, SourcePackage};
@@ -46,6 +46,14 @@ pub struct Inventory {
     pub packages: Vec<Package>,
     /// What could not be read, and why: of this the inventory says nothing.
     pub omissions: Vec<Omission>,
+}
+
+/// The software of a tree of files, whatever image it is of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Software {
+    system: Option<System>,
+    packages: Vec<Package>,
+    omissions: Vec<Omission>,
 }
 
 /// A distribution, as `os-release(5)` names it.
@@ -92,18 +100,18 @@ impl Inventory {
     /// # Errors
     /// The image itself can't be read. What is merely malformed in it is an omission.
     pub fn of(store: &Store, image: &Image) -> Result<Self, InventoryError> {
-        let created =
-            oci::created(&store.blobs, &image.manifest)?.ok_or(InventoryError::NotAnImage(image.manifest))?;
-        let tree = store.trees.load(&image.tree)?;
-        let mut scan = Scan::new(&store.objects, &tree);
-        let system = debian::system(&mut scan)?;
-        debian::read(&mut scan, system.as_ref())?;
-        for (path, entry) in tree.iter() {
-            if let Kind::File { size, .. } = entry.kind {
-                read(&mut scan, path, entry.meta.mode, size)?;
-            }
-        }
-        let (packages, omissions) = scan.finish();
+        let software = Software::of(&store.objects, &store.trees.load(&image.tree)?)?;
+        Self::with(store, image, software)
+    }
+
+    /// The inventory of an image whose tree has this software.
+    ///
+    /// # Errors
+    /// The image itself can't be read.
+    pub(crate) fn with(store: &Store, image: &Image, software: Software) -> Result<Self, InventoryError> {
+        let created = oci::created(&store.blobs, &image.manifest)?;
+        let created = created.ok_or(InventoryError::NotAnImage(image.manifest))?;
+        let Software { system, packages, omissions } = software;
         Ok(Self { image: image.manifest, created, system, packages, omissions })
     }
 
@@ -114,6 +122,22 @@ impl Inventory {
             BomFormat::CycloneDx => cyclonedx::document(self),
         };
         oci::canonical(&document)
+    }
+}
+
+impl Software {
+    /// Reads the files of a tree that matter, and verifies them on the way.
+    pub(crate) fn of(objects: &Objects, tree: &Tree) -> Result<Self, ReadError> {
+        let mut scan = Scan::new(objects, tree);
+        let system = debian::system(&mut scan)?;
+        debian::read(&mut scan, system.as_ref())?;
+        for (path, entry) in tree.iter() {
+            if let Kind::File { size, .. } = entry.kind {
+                read(&mut scan, path, entry.meta.mode, size)?;
+            }
+        }
+        let (packages, omissions) = scan.finish();
+        Ok(Self { system, packages, omissions })
     }
 }
 

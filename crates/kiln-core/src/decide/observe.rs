@@ -269,12 +269,12 @@ fn acknowledged(work: &mut Work<'_>, fence: Fence) -> Scope {
     Scope::Edge
 }
 
-/// Whether an answer about opening a socket is awaited.
 /// A socket, if the last intent about it is the one that an answer belongs to.
 fn asked_about<'a>(work: &'a Work<'_>, listener: Listener, fence: Fence) -> Option<&'a ListenerState> {
     work.state().listeners.get(&listener).filter(|found| found.since == fence.position)
 }
 
+/// Whether an answer about opening a socket is awaited.
 fn awaits_opening(work: &Work<'_>, listener: Listener, fence: Fence) -> bool {
     match asked_about(work, listener, fence).map(|found| &found.phase) {
         Some(ListenerPhase::Requested) => true,

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_bake::{
-    BakeError, BakedWithParts, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report,
-    Source, StepError, attest,
+    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report, Source,
+    StepError, attest,
 };
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
@@ -219,12 +219,14 @@ pub(super) fn bake(
     let lock = locked(&oven, declared, state, screen, interrupt)?;
     let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
     let builder = builder::key(state)?;
-    for (name, image) in &made.images {
+    let Made { source, baked: kiln_bake::Baked { images, mut software, parts } } = made;
+    for (name, image) in &images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
         }
-        let source = Source::Snapshot(made.source);
-        attest(&oven.store, &declared.stack, &lock, &source, name, image, &builder).map_err(|error| {
+        let subject = (name, image, software.remove(name));
+        let source = Source::Snapshot(source);
+        attest(&oven.store, &declared.stack, &lock, &source, subject, &builder).map_err(|error| {
             Failure::external(format!("what image {name} was made from can't be noted"))
                 .caused_by(&error)
                 .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
@@ -232,7 +234,6 @@ pub(super) fn bake(
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&integrity::name_in_store(&declared.stack, name), &image.manifest);
     }
-    let Made { source, images, parts } = made;
     Ok(Baked { store: oven.store, source, images, parts, _lease: lease })
 }
 
@@ -267,8 +268,7 @@ fn make_whole(
 /// What one bake came to.
 struct Made {
     source: Digest,
-    images: BTreeMap<ImageName, Image>,
-    parts: BTreeMap<ImageName, Vec<MadePart>>,
+    baked: kiln_bake::Baked,
 }
 
 /// Captures the folder and bakes all images. The outer error is not the bake's.
@@ -286,13 +286,10 @@ fn make(
     let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
     let bake = |report: Report<'_>| match cache {
         Cache::Compared => oven.baker.bake_with_parts(stack, lock, &files, &names, report),
-        Cache::Used | Cache::Unused => {
-            let images = oven.baker.bake(stack, lock, &files, &names, report)?;
-            Ok(BakedWithParts { images, parts: BTreeMap::new() })
-        }
+        Cache::Used | Cache::Unused => oven.baker.bake_and_list(stack, lock, &files, &names, report),
     };
     let made = bakery::with_progress(screen, interrupt, &oven.cancel, bake);
-    Ok(made.map(|BakedWithParts { images, parts }| Made { source, images, parts }))
+    Ok(made.map(|baked| Made { source, baked }))
 }
 
 /// Removes what a bake stumbled over, or what is damaged of the images that it found; whether nothing was.
@@ -311,7 +308,7 @@ fn discard_damage(
             return Ok(false);
         }
     };
-    let wanted = made.images.iter().filter(|(name, _)| (verify.wanted)(name));
+    let wanted = made.baked.images.iter().filter(|(name, _)| (verify.wanted)(name));
     let damaged =
         integrity::damaged(store, verify.ahead.take(), wanted.map(|(name, image)| (name, &image.manifest)))?;
     for (name, damage) in &damaged {
