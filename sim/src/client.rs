@@ -30,13 +30,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns users who deploy bad versions this often in a thousand.
-    pub fn new(mut rng: Rng, bad: u64) -> Self {
+    /// Returns users who deploy bad versions this often in a thousand, and in a wide world more kinds of rollouts.
+    pub fn new(mut rng: Rng, bad: u64, is_wide: bool) -> Self {
         let count = rng.between(1, 3) as usize;
         let environments = stacks::environments().into_iter().take(count);
         let careful = rng.chance(400);
         let declared = environments.enumerate();
-        let declared = declared.map(|(index, env)| (env, Declared::new(&mut rng, index as u16, careful)));
+        let declared =
+            declared.map(|(index, env)| (env, Declared::new(&mut rng, index as u16, careful, is_wide)));
         let declared = declared.collect();
         Self { declared, last: None, bad, careful, rng }
     }

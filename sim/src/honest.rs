@@ -136,6 +136,14 @@ pub fn check_waits(state: &State) -> Result<(), Violation> {
     Ok(())
 }
 
+/// The longest wait of a step: what somebody is to let go on waits for as long as it says.
+fn longest(step: Option<&Step>) -> Millis {
+    match step {
+        Some(Step::Approve { within, .. }) => WAIT_MAX.max(*within),
+        _ => WAIT_MAX,
+    }
+}
+
 /// What is odd about the wait of a rollout.
 fn unsaid(state: &State, env: &Environment, rollout: &Rollout) -> Option<&'static str> {
     let now = state.now();
@@ -157,7 +165,7 @@ fn unsaid(state: &State, env: &Environment, rollout: &Rollout) -> Option<&'stati
         (StepPhase::Started { deadline: Some(deadline) }, _) if deadline <= now => {
             Some("its deadline is over")
         }
-        (StepPhase::Started { deadline: Some(deadline) }, _) if deadline.since(now) > WAIT_MAX => {
+        (StepPhase::Started { deadline: Some(deadline) }, step) if deadline.since(now) > longest(step) => {
             Some("its deadline is too far away")
         }
         (StepPhase::Started { .. }, _) => None,

@@ -28,9 +28,11 @@ mod world;
 use std::fmt;
 
 pub use plant::Plant;
-pub use world::{Met, Stats};
+pub use world::{Met, Stats, is_wide};
 
+use kiln_core::state::StepPhase;
 use kiln_core::{Command, State};
+use kiln_model::rollout::Step;
 use kiln_model::{EnvKey, RevisionNumber};
 
 use world::World;
@@ -107,9 +109,13 @@ fn settle(world: &mut World) -> Result<(), Violation> {
     loop {
         world.turn(until, |world| world.is_at_rest() || held_up(world).is_some())?;
         // Whoever repeats a command that was not answered may pause it once more.
-        let Some((env, is_halted)) = held_up(world).filter(|_| world.now() < until) else { break };
-        let held = Some((env.clone(), is_halted));
-        world.ask(if is_halted { Command::Abort { env } } else { Command::Resume { env } });
+        let Some((env, hold)) = held_up(world).filter(|_| world.now() < until) else { break };
+        let held = Some((env.clone(), hold));
+        world.ask(match hold {
+            Hold::Halted => Command::Abort { env },
+            Hold::Paused => Command::Resume { env },
+            Hold::Waits => Command::Promote { env, step: None },
+        });
         world.turn(until, |world| held_up(world) != held)?;
     }
     let state = world.witness.state();
@@ -124,13 +130,30 @@ fn settle(world: &mut World) -> Result<(), Violation> {
     checked.map_err(|violation| violation.at(world.now()))
 }
 
-/// An environment whose rollout somebody paused, or which failed and stopped, and whether it is the latter.
-fn held_up(world: &World) -> Option<(EnvKey, bool)> {
+/// Why a rollout does not go on until somebody comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Paused,
+    Halted,
+    /// For somebody who lets it switch, all day long.
+    Waits,
+}
+
+/// An environment whose rollout is held up, and why.
+fn held_up(world: &World) -> Option<(EnvKey, Hold)> {
     let mut environments = world.witness.state().environments();
     environments.find_map(|env| {
         let rollout = env.rollout.as_ref()?;
-        let is_halted = rollout.halted.is_some();
-        (is_halted || rollout.paused.is_some()).then(|| (env.key.clone(), is_halted))
+        let is_long = |step: &Step| matches!(step, Step::Approve { within, .. } if within.0 > REST_WITHIN);
+        let hold = match (&rollout.halted, &rollout.paused, rollout.step) {
+            (Some(_), _, _) => Hold::Halted,
+            (None, Some(_), _) => Hold::Paused,
+            (None, None, StepPhase::Started { .. }) if rollout.current_step().is_some_and(is_long) => {
+                Hold::Waits
+            }
+            _ => return None,
+        };
+        Some((env.key.clone(), hold))
     })
 }
 

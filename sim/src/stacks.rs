@@ -7,8 +7,9 @@ use std::sync::Arc;
 use kiln_model::ask::{Again, Ask, Method, Whom};
 use kiln_model::instance::{HealthCheck, Probe, StopPolicy};
 use kiln_model::interlude::Interludes;
+use kiln_model::outside::{Comparison, Condition, Number, OutsideMetric};
 use kiln_model::release::RevisionSpec;
-use kiln_model::route::{Aim, Group, HeaderMatch, Route, Synthetic};
+use kiln_model::route::{Aim, Group, HeaderMatch, Mirror, Route, Sticky, Synthetic};
 use kiln_model::service::{
     Analysis, Audience, Canary, Gate, Inconclusive, Margin, Metric, MetricKind, PortRef, RolloutBounds,
     Service, ServiceKind, Stage, Strategy, WaveSize, Waves,
@@ -76,6 +77,7 @@ pub struct Declared {
     services: BTreeMap<ServiceName, Desired>,
     port: u16,
     routed: bool,
+    is_wide: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -91,24 +93,25 @@ struct Desired {
 }
 
 impl Declared {
-    /// Returns a first declaration for the environment of this index; who is careful has a canary from the beginning.
-    pub fn new(rng: &mut Rng, index: u16, careful: bool) -> Self {
+    /// Returns a first declaration for the environment of this index; who is careful has a canary from the beginning, and in a wide
+    /// world there is more to be declared.
+    pub fn new(rng: &mut Rng, index: u16, careful: bool, is_wide: bool) -> Self {
         let mut services = BTreeMap::new();
-        let mut web = Desired::random(rng, ServiceKind::Service);
+        let mut web = Desired::random(rng, ServiceKind::Service, is_wide);
         if careful {
-            web.strategy = Strategy::Canary(Arc::new(canary(rng)));
+            web.strategy = Strategy::Canary(Arc::new(canary(rng, is_wide)));
         }
         services.insert(service("web"), web);
         if rng.chance(500) {
-            services.insert(service("api"), Desired::random(rng, ServiceKind::Service));
+            services.insert(service("api"), Desired::random(rng, ServiceKind::Service, is_wide));
         }
         if rng.chance(400) {
-            services.insert(service("mail"), Desired::random(rng, ServiceKind::Worker));
+            services.insert(service("mail"), Desired::random(rng, ServiceKind::Worker, is_wide));
         }
         if rng.chance(300) {
-            services.insert(service("migrate"), Desired::random(rng, ServiceKind::Job));
+            services.insert(service("migrate"), Desired::random(rng, ServiceKind::Job, is_wide));
         }
-        Self { services, port: 8000 + index * 10, routed: true }
+        Self { services, port: 8000 + index * 10, routed: true, is_wide }
     }
 
     /// Changes something, often a version, sometimes to a bad one.
@@ -122,7 +125,7 @@ impl Declared {
                         "migrate" => ServiceKind::Job,
                         _ => ServiceKind::Service,
                     };
-                    self.services.insert(name, Desired::random(rng, kind));
+                    self.services.insert(name, Desired::random(rng, kind, self.is_wide));
                 }
             }
             1 => self.port = if self.port.is_multiple_of(2) { self.port + 1 } else { self.port - 1 },
@@ -132,7 +135,7 @@ impl Declared {
                 for _ in 0..rng.between(1, 2) {
                     let name = rng.pick(&names);
                     if let Some(desired) = self.services.get_mut(name) {
-                        desired.change(rng, bad_per_mille);
+                        desired.change(rng, bad_per_mille, self.is_wide);
                     }
                 }
             }
@@ -179,31 +182,26 @@ impl Declared {
 }
 
 impl Desired {
-    fn random(rng: &mut Rng, kind: ServiceKind) -> Self {
+    fn random(rng: &mut Rng, kind: ServiceKind, is_wide: bool) -> Self {
         Self {
             kind,
             version: rng.below(1000),
             nature: if kind == ServiceKind::Job { "job" } else { "good" },
             replicas: if kind == ServiceKind::Job { 1 } else { rng.between(1, 4) as u32 },
-            strategy: strategy(rng, kind),
-            bounds: RolloutBounds {
-                progress_deadline: Millis::from_secs(rng.between(10, 60)),
-                drain_deadline: Millis::from_secs(rng.between(1, 10)),
-                warm_for: Millis::from_secs(rng.between(0, 90)),
-                auto_revert: !Rng::new(!rng.clone().bits()).chance(150),
-                ..RolloutBounds::default()
-            },
+            strategy: strategy(rng, kind, is_wide),
+            bounds: bounds(rng, is_wide),
             interludes: Arc::new(interludes(rng, kind)),
             probed: kind == ServiceKind::Service || rng.chance(500),
         }
     }
 
-    fn change(&mut self, rng: &mut Rng, bad_per_mille: u64) {
+    fn change(&mut self, rng: &mut Rng, bad_per_mille: u64, is_wide: bool) {
         match rng.below(8) {
             0 if self.kind != ServiceKind::Job => self.replicas = rng.between(0, 5) as u32,
-            1 => self.strategy = strategy(rng, self.kind),
+            1 => self.strategy = strategy(rng, self.kind, is_wide),
             2 => self.bounds.warm_for = Millis::from_secs(rng.between(0, 90)),
             3 => self.interludes = Arc::new(interludes(rng, self.kind)),
+            4 if is_wide && Rng::new(!rng.clone().bits()).chance(200) => self.bounds = bounds(rng, true),
             _ => self.new_version(rng, bad_per_mille),
         }
     }
@@ -251,6 +249,26 @@ impl Desired {
             interludes: self.interludes.clone(),
         }
     }
+}
+
+/// How long what may take, and what waits for somebody.
+fn bounds(rng: &mut Rng, is_wide: bool) -> RolloutBounds {
+    let bounds = RolloutBounds {
+        progress_deadline: Millis::from_secs(rng.between(10, 60)),
+        drain_deadline: Millis::from_secs(rng.between(1, 10)),
+        warm_for: Millis::from_secs(rng.between(0, 90)),
+        ..RolloutBounds::default()
+    };
+    let mut apart = Rng::new(!rng.clone().bits());
+    let auto_revert = !apart.chance(150);
+    if !is_wide {
+        return RolloutBounds { auto_revert, ..bounds };
+    }
+    let auto_promote = !apart.chance(150);
+    // So short that it can be kept: what can't be is refused before it comes here.
+    let longest = bounds.progress_deadline.0 / 3;
+    let healthy_for = if apart.chance(250) { Millis(apart.between(1, longest)) } else { Millis(0) };
+    RolloutBounds { auto_revert, auto_promote, healthy_for, ..bounds }
 }
 
 /// Nothing, or something at some moments; the job may be there or not.
@@ -315,11 +333,11 @@ fn ask(rng: &mut Rng, timeout: Millis) -> Ask {
     }
 }
 
-fn strategy(rng: &mut Rng, kind: ServiceKind) -> Strategy {
+fn strategy(rng: &mut Rng, kind: ServiceKind, is_wide: bool) -> Strategy {
     match (kind, rng.below(6)) {
         (ServiceKind::Worker, 0 | 1) | (ServiceKind::Job, _) => Strategy::StopThenStart,
         (_, 0) => Strategy::BlueGreen,
-        (ServiceKind::Service, 1 | 4 | 5) => Strategy::Canary(Arc::new(canary(rng))),
+        (ServiceKind::Service, 1 | 4 | 5) => Strategy::Canary(Arc::new(canary(rng, is_wide))),
         _ => {
             let max_unavailable = rng.below(3) as u32;
             let least_surge = u64::from(max_unavailable == 0);
@@ -341,7 +359,7 @@ fn waves(rng: &mut Rng) -> Waves {
 }
 
 /// One or two stages, with whatever may be waited for after each.
-fn canary(rng: &mut Rng) -> Canary {
+fn canary(rng: &mut Rng, is_wide: bool) -> Canary {
     let metric = Metric { kind: MetricKind::ErrorRate, worse_by: Margin::Absolute(20_000) };
     let inconclusive = match rng.below(3) {
         0 => Inconclusive::Stop,
@@ -397,7 +415,49 @@ fn canary(rng: &mut Rng) -> Canary {
         let made = Synthetic { method: Method::Get, path, host, port, rate: 20, count: 1000 };
         analysis.synthetic = Some(Arc::new(made));
     }
+    if !is_wide {
+        return Canary { stages, analysis, audience, max_surge };
+    }
+    let analysis = analysis.map(|analysis| Analysis { outside: outside(&mut apart), ..analysis });
+    let beside = audience_of(&mut apart);
+    audience.aim.extend(beside.aim);
+    let audience = Audience { aim: audience.aim, ..beside };
     Canary { stages, analysis, audience, max_surge }
+}
+
+/// Mostly nothing; else one or two metrics that others measure, with few or many mistakes that are accepted.
+fn outside(rng: &mut Rng) -> Vec<OutsideMetric> {
+    let count = if rng.chance(400) { rng.between(1, 2) } else { 0 };
+    let condition = |comparison, with| Some(Condition { comparison, with: Number(with) });
+    let metric = |index| OutsideMetric {
+        name: format!("outside-{index}"),
+        prometheus: "http://prometheus.example:9090".into(),
+        query: "rate(errors[1m])".into(),
+        access: Default::default(),
+        success: condition(Comparison::Less, 1.0).filter(|_| index == 0 || rng.chance(700)),
+        failure: condition(Comparison::Greater, 2.0),
+        interval: Millis(rng.between(200, 6_000)),
+        count: rng.between(1, 5) as u32,
+        failure_limit: rng.below(2) as u32,
+        inconclusive_limit: rng.below(3) as u32,
+        error_limit: rng.below(3) as u32,
+        dry_run: rng.chance(150),
+    };
+    (0..count).map(metric).collect()
+}
+
+/// Who stays with a version, and who is sent to one: the core hands it on to the edge, for as long as the requests are split.
+fn audience_of(rng: &mut Rng) -> Audience {
+    let sticky = match rng.below(8) {
+        0 => Some(Sticky::Cookie { name: "version".into(), max_age: Millis::from_secs(3600) }),
+        1 => Some(Sticky::Header { name: "account".into() }),
+        2 => Some(Sticky::Address),
+        _ => None,
+    };
+    let testers = |group| Aim { header: "tester".into(), value: HeaderMatch::Exact("yes".into()), group };
+    let aim = if rng.chance(300) { vec![testers(Group::Canary)] } else { Vec::new() };
+    let share = Weight::new(rng.between(1, 1000) as u16).expect("at most a thousand");
+    Audience { sticky, aim, mirror: rng.chance(200).then_some(Mirror { share }) }
 }
 
 /// Anybody, one or another of the users, or somebody who is never there.
@@ -409,7 +469,7 @@ fn approvers(rng: &mut Rng) -> Vec<String> {
 /// A spec whose instances behave in one way, named as in their environment, and that nobody declares.
 pub fn example(nature: &'static str) -> InstanceSpec {
     let mut rng = Rng::new(0);
-    let desired = Desired { nature, ..Desired::random(&mut rng, ServiceKind::Service) };
+    let desired = Desired { nature, ..Desired::random(&mut rng, ServiceKind::Service, false) };
     InstanceSpec::clone(&desired.seal(&service("example")).spec)
 }
 

@@ -100,6 +100,17 @@ fn the_histories_are_eventful() {
     assert!(total.failed_appends > 200, "{total:?}");
 }
 
+#[test]
+fn wide_histories_have_what_was_added_last() {
+    let mut total = sim::Stats::default();
+    for seed in (0..800).filter(|seed| sim::is_wide(*seed)) {
+        let stats = sim::run(seed, None).expect("these seeds hold");
+        total.measured += stats.measured;
+        total.let_on += stats.let_on;
+    }
+    assert!(total.measured > 0 && total.let_on > 0, "{total:?}");
+}
+
 /// What is aimed at the beginning of a step meets every kind of step that a canary has and that takes time. Some meetings are
 /// rare, so histories are run until all have been seen.
 #[test]

@@ -30,6 +30,9 @@ pub enum Met {
     Fault,
 }
 
+/// In how many milliseconds most approvals come that are given all day for.
+const APPROVED_WITHIN: u64 = 60_000;
+
 impl World {
     /// Lets something meet the steps that begin in these entries.
     pub(super) fn watch_steps(&mut self, news: &[Entry]) {
@@ -70,7 +73,8 @@ impl World {
     fn approve(&mut self, env: &EnvKey, index: u32, within: u64) {
         for _ in 0..self.meddler.below(4) {
             let ask = self.client.approve(env, index);
-            let after = self.meddler.between(1, within * 3 / 2);
+            // Nobody waits for a day here.
+            let after = self.meddler.between(1, within.min(APPROVED_WITHIN) * 3 / 2);
             self.note("approve", Met::Approval);
             self.queue.add(self.now() + after, Happening::Ask(Box::new(ask)));
         }
