@@ -2,7 +2,7 @@
 
 use kiln_model::event::{EnvironmentEvent, RolloutEvent};
 use kiln_model::rollout::{Cause, Outcome};
-use kiln_model::{EnvKey, Event, RevisionNumber};
+use kiln_model::{EnvKey, Event, RevisionNumber, Timestamp};
 
 use super::work::Work;
 use crate::expand::{Manners, expand_forward};
@@ -35,17 +35,24 @@ fn is_lasting(env: &Environment) -> bool {
     env.lifetime.is_none() && env.last_number > RevisionNumber(0)
 }
 
-/// Takes down what has outlived its time, whatever it is about.
-pub(super) fn end(work: &mut Work<'_>) {
+/// Takes down what has outlived its time, whatever it is about, and returns whether anything had. What goes back to nothing is
+/// let alone until it has: then nothing is left that a rollout could take down, or it is taken down as all others are.
+pub(super) fn end(work: &mut Work<'_>) -> bool {
     let now = work.now();
     let is_over = |env: &&Environment| {
         let goes = env.ending || env.rollout.as_ref().is_some_and(|it| it.target().is_none());
-        !goes && env.lifetime.is_some_and(|lifetime| lifetime.until <= now)
+        !goes && is_over(env, now)
     };
     let over: Vec<EnvKey> = work.state().environments().filter(is_over).map(|env| env.key.clone()).collect();
-    for key in over {
-        take_down(work, &key);
+    for key in &over {
+        take_down(work, key);
     }
+    !over.is_empty()
+}
+
+/// Whether its time is over.
+pub(super) fn is_over(env: &Environment, now: Timestamp) -> bool {
+    env.lifetime.is_some_and(|lifetime| lifetime.until <= now)
 }
 
 fn take_down(work: &mut Work<'_>, key: &EnvKey) {

@@ -162,6 +162,10 @@ pub fn decide(state: &State, observed: &Observed, input: &Input) -> Decision {
     };
     lifetime::end(&mut work);
     work.settle(if is_overdue { &Scope::All } else { &scope });
+    // What has just gone back to nothing may have outlived its time meanwhile.
+    if lifetime::end(&mut work) {
+        work.settle(&Scope::All);
+    }
     work.check_rest();
     let wake_at = next_deadline(work.state(), work.now());
     Decision { events: work.into_drafts(), wake_at, reply }

@@ -4,8 +4,8 @@ use kiln_model::event::{EnvironmentEvent, RolloutEvent};
 use kiln_model::rollout::Cause;
 use kiln_model::{EnvKey, Event, RevisionNumber};
 
-use super::Reply;
 use super::work::{Deed, View, Work};
+use super::{Reply, lifetime};
 use crate::expand::{Manners, expand_forward};
 use crate::input::Refusal;
 
@@ -42,10 +42,11 @@ pub(super) fn withdraw(work: &mut Work<'_>, key: &EnvKey) -> Result<Reply, Refus
 }
 
 /// Begins what waited, once nothing runs any more: however that ended. It was asked for when that was known to be under way, and
-/// after a failure it may be what repairs it.
+/// after a failure it may be what repairs it. In an environment whose time is over nothing begins.
 pub(super) fn begin(view: View<'_>) -> Vec<Deed> {
     let env = view.env;
-    let Some(queued) = env.queued.as_ref().filter(|_| env.rollout.is_none()) else { return Vec::new() };
+    let may_begin = env.rollout.is_none() && !lifetime::is_over(env, view.now);
+    let Some(queued) = env.queued.as_ref().filter(|_| may_begin) else { return Vec::new() };
     let to = Some(queued.to);
     let steps = expand_forward(view.state, env, to, Manners { runs_jobs: true, tries_out: true });
     let event = RolloutEvent::Started { from: env.current, to, cause: queued.cause.clone(), steps };

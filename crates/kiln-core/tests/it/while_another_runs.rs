@@ -3,7 +3,7 @@
 use kiln_core::{Admission, Command, IfRunning, Lasting, Refusal, Reply, Wait, waiting};
 use kiln_model::event::RolloutEvent;
 use kiln_model::rollout::Outcome;
-use kiln_model::{Actor, Event, Millis, RevisionNumber, RolloutId};
+use kiln_model::{Actor, Entry, Event, Millis, RevisionNumber, RolloutId};
 
 use super::shapes::{env, up};
 use super::world::World;
@@ -198,20 +198,40 @@ fn the_routes_of_what_is_queued_are_not_given_to_another_environment() {
     assert!(matches!(taken, Err(Refusal::RouteTaken { .. })), "{taken:?}");
 }
 
+/// Asks for a stack for twenty seconds from now on.
+fn lasting(words: &[&str], if_running: IfRunning) -> Command {
+    let mut command = up(&env("dev"), words);
+    let Command::Up { admission, .. } = &mut command else { panic!("up makes an up") };
+    let lasting = Lasting::For(Millis::from_secs(20));
+    *admission = Admission { if_running, lasting, ..Admission::default() };
+    command
+}
+
 #[test]
 fn an_environment_whose_time_is_over_begins_nothing_more() {
     let mut world = World::new();
-    let lasting = |words: &[&str], if_running| {
-        let mut command = up(&env("dev"), words);
-        let Command::Up { admission, .. } = &mut command else { panic!("up makes an up") };
-        let lasting = Lasting::For(Millis::from_secs(20));
-        *admission = Admission { if_running, lasting, ..Admission::default() };
-        command
-    };
     world.command(lasting(V1, IfRunning::Supersede)).reply.unwrap();
     world.wait(Millis::from_secs(5));
     world.command(lasting(&["web=sick+route:8080"], IfRunning::Supersede)).reply.unwrap();
     world.command(lasting(V3, IfRunning::Queue)).reply.unwrap();
     world.wait(Millis::from_secs(300));
     assert!(world.state.environment(&env("dev")).is_none() && world.bodies.is_empty());
+}
+
+#[test]
+fn nor_does_one_whose_time_ends_while_its_first_release_goes_back_to_nothing() {
+    let mut world = World::new();
+    world.command(lasting(&["web=slow+route:8080"], IfRunning::Supersede)).reply.unwrap();
+    world.run();
+    // What it has begun can't be taken away before the time is over.
+    world.provider_is_away = true;
+    world.command(Command::Abort { env: env("dev") }).reply.unwrap();
+    let queued = world.command(lasting(V3, IfRunning::Queue)).reply;
+    assert!(matches!(queued, Ok(Reply::Queued { .. })), "{queued:?}");
+    world.wait(Millis::from_secs(25));
+    world.provider_is_away = false;
+    world.wait(Millis::from_secs(300));
+    assert!(world.state.environment(&env("dev")).is_none() && world.bodies.is_empty());
+    let third = |entry: &&Entry| matches!(&entry.event, Event::Rollout(RolloutEvent::Started { to: Some(to), .. }) if to.0 == 2);
+    assert_eq!(world.log.iter().filter(third).count(), 0, "what was queued never began");
 }
