@@ -7,7 +7,7 @@ use kiln_model::rollout::{Estimate, Evidence, Verdict};
 use kiln_model::route::Group;
 use kiln_model::sample::{GroupSamples, WindowSamples};
 use kiln_model::service::{Analysis, Margin, Metric, MetricKind};
-use kiln_stats::{ErrorRate, Latencies, Outlook, Quantile, Requests, Risk};
+use kiln_stats::{ErrorRate, EventRate, Events, Latencies, Outlook, Quantile, Requests, Risk};
 
 /// Says what the counts of one of `windows` windows come to. They share the chance of a false alarm, as the metrics do.
 pub(crate) fn verdict(analysis: &Analysis, windows: usize, samples: &WindowSamples) -> Verdict {
@@ -55,6 +55,9 @@ impl Look<'_> {
             MetricKind::ErrorRate => {
                 self.error_rate().verdict(requests(baseline), requests(canary), self.risk)
             }
+            MetricKind::ClientErrors => {
+                self.event_rate().verdict(client_errors(baseline), client_errors(canary), self.risk)
+            }
             MetricKind::Latency { quantile } => {
                 self.quantile(quantile).verdict(&latencies(baseline), &latencies(canary), self.risk)
             }
@@ -67,6 +70,9 @@ impl Look<'_> {
             MetricKind::ErrorRate => {
                 self.error_rate().outlook(requests(baseline), requests(canary), self.risk)
             }
+            MetricKind::ClientErrors => {
+                self.event_rate().outlook(client_errors(baseline), client_errors(canary), self.risk)
+            }
             MetricKind::Latency { quantile } => {
                 self.quantile(quantile).outlook(&latencies(baseline), &latencies(canary), self.risk)
             }
@@ -77,6 +83,10 @@ impl Look<'_> {
         let (found, unit) = match self.metric.kind {
             MetricKind::ErrorRate => {
                 (self.error_rate().evidence(requests(baseline), requests(canary), self.risk), 1e6)
+            }
+            MetricKind::ClientErrors => {
+                let counts = (client_errors(baseline), client_errors(canary));
+                (self.event_rate().evidence(counts.0, counts.1, self.risk), 1e6)
             }
             MetricKind::Latency { quantile } => {
                 let test = self.quantile(quantile);
@@ -96,6 +106,10 @@ impl Look<'_> {
         ErrorRate::new(margin(self.metric.worse_by, 1e-6), 1.0)
     }
 
+    fn event_rate(&self) -> EventRate {
+        EventRate::new(margin(self.metric.worse_by, 1e-6), 1.0)
+    }
+
     fn quantile(&self, millionths: u32) -> Quantile {
         Quantile::new(f64::from(millionths) / 1e6, margin(self.metric.worse_by, 1.0))
     }
@@ -111,6 +125,11 @@ fn of_test(verdict: kiln_stats::Verdict) -> Verdict {
 
 fn requests(samples: &GroupSamples) -> Requests {
     Requests { total: samples.requests(), failed: samples.failures().min(samples.requests()) }
+}
+
+/// Both groups' requests grow in step: each request is drawn for one of them.
+fn client_errors(samples: &GroupSamples) -> Events {
+    Events { count: samples.client_error, exposure: samples.requests() as f64 }
 }
 
 /// A margin in the unit of the tests: absolute ones are whole numbers of `unit`.
@@ -196,6 +215,26 @@ mod tests {
         assert!(found.canary.low > found.baseline.value);
         let (slow, evidence) = judged(group(5000, 5, 5000), group(5000, 5, 9000));
         assert_eq!((slow, evidence[1].verdict), (Verdict::Fail, Verdict::Fail));
+    }
+
+    #[test]
+    fn a_canary_that_refuses_more_requests_fails_by_their_count_alone() {
+        let metric = Metric { kind: MetricKind::ClientErrors, worse_by: Margin::Relative(500_000) };
+        let analysis = Analysis { metrics: vec![metric], ..analysis() };
+        let group = |requests, refused| GroupSamples {
+            ok: requests - refused,
+            client_error: refused,
+            ..GroupSamples::default()
+        };
+        let judged = |baseline, canary| {
+            let samples = [(Group::Baseline, baseline), (Group::Canary, canary)].into();
+            (verdict(&analysis, 1, &samples), evidence(&analysis, 1, &samples).remove(0))
+        };
+        assert_eq!(judged(group(300, 2), group(300, 4)).0, Verdict::Inconclusive);
+        assert_eq!(judged(group(20_000, 1000), group(20_000, 1010)).0, Verdict::Pass);
+        let (worse, found) = judged(group(2000, 20), group(2000, 120));
+        assert_eq!((worse, found.canary.value, found.canary.samples), (Verdict::Fail, 60_000, 2000));
+        assert_eq!(judged(group(2000, 0), group(2000, 0)).0, Verdict::Inconclusive, "nobody was refused");
     }
 
     #[test]

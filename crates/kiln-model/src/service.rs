@@ -256,6 +256,8 @@ pub struct Metric {
 pub enum MetricKind {
     /// The share of requests that ended in a server error or without an answer.
     ErrorRate,
+    /// How many answers said that the request was wrong, a status from 400 to 499, for each request.
+    ClientErrors,
     /// A quantile of the time until the answer begins.
     Latency {
         /// Which, in millionths: 990,000 is the 99th percentile.

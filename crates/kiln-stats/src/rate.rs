@@ -94,6 +94,12 @@ impl EventRate {
     pub fn evidence(&self, baseline: Events, canary: Events, risk: Risk) -> Evidence {
         self.0.evidence(&baseline.seen(), &canary.seen(), risk)
     }
+
+    /// Returns where this is going; none where no end can be told. Takes some ten times as long as a verdict.
+    #[must_use]
+    pub fn outlook(&self, baseline: Events, canary: Events, risk: Risk) -> Option<Outlook> {
+        self.0.outlook(&baseline.seen(), &canary.seen(), risk)
+    }
 }
 
 impl Requests {
@@ -456,6 +462,33 @@ mod tests {
         assert_eq!(test.verdict(crash_loop(0), crash_loop(2), Risk::default()), Verdict::Inconclusive);
         let busy = |count| Events { count, exposure: 1.0 };
         assert_eq!(test.verdict(busy(900), busy(900), Risk::default()), Verdict::Pass);
+    }
+
+    #[test]
+    fn equal_groups_are_rarely_told_apart_by_counts_though_they_are_looked_at_after_every_request() {
+        let test = EventRate::new(Margin::Relative(0.0), 1.0);
+        let risk = Risk { false_fail: 0.1, false_pass: 0.1 };
+        // A generator of 64 bits (splitmix64): each request is drawn for a group, and one in twenty is an event.
+        let mut state = 7u64;
+        let mut next = || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        };
+        let mut stopped = 0;
+        for _ in 0..400 {
+            let mut groups = [Events::default(); 2];
+            let failed = (0..2000).any(|_| {
+                let (group, kind) = (&mut groups[(next() % 2) as usize], next() % 20);
+                group.exposure += 1.0;
+                group.count += u64::from(kind == 0);
+                kind == 0 && test.verdict(groups[0], groups[1], risk) == Verdict::Fail
+            });
+            stopped += u32::from(failed);
+        }
+        // 40 are expected at the most; 60 are beyond three standard deviations of that.
+        assert!(stopped < 60, "{stopped} of 400");
     }
 
     #[test]

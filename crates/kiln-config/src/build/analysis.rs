@@ -43,7 +43,7 @@ const EXTENSIONS_MAX: u32 = 100;
 const KNOWN: [&str; 6] = ["within", "alpha", "inconclusive", "extend_limit", "then", "dry_run"];
 
 /// What is often compared.
-const METRICS: [&str; 4] = ["error_rate", "latency_p50", "latency_p95", "latency_p99"];
+const METRICS: [&str; 5] = ["error_rate", "client_errors", "latency_p50", "latency_p95", "latency_p99"];
 
 /// Whether an analysis can tell anything where the canary has no share: nothing is counted of testers, who are no random sample.
 pub(super) fn measures_at_nothing(analysis: &Analysis) -> bool {
@@ -60,6 +60,7 @@ pub(super) fn analysis(
         let kind = match name {
             name if KNOWN.contains(&name) => continue,
             "error_rate" => Some(MetricKind::ErrorRate),
+            "client_errors" => Some(MetricKind::ClientErrors),
             other => other.strip_prefix("latency_p").and_then(quantile),
         };
         is_empty = false;
@@ -68,7 +69,7 @@ pub(super) fn analysis(
             None => {
                 let message = format!("there is no metric `{name}`");
                 let help = did_you_mean(name, KNOWN.into_iter().chain(METRICS)).unwrap_or_else(|| {
-                    "there are `error_rate` and latencies such as `latency_p99`".to_owned()
+                    "there are `error_rate`, `client_errors` and latencies such as `latency_p99`".to_owned()
                 });
                 block.report(Problem::new("unknown-attribute", span, message).help(help));
             }
@@ -217,6 +218,7 @@ fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
     let (mut worse_by, mut is_missing) = (None, true);
     let example = match kind {
         MetricKind::ErrorRate => "an object such as `{ worse_by = 0.01 }`",
+        MetricKind::ClientErrors => "an object such as `{ worse_by = \"50%\" }`",
         MetricKind::Latency { .. } => "an object such as `{ worse_by = \"20%\" }`",
     };
     for (key, value, span) in block.entries(name, example)? {
@@ -238,14 +240,16 @@ fn metric(block: Reader<'_>, name: &str, kind: MetricKind) -> Option<Metric> {
 /// How much worse is accepted: `0.01` (a rate), `"20%"` (of the baseline's) or `"50ms"` (a latency).
 fn margin(kind: MetricKind, value: &Value) -> Result<Margin, String> {
     let example = match kind {
-        MetricKind::ErrorRate => "a rate such as 0.01, or a share of the baseline's such as \"50%\"",
+        MetricKind::ErrorRate | MetricKind::ClientErrors => {
+            "a rate such as 0.01, or a share of the baseline's such as \"50%\""
+        }
         MetricKind::Latency { .. } => {
             "a share of the baseline's such as \"20%\", or a duration such as \"50ms\""
         }
     };
     let fail = || format!("expected {example}, found {}", value.describe());
     match (&value.kind, value.as_str(), kind) {
-        (Kind::Number(number), _, MetricKind::ErrorRate) => {
+        (Kind::Number(number), _, MetricKind::ErrorRate | MetricKind::ClientErrors) => {
             let rate = number.to_f64();
             if (0.000_01..=0.5).contains(&rate) {
                 return Ok(Margin::Absolute((rate * 1e6).round() as u64));

@@ -496,7 +496,7 @@ static ANALYSIS: BlockSchema = BlockSchema {
     ],
     blocks: &[NestedBlock { schema: &METRIC, many: true }, NestedBlock { schema: &SYNTHETIC, many: false }],
     any_attribute: Some(
-        "What is compared: `error_rate`, or a quantile of the latency such as `latency_p99`; `worse_by` says how much worse is accepted: a rate (`0.01`), a share of the baseline's (`\"20%\"`) or a duration (`\"50ms\"`).",
+        "What is compared: `error_rate`, `client_errors` (answers of 400 to 499), or a quantile of the latency such as `latency_p99`; `worse_by` says how much worse is accepted: a rate (`0.01`), a share of the baseline's (`\"20%\"`) or a duration (`\"50ms\"`).",
     ),
     example: "analysis {\n  error_rate = { worse_by = 0.01 }\n}",
 };

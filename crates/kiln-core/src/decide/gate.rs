@@ -196,6 +196,12 @@ fn told(found: &Evidence) -> String {
             let (canary, baseline) = (canary / 1e4, baseline / 1e4);
             format!("{canary:.2}% of {requests} requests failed, {baseline:.2}% of the baseline's")
         }
+        MetricKind::ClientErrors => {
+            let (canary, baseline) = (canary / 1e4, baseline / 1e4);
+            format!(
+                "{canary:.2}% of {requests} requests were answered with 400 to 499, {baseline:.2}% of the baseline's"
+            )
+        }
         MetricKind::Latency { quantile } => {
             let (canary, baseline) = (canary / 1e3, baseline / 1e3);
             let quantile = f64::from(quantile) / 1e4;

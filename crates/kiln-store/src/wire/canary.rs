@@ -122,6 +122,7 @@ struct MetricWire {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum MetricKindWire {
     ErrorRate,
+    ClientErrors,
     Latency { quantile_ppm: u32 },
 }
 
@@ -296,6 +297,7 @@ impl From<MetricKind> for MetricKindWire {
     fn from(kind: MetricKind) -> Self {
         match kind {
             MetricKind::ErrorRate => Self::ErrorRate,
+            MetricKind::ClientErrors => Self::ClientErrors,
             MetricKind::Latency { quantile } => Self::Latency { quantile_ppm: quantile },
         }
     }
@@ -305,6 +307,7 @@ impl From<MetricKindWire> for MetricKind {
     fn from(wire: MetricKindWire) -> Self {
         match wire {
             MetricKindWire::ErrorRate => Self::ErrorRate,
+            MetricKindWire::ClientErrors => Self::ClientErrors,
             MetricKindWire::Latency { quantile_ppm } => Self::Latency { quantile: quantile_ppm },
         }
     }
@@ -381,5 +384,22 @@ impl From<Estimate> for EstimateWire {
 impl From<EstimateWire> for Estimate {
     fn from(EstimateWire { samples, value, low, high }: EstimateWire) -> Self {
         Self { samples, value, low, high }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_a_kind_of_metric_are_stable() {
+        for (kind, golden) in [
+            (MetricKind::ErrorRate, r#""error_rate""#),
+            (MetricKind::ClientErrors, r#""client_errors""#),
+            (MetricKind::Latency { quantile: 990_000 }, r#"{"latency":{"quantile_ppm":990000}}"#),
+        ] {
+            assert_eq!(serde_json::to_string(&MetricKindWire::from(kind)).unwrap(), golden);
+            assert_eq!(MetricKind::from(serde_json::from_str::<MetricKindWire>(golden).unwrap()), kind);
+        }
     }
 }

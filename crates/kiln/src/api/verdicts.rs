@@ -102,7 +102,8 @@ pub(crate) fn measurement_sentence(found: &wire::Measurement) -> String {
 
 /// A metric with both estimates, as in `p99 31ms, baseline 20ms (accepted: 20% more)`.
 fn metric_sentence(metric: &wire::MetricEvidence) -> String {
-    let show = |value: u64| if metric.metric == ERROR_RATE { percent(value) } else { latency(value) };
+    let is_share = [ERROR_RATE, CLIENT_ERRORS].contains(&metric.metric.as_str());
+    let show = |value: u64| if is_share { percent(value) } else { latency(value) };
     let side = |it: &wire::Estimate| {
         format!("{} ({} to {}, {} requests)", show(it.value), show(it.low), show(it.high), it.samples)
     };
@@ -111,10 +112,12 @@ fn metric_sentence(metric: &wire::MetricEvidence) -> String {
 }
 
 const ERROR_RATE: &str = "error rate";
+const CLIENT_ERRORS: &str = "client errors";
 
 pub(super) fn metric_text(metric: MetricKind) -> String {
     match metric {
         MetricKind::ErrorRate => ERROR_RATE.into(),
+        MetricKind::ClientErrors => CLIENT_ERRORS.into(),
         MetricKind::Latency { quantile } => format!("p{}", f64::from(quantile) / 10_000.0),
     }
 }
@@ -122,7 +125,7 @@ pub(super) fn metric_text(metric: MetricKind) -> String {
 fn margin_text(metric: MetricKind, margin: Margin) -> String {
     match (metric, margin) {
         (_, Margin::Relative(by)) => format!("{} more", percent(by)),
-        (MetricKind::ErrorRate, Margin::Absolute(by)) => {
+        (MetricKind::ErrorRate | MetricKind::ClientErrors, Margin::Absolute(by)) => {
             format!("{} percentage points more", percent(by).trim_end_matches('%'))
         }
         (MetricKind::Latency { .. }, Margin::Absolute(by)) => format!("{} more", latency(by)),

@@ -77,6 +77,21 @@ fn a_canary_with_five_percent_errors_goes_back_by_itself() {
 }
 
 #[test]
+fn a_canary_that_no_longer_finds_its_pages_goes_back_by_itself() {
+    let (machine, report, record) = try_out("lost", &compared_by("client_errors = { worse_by = \"50%\" }"));
+    assert_went_back(&record, "requests were answered with 400 to 499");
+    let metric = &record["analyses"][0]["metrics"][0];
+    assert_eq!(
+        (&metric["metric"], &metric["verdict"]),
+        (&"client errors".into(), &"fail".into()),
+        "{record:#}"
+    );
+    machine.wait_page("v1");
+    let others: Vec<_> = report.losses.iter().filter(|loss| !loss.what.contains("404")).collect();
+    assert!(others.is_empty(), "nothing is lost but what the canary answered badly: {others:#?}");
+}
+
+#[test]
 fn a_canary_with_a_slow_tail_goes_back_by_itself() {
     let canary = compared_by("latency_p99 = { worse_by = \"300ms\" }");
     let (_machine, report, record) = try_out("slow", &canary);
