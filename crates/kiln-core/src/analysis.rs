@@ -93,12 +93,20 @@ impl Look<'_> {
                 (test.evidence(&latencies(baseline), &latencies(canary), self.risk), 1.0)
             }
         };
+        let side = |found, size| {
+            let estimate = estimate(found, size, unit);
+            match self.metric.kind {
+                // To the test of counts one request could be answered several times.
+                MetricKind::ClientErrors => Estimate { high: estimate.high.min(1_000_000), ..estimate },
+                MetricKind::ErrorRate | MetricKind::Latency { .. } => estimate,
+            }
+        };
         Evidence {
             metric: self.metric.kind,
             worse_by: self.metric.worse_by,
             verdict: of_test(found.verdict),
-            baseline: estimate(found.baseline, found.baseline_size, unit),
-            canary: estimate(found.canary, found.canary_size, unit),
+            baseline: side(found.baseline, found.baseline_size),
+            canary: side(found.canary, found.canary_size),
         }
     }
 
@@ -235,6 +243,7 @@ mod tests {
         let (worse, found) = judged(group(2000, 20), group(2000, 120));
         assert_eq!((worse, found.canary.value, found.canary.samples), (Verdict::Fail, 60_000, 2000));
         assert_eq!(judged(group(2000, 0), group(2000, 0)).0, Verdict::Inconclusive, "nobody was refused");
+        assert_eq!(judged(group(15, 0), group(15, 15)).1.canary.high, 1_000_000, "all of them, and no more");
     }
 
     #[test]
