@@ -25,8 +25,7 @@ pub(super) fn access(block: Reader<'_>, url: Option<&str>) -> Option<Access> {
         return None;
     }
     let roots = block.parsed("ca", "a certificate in PEM", certificates);
-    let is_readable = roots.is_some() || !block.has("ca");
-    Some(Access { credentials: credentials(block)?, roots: roots.filter(|_| is_readable) })
+    Some(Access { credentials: credentials(block)?, roots })
 }
 
 fn credentials(block: Reader<'_>) -> Option<Option<Credentials>> {

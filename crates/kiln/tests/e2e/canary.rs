@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::load::{Load, Report};
 use crate::machine::{Machine, wait_for};
+use crate::record::assert_went_back;
 
 /// Half as much as the other tests' load: three groups share the machine.
 const RATE: u32 = 1000;
@@ -40,13 +41,6 @@ fn try_out(mode: &str, canary: &str) -> (Machine, Report, Value) {
     let record = last_rollout(&machine);
     assert_eq!(record["rollout"]["to"], 2, "{record:#}");
     (machine, load.stop(), record)
-}
-
-fn assert_went_back(record: &Value, because: &str) {
-    let ended = &record["rollout"]["ended"];
-    assert_eq!(ended["outcome"], "went_back", "{record:#}");
-    let reason = ended["reason"].as_str().unwrap();
-    assert!(reason.contains(because), "{reason}");
 }
 
 #[test]
