@@ -78,17 +78,25 @@ impl Tree {
         let (old_names, new_names) = (self.first_names(), new.first_names());
         let mut changes = Changes::default();
         let mut olds = self.paths.iter().peekable();
-        for (path, inode) in &new.paths {
-            while let Some((gone, _)) = olds.next_if(|(old, _)| *old < path) {
+        for (path, inode) in new.paths.iter() {
+            // Mostly it is the same path in the same memory, and then no byte of it is looked at.
+            let mut old = olds.next_if(|(old, _)| old == path);
+            while old.is_none()
+                && let Some((gone, _)) = olds.next_if(|(old, _)| old < path)
+            {
                 changes.gone.push(gone);
+                old = olds.next_if(|(old, _)| old == path);
             }
-            let is_same = olds.next_if(|(old, _)| *old == path).is_some_and(|(_, old)| {
+            let node = new.nodes.get(*inode);
+            let is_same = old.is_some_and(|(_, old)| {
                 let is_shared = self.nodes.is_shared(*old, &new.nodes, *inode);
-                (is_shared || self.nodes.get(*old).entry == new.nodes.get(*inode).entry)
-                    && old_names.get(path) == new_names.get(path)
+                let old = self.nodes.get(*old);
+                let is_single = old.links == 1 && node.links == 1;
+                (is_shared || old.entry == node.entry)
+                    && (is_single || old_names.get(path) == new_names.get(path))
             });
             if !is_same {
-                changes.put.push((path, &new.nodes.get(*inode).entry));
+                changes.put.push((path, &node.entry));
             }
         }
         changes.gone.extend(olds.map(|(path, _)| path));
@@ -121,7 +129,7 @@ impl Tree {
     /// Returns for each path of a file with several names the first of them: what tells two trees' hard links apart.
     pub fn first_names(&self) -> BTreeMap<&TreePath, &TreePath> {
         let mut first: BTreeMap<Inode, &TreePath> = BTreeMap::new();
-        let linked = self.paths.iter().filter(|(_, inode)| self.nodes.get(**inode).links > 1);
+        let linked = self.paths.iter().filter(|(_, inode)| self.nodes.get(*inode).links > 1);
         linked.map(|(path, inode)| (path, *first.entry(*inode).or_insert(path))).collect()
     }
 }

@@ -4,14 +4,15 @@ mod differences;
 mod entry;
 mod nodes;
 mod path;
+mod paths;
 mod resolve;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 
 use kiln_model::Digest;
 
 use nodes::{Node, Nodes};
+use paths::{Named, Paths};
 
 pub use differences::{Aspect, Changes, Difference};
 pub use entry::{Entry, Kind, Meta, Mtime};
@@ -42,9 +43,11 @@ impl Inode {
 ///
 /// It always has a root folder, every entry's folder is in it, and no path runs through a symlink. Two trees are equal if
 /// they have the same paths with the same entries and the same hard links.
+///
+/// A copy costs next to nothing: it shares all that neither of the two has changed since.
 #[derive(Debug, Clone)]
 pub struct Tree {
-    paths: BTreeMap<TreePath, Inode>,
+    paths: Paths,
     nodes: Nodes,
 }
 
@@ -92,7 +95,7 @@ impl Tree {
     pub fn new() -> Self {
         let mut nodes = Nodes::default();
         let root = nodes.add(Entry::dir(0o755));
-        Self { paths: BTreeMap::from([(TreePath::root(), root)]), nodes }
+        Self { paths: Paths::of_sorted(vec![(TreePath::root(), root)]), nodes }
     }
 
     /// Puts an entry at a path. A folder over a folder keeps what is in it; anything else replaces all that is there.
@@ -105,15 +108,24 @@ impl Tree {
         if path.is_root() && !entry.is_dir() {
             return Err(TreeError::Folder(path.clone()));
         }
-        if let Some(inode) = self.paths.get(path) {
-            if self.nodes.get(*inode).entry.is_dir() && entry.is_dir() {
-                self.nodes.get_mut(*inode).entry = entry;
-                return Ok(());
+        let place = match self.paths.find(path.as_bytes()) {
+            Err(place) => place,
+            Ok(place) => {
+                let (_, inode) = self.paths.at(place);
+                let node = self.nodes.get(*inode);
+                if node.links == 1 && node.entry.is_dir() == entry.is_dir() {
+                    // What is as it was stays shared with copies.
+                    if node.entry != entry {
+                        self.nodes.get_mut(*inode).entry = entry;
+                    }
+                    return Ok(());
+                }
+                self.remove(path);
+                self.paths.find(path.as_bytes()).expect_err("it was removed just now")
             }
-            self.remove(path);
-        }
+        };
         let inode = self.nodes.add(entry);
-        self.paths.insert(path.clone(), inode);
+        self.paths.insert(place, (path.clone(), inode));
         Ok(())
     }
 
@@ -139,12 +151,12 @@ impl Tree {
     /// # Errors
     /// There is no `target`, it is a folder, or the path's folder is missing or not a folder.
     pub fn link(&mut self, path: &TreePath, target: &TreePath) -> Result<(), TreeError> {
-        let inode = *self.paths.get(target).ok_or_else(|| TreeError::Missing(target.clone()))?;
+        let inode = self.inode(target).ok_or_else(|| TreeError::Missing(target.clone()))?;
         if self.nodes.get(inode).entry.is_dir() {
             return Err(TreeError::Folder(target.clone()));
         }
         self.check_folder(path)?;
-        if self.paths.get(path) == Some(&inode) {
+        if self.inode(path) == Some(inode) {
             return Ok(());
         }
         if target.is_within(path) {
@@ -153,7 +165,8 @@ impl Tree {
         }
         self.remove(path);
         self.nodes.get_mut(inode).links += 1;
-        self.paths.insert(path.clone(), inode);
+        let place = self.paths.find(path.as_bytes()).expect_err("what was there is removed");
+        self.paths.insert(place, (path.clone(), inode));
         Ok(())
     }
 
@@ -162,7 +175,8 @@ impl Tree {
         let doomed: Vec<_> = self.within(path).map(|(path, _)| path.clone()).collect();
         let mut removed = 0;
         for path in doomed.into_iter().filter(|path| !path.is_root()) {
-            let inode = self.paths.remove(&path).expect("it was listed just now");
+            let place = self.paths.find(path.as_bytes()).expect("it was listed just now");
+            let (_, inode) = self.paths.remove(place);
             self.nodes.unlink(inode);
             removed += 1;
         }
@@ -174,7 +188,7 @@ impl Tree {
     /// # Errors
     /// There is nothing, or an attribute is out of its range; the tree is as it was.
     pub fn set_meta(&mut self, path: &TreePath, meta: Meta) -> Result<(), TreeError> {
-        let inode = *self.paths.get(path).ok_or_else(|| TreeError::Missing(path.clone()))?;
+        let inode = self.inode(path).ok_or_else(|| TreeError::Missing(path.clone()))?;
         let changed = Entry { meta, kind: self.nodes.get(inode).entry.kind.clone() };
         check(path, &changed)?;
         self.nodes.get_mut(inode).entry = changed;
@@ -188,7 +202,7 @@ impl Tree {
     /// `at` has no folder, or a path would be too long; part of the other tree may have been laid.
     pub fn overlay(&mut self, at: &TreePath, other: &Self) -> Result<(), TreeError> {
         let mut placed: BTreeMap<Inode, TreePath> = BTreeMap::new();
-        for (from, inode) in &other.paths {
+        for (from, inode) in other.paths.iter() {
             let path = from.moved(&TreePath::root(), at).ok_or_else(|| TreeError::Invalid {
                 path: from.clone(),
                 reason: format!("below {at} its path is too long"),
@@ -206,17 +220,17 @@ impl Tree {
 
     /// Returns what is at a path; no link is followed.
     pub fn get(&self, path: &TreePath) -> Option<&Entry> {
-        self.paths.get(path).map(|inode| &self.nodes.get(*inode).entry)
+        self.inode(path).map(|inode| &self.nodes.get(inode).entry)
     }
 
     /// Returns which file a path is a name of.
     pub fn inode(&self, path: &TreePath) -> Option<Inode> {
-        self.paths.get(path).copied()
+        self.paths.get(path.as_bytes())
     }
 
     /// Returns how many names the file at a path has; 1 for a folder, 0 where there is nothing.
     pub fn links(&self, path: &TreePath) -> u32 {
-        self.paths.get(path).map_or(0, |inode| self.nodes.get(*inode).links)
+        self.inode(path).map_or(0, |inode| self.nodes.get(inode).links)
     }
 
     /// Iterates over all entries in the order of the bytes of their paths, the root first: a folder comes before what is
@@ -240,13 +254,13 @@ impl Tree {
 
     /// Iterates over what is at a path and all below it.
     pub fn within(&self, path: &TreePath) -> impl Iterator<Item = (&TreePath, &Entry)> {
-        let first = self.paths.get_key_value(path);
-        // `/` is followed by `0`: what is below `a` lies between `a/` and `a0`.
+        let first = self.paths.find(path.as_bytes()).ok().map(|place| self.paths.at(place));
+        // `/` is followed by `0`: what is below `a` lies between `a/` and `a0`. Below the root lies what is not empty.
         let (low, high) = match path.is_root() {
-            true => (Bound::Excluded(TreePath::root()), Bound::Unbounded),
-            false => (Bound::Included(path.with_suffix(b'/')), Bound::Excluded(path.with_suffix(b'0'))),
+            true => (vec![0], None),
+            false => ([path.as_bytes(), b"/"].concat(), Some([path.as_bytes(), b"0"].concat())),
         };
-        let below = self.paths.range((low, high));
+        let below = self.paths.between(&low, high.as_deref());
         first.into_iter().chain(below).map(|(path, inode)| (path, &self.nodes.get(*inode).entry))
     }
 
@@ -277,15 +291,20 @@ impl Tree {
 
     /// Iterates over the objects that it needs; one may come up more than once.
     pub fn objects(&self) -> impl Iterator<Item = Digest> {
+        self.sized_objects().map(|(digest, _)| digest)
+    }
+
+    /// As [`Tree::objects`], each with its size.
+    pub(crate) fn sized_objects(&self) -> impl Iterator<Item = (Digest, u64)> {
         self.nodes.iter().filter_map(|node| match node.entry.kind {
-            Kind::File { digest, .. } => Some(digest),
+            Kind::File { digest, size } => Some((digest, size)),
             _ => None,
         })
     }
 
     fn check_folder(&self, path: &TreePath) -> Result<(), TreeError> {
         let Some(folder) = path.parent_bytes() else { return Ok(()) };
-        match self.paths.get(folder).map(|inode| &self.nodes.get(*inode).entry) {
+        match self.paths.get(folder).map(|inode| &self.nodes.get(inode).entry) {
             Some(entry) if entry.is_dir() => Ok(()),
             Some(_) => {
                 Err(TreeError::NotAFolder { path: path.clone(), blocker: path.parent().unwrap_or_default() })
@@ -295,10 +314,10 @@ impl Tree {
     }
 }
 
-/// A tree that is read whole: its paths are put in order once, and not each into a map.
+/// A tree that is read whole: its paths are put in order once, which costs nothing where they come in it.
 #[derive(Debug, Default)]
 pub(crate) struct TreeReading {
-    paths: Vec<(TreePath, Inode)>,
+    paths: Vec<Named>,
     nodes: Nodes,
 }
 
@@ -320,11 +339,13 @@ impl TreeReading {
     /// Returns the tree, or a path that was added twice.
     pub(crate) fn finish(self) -> Result<Tree, TreePath> {
         let Self { mut paths, nodes } = self;
-        paths.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        match paths.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            Some(pair) => Err(pair[0].0.clone()),
-            None => Ok(Tree { paths: paths.into_iter().collect(), nodes }),
+        if !paths.is_sorted_by(|(one, _), (other, _)| one < other) {
+            paths.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            if let Some(pair) = paths.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+                return Err(pair[0].0.clone());
+            }
         }
+        Ok(Tree { paths: Paths::of_sorted(paths), nodes })
     }
 }
 

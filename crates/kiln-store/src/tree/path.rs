@@ -1,6 +1,5 @@
 //! Paths in a tree: relative, normal, and never leading out.
 
-use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -74,7 +73,7 @@ impl TreePath {
         let slash: &[u8] = if self.is_root() { b"" } else { b"/" };
         if plain && name.len() <= NAME_BYTES_MAX && self.0.len() + slash.len() + name.len() <= PATH_BYTES_MAX
         {
-            return Ok(Self([&self.0[..], slash, name].concat().into()));
+            return Ok(Self(joined([&self.0[..], slash, name])));
         }
         // It may be none, and then this says why.
         let joined = Self::parse([self.as_bytes(), b"/", name].concat())?;
@@ -130,11 +129,6 @@ impl TreePath {
         }
     }
 
-    /// A bound for ranges over ordered paths; not a path itself.
-    pub(super) fn with_suffix(&self, byte: u8) -> Self {
-        Self([&self.0[..], &[byte]].concat().into())
-    }
-
     /// Returns the path below `new` that this one is below `old`; none where it is not within `old`.
     pub(crate) fn moved(&self, old: &Self, new: &Self) -> Option<Self> {
         if !self.is_within(old) {
@@ -145,11 +139,18 @@ impl TreePath {
     }
 }
 
-/// Paths are found in a tree by their bytes: they compare and hash as those do.
-impl Borrow<[u8]> for TreePath {
-    fn borrow(&self) -> &[u8] {
-        &self.0
+/// Most paths are short, and are put together without a detour over memory that is freed again.
+fn joined(parts: [&[u8]; 3]) -> Arc<[u8]> {
+    let mut bytes = [0; 192];
+    let length = parts.iter().map(|part| part.len()).sum();
+    let Some(short) = bytes.get_mut(..length) else { return parts.concat().into() };
+    let mut rest = &mut *short;
+    for part in parts {
+        let (own, after) = rest.split_at_mut(part.len());
+        own.copy_from_slice(part);
+        rest = after;
     }
+    Arc::from(&*short)
 }
 
 impl fmt::Display for TreePath {
@@ -176,6 +177,12 @@ mod tests {
             assert_eq!(TreePath::parse(text).unwrap(), plain, "{text}");
         }
         assert!(TreePath::parse("./").unwrap().is_root());
+        for length in [1, 100, 191, 192, 255] {
+            let (name, folder) = ("x".repeat(length), "y".repeat(255 - length / 2));
+            let joined = TreePath::parse(&folder).unwrap().join(&name).unwrap();
+            assert_eq!(joined, TreePath::parse(format!("{folder}/{name}")).unwrap());
+            assert_eq!(TreePath::root().join(&name).unwrap(), TreePath::parse(&name).unwrap());
+        }
         assert_eq!(plain.name(), b"env");
         assert_eq!(plain.parent().unwrap().to_string(), "/usr/bin");
     }
