@@ -101,6 +101,12 @@ pub struct Verification {
 }
 
 impl Verification {
+    /// Goes on with another opening of the same store: what was put through that one need not be understood again.
+    #[must_use]
+    pub fn through(self, store: &Store) -> Self {
+        Self { store: store.clone(), ..self }
+    }
+
     /// Looks at all that an instance of an image would see, and returns what is damaged or gone, each file once.
     ///
     /// # Errors
@@ -174,14 +180,7 @@ impl Verification {
             return Ok(listed);
         }
         let stamp = stamp_of(&trees.path_of(tree), tree)?;
-        let mut objects = Vec::new();
-        for (_, entry) in trees.load_furnished(tree)?.iter() {
-            if let Kind::File { digest, size } = entry.kind {
-                objects.push((digest, size));
-            }
-        }
-        objects.sort_unstable();
-        objects.dedup_by_key(|(digest, _)| *digest);
+        let objects = trees.load_objects(tree)?;
         self.stamps.note(tree.as_bytes(), stamp, *tree, self.now);
         trees.list_objects(tree, &objects);
         Ok(objects)

@@ -112,6 +112,21 @@ impl Shelf {
         self.packs.as_ref().map_or(Ok(()), |packs| packs.unpack(self, digests))
     }
 
+    /// Verifies the whole file, which may be of any size.
+    pub(crate) fn verify(&self, digest: &Digest) -> Result<(), ReadError> {
+        let mut file = self.open_file(digest)?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; COPY_BYTES]);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hash.update(&buffer[..count]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(ReadError::at(self.path_of(digest))(error)),
+            }
+        }
+        check(digest, Digest::new(hash.finalize().into()))
+    }
+
     /// Reads and verifies the whole file.
     pub(crate) fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>, ReadError> {
         let file = self.open_file(digest)?;
@@ -123,11 +138,7 @@ impl Shelf {
         let mut bytes = Vec::with_capacity(size as usize);
         // The file may grow under a hostile hand after its size was read: the limit holds all the same.
         file.take(limit).read_to_end(&mut bytes).map_err(ReadError::at(path))?;
-        let found = sha256(&bytes);
-        if found != *digest {
-            return Err(ReadError::corrupt(digest, format!("its bytes hash to {found}")));
-        }
-        Ok(bytes)
+        check(digest, sha256(&bytes)).map(|()| bytes)
     }
 
     pub(crate) fn stage(&self) -> Result<Staged, PutError> {
@@ -223,21 +234,24 @@ pub(crate) struct Looks(File);
 impl Looks {
     /// Says what the file system knows of a plain file; none where there is none.
     pub(crate) fn stat(&self, digest: &Digest) -> io::Result<Option<Stat>> {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
         // `AB/ABCDEF…` with a NUL, put together without memory of its own: this is asked of tens of thousands of files.
-        let mut name = [0; 2 + 1 + 64 + 1];
-        for (index, byte) in digest.as_bytes().iter().enumerate() {
-            let digits = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
-            name[3 + 2 * index..][..2].copy_from_slice(&digits);
-        }
-        name.copy_within(3..5, 0);
+        let (digits, mut name) = (digest.digits(), [0; 2 + 1 + 64 + 1]);
+        name[..2].copy_from_slice(&digits[..2]);
         name[2] = b'/';
+        name[3..67].copy_from_slice(&digits);
         let name = CStr::from_bytes_with_nul(&name).expect("the digits of a digest have no NUL");
         match statat(&self.0, name, AtFlags::empty()) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
+    }
+}
+
+fn check(digest: &Digest, found: Digest) -> Result<(), ReadError> {
+    match found == *digest {
+        true => Ok(()),
+        false => Err(ReadError::corrupt(digest, format!("its bytes hash to {found}"))),
     }
 }
 
@@ -337,9 +351,9 @@ impl Staged {
         self.file.write_all(bytes)
     }
 
-    /// Writes into a file that will never have a name: nobody asks what is in it.
-    pub(crate) fn write_nameless(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)
+    /// Returns the file itself, to write into what will never have a name: nobody asks what is in it.
+    pub(crate) fn nameless(&mut self) -> &mut File {
+        &mut self.file
     }
 
     pub(crate) fn path(&self) -> &Path {

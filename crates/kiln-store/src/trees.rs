@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_model::Digest;
 
-use crate::erofs::{WriteError, metadata_image, read_tree, write_whole_image};
+use crate::erofs::{WriteError, metadata_image, read_tree, write_metadata_image, write_whole_image};
 use crate::error::{PutError, ReadError};
 use crate::mount::{Backing, Refusal, mount_erofs, mount_overlay, mount_writable};
 use crate::object::Objects;
@@ -25,6 +25,9 @@ const LISTS: &str = "lists";
 
 /// A digest and a size.
 const LIST_ITEM_BYTES: usize = 40;
+
+/// Metadata is written in pieces of this size: memory for all of it would first have to be had from the kernel, page by page.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// The trees of a store.
 #[derive(Debug, Clone)]
@@ -165,14 +168,17 @@ impl Trees {
     /// See [`PutTreeError`].
     pub fn put_into(&self, batch: &Batch, tree: &Tree) -> Result<Digest, PutTreeError> {
         let furnished = skeleton::furnish(tree, &[]).map_err(PutTreeError::MountPoint)?;
-        let image = image_of(&furnished)?;
+        let mut staged = self.shelf.stage()?;
+        let at = staged.path().to_owned();
+        write_image(&furnished, &mut staged, &at)?;
+        let digest = staged.stored().digest;
         let shelf = self.objects.shelf();
         // What was put and is packed was not written again: it is unpacked when the tree is mounted. So it is where it is a plain
         // file now, whose name a power failure may take.
         if !self.packs.is_empty() && tree.objects().any(|object| shelf.is_packed(&object)) {
-            self.mark(&sha256(&image))?;
+            self.mark(&digest)?;
         }
-        let digest = batch.put_bytes_on(&self.shelf, &image)?.digest;
+        batch.keep(&self.shelf, staged);
         let last = PutTree { digest, tree: tree.clone(), furnished };
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(last));
         Ok(digest)
@@ -227,7 +233,8 @@ impl Trees {
         }
         let shown = skeleton::furnish(tree, &[]).map_err(PutTreeError::MountPoint)?;
         let mut staged = Staged::create(&self.tmp)?;
-        staged.write_nameless(&image_of(&shown)?).map_err(PutError::at(staged.path()))?;
+        let at = staged.path().to_owned();
+        write_image(&shown, staged.nameless(), &at)?;
         // What is mounted stays when its name goes, which it does with `staged`.
         let mount = mount_erofs(staged.path(), strategy.backing()).and_then(|metadata| lay(&metadata));
         Ok(mount.ok().map(|mount| (mount, shown)))
@@ -254,7 +261,8 @@ impl Trees {
         if let Some((_, variant)) = read_variant(&cached).filter(|(_, variant)| self.contains(variant)) {
             return Ok(variant);
         }
-        let image = self.image_with(&self.load(tree)?, points)?;
+        let furnished = skeleton::furnish(&self.load(tree)?, points).map_err(PutTreeError::MountPoint)?;
+        let image = metadata_image(&furnished).map_err(not_written(&cached))?;
         let variant = sha256(&image);
         // Held until the variant is there: packing marks a tree with its variants, and would not know of this one.
         let _start = self.packs.start().map_err(PutError::at(&self.cache))?;
@@ -306,11 +314,6 @@ impl Trees {
         self.packs.is_marked(tree)
     }
 
-    /// The metadata of a tree with mount points.
-    fn image_with(&self, tree: &Tree, points: &[MountPoint]) -> Result<Vec<u8>, PutTreeError> {
-        image_of(&skeleton::furnish(tree, points).map_err(PutTreeError::MountPoint)?)
-    }
-
     /// The tree that was put last, if it is this one.
     fn last(&self, digest: &Digest) -> Option<Arc<PutTree>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -322,12 +325,10 @@ impl Trees {
     /// # Errors
     /// `Missing`, or `Corrupt` where the bytes are not those that were stored.
     pub fn load(&self, digest: &Digest) -> Result<Tree, ReadError> {
-        let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
         if let Some(last) = self.last(digest) {
-            return Ok(last.tree.clone());
+            return self.shelf.verify(digest).map(|()| last.tree.clone());
         }
-        let furnished = read_tree(&image).map_err(|reason| ReadError::corrupt(digest, reason))?;
-        skeleton::strip(furnished).map_err(|reason| ReadError::corrupt(digest, reason))
+        skeleton::strip(self.read(digest)?).map_err(|reason| ReadError::corrupt(digest, reason))
     }
 
     /// Reads a tree as it is mounted: with the mount points that were added, and the list of them on its root.
@@ -335,11 +336,27 @@ impl Trees {
     /// # Errors
     /// As [`Trees::load`].
     pub fn load_furnished(&self, digest: &Digest) -> Result<Tree, ReadError> {
-        let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
-        if let Some(last) = self.last(digest) {
-            return Ok(last.furnished.clone());
+        match self.last(digest) {
+            Some(last) => self.shelf.verify(digest).map(|()| last.furnished.clone()),
+            None => self.read(digest),
         }
+    }
+
+    fn read(&self, digest: &Digest) -> Result<Tree, ReadError> {
+        let image = self.shelf.read(digest, METADATA_BYTES_MAX)?;
         read_tree(&image).map_err(|reason| ReadError::corrupt(digest, reason))
+    }
+
+    /// Reads which objects a tree needs, each once and with its size, in their order.
+    ///
+    /// # Errors
+    /// As [`Trees::load`].
+    pub(crate) fn load_objects(&self, digest: &Digest) -> Result<Vec<(Digest, u64)>, ReadError> {
+        let tree = self.load_furnished(digest)?;
+        let mut objects: Vec<_> = tree.sized_objects().collect();
+        objects.sort_unstable();
+        objects.dedup_by_key(|(digest, _)| *digest);
+        Ok(objects)
     }
 
     /// Whether a tree is there. Does not verify it.
@@ -493,13 +510,19 @@ impl Trees {
     }
 }
 
-/// The metadata of a tree that has its mount points.
-fn image_of(furnished: &Tree) -> Result<Vec<u8>, PutTreeError> {
-    metadata_image(furnished).map_err(|error| match error {
+/// Writes the metadata of a tree that has its mount points to what is at `path`.
+fn write_image(furnished: &Tree, out: &mut impl io::Write, path: &Path) -> Result<(), PutTreeError> {
+    let mut out = io::BufWriter::with_capacity(PIECE_BYTES, out);
+    let written = write_metadata_image(furnished, &mut out).and_then(|()| Ok(io::Write::flush(&mut out)?));
+    written.map_err(not_written(path))
+}
+
+fn not_written(path: &Path) -> impl FnOnce(WriteError) -> PutTreeError {
+    move |error| match error {
         WriteError::Format(error) => PutTreeError::Format(error.0),
         WriteError::Object(error) => PutTreeError::Read(error),
-        WriteError::Io(error) => PutTreeError::Put(PutError::Source(error)),
-    })
+        WriteError::Io(error) => PutTreeError::Put(PutError::at(path)(error)),
+    }
 }
 
 /// Reads which tree a variant was made of, and the variant; none where the file is not whole.

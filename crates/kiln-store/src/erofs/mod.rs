@@ -11,7 +11,7 @@ mod write;
 mod xattr;
 
 pub(crate) use read::read_tree;
-pub(crate) use write::{WriteError, metadata_image, write_whole_image};
+pub(crate) use write::{WriteError, metadata_image, write_metadata_image, write_whole_image};
 
 use crate::tree::Kind;
 

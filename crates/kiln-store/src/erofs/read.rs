@@ -17,6 +17,7 @@ pub(crate) fn read_tree(image: &[u8]) -> Result<Tree> {
     let mut walk = Walk {
         reader: &reader,
         tree: TreeReading::default(),
+        seen: HashSet::new(),
         single: Vec::new(),
         linked: HashMap::new(),
         entries: 0,
@@ -87,10 +88,12 @@ impl<'a> Reader<'a> {
 
     fn inode(&self, nid: u64) -> Result<Raw> {
         let at = nid.checked_mul(NID_BYTES).ok_or("an inode's number is too large")?;
-        let format = self.u16(at)?;
+        let fixed: [u8; COMPACT_INODE_BYTES as usize] = self.bytes(at)?;
+        let u16_at = |at: usize| u16::from_le_bytes([fixed[at], fixed[at + 1]]);
+        let u32_at = |at: usize| u32::from(u16_at(at)) | u32::from(u16_at(at + 2)) << 16;
+        let (format, mode, union) = (u16_at(0), u16_at(4), u32_at(16));
         let extended = format & 1 == 1;
-        let xattr_bytes = xattr::bytes_of(self.u16(at + 2)?) as u64;
-        let mode = self.u16(at + 4)?;
+        let xattr_bytes = xattr::bytes_of(u16_at(2)) as u64;
         let header = if extended { EXTENDED_INODE_BYTES } else { COMPACT_INODE_BYTES };
         let start = at + header;
         let stored = self.slice(start, xattr_bytes)?;
@@ -101,14 +104,12 @@ impl<'a> Reader<'a> {
                 xattr::unescape(stored).ok_or("attributes of an overlay that are not ours")?
             }
         };
-        let (size, union, links, uid, gid, mtime) = if extended {
+        let (size, links, uid, gid, mtime) = if extended {
             let mtime = Mtime { secs: self.u64(at + 32)? as i64, nanos: self.u32(at + 40)? };
-            let owner = (self.u32(at + 24)?, self.u32(at + 28)?);
-            (self.u64(at + 8)?, self.u32(at + 16)?, self.u32(at + 44)?, owner.0, owner.1, mtime)
+            (self.u64(at + 8)?, self.u32(at + 44)?, u32_at(24), u32_at(28), mtime)
         } else {
-            let owner = (u32::from(self.u16(at + 24)?), u32::from(self.u16(at + 26)?));
-            let (size, links) = (u64::from(self.u32(at + 8)?), u32::from(self.u16(at + 6)?));
-            (size, self.u32(at + 16)?, links, owner.0, owner.1, self.epoch)
+            let owner = (u32::from(u16_at(24)), u32::from(u16_at(26)));
+            (u64::from(u32_at(8)), u32::from(u16_at(6)), owner.0, owner.1, self.epoch)
         };
         let meta = Meta { mode: mode & 0o7777, uid, gid, mtime, xattrs };
         let layout = format >> 1 & 0x7;
@@ -163,6 +164,8 @@ impl<'a> Reader<'a> {
 struct Walk<'a> {
     reader: &'a Reader<'a>,
     tree: TreeReading,
+    /// Every folder.
+    seen: HashSet<u64>,
     /// Every inode that is not a folder and says to have one name.
     single: Vec<u64>,
     /// Every other inode that is not a folder.
@@ -180,30 +183,56 @@ struct Names {
     said: u32,
 }
 
-impl Walk<'_> {
+/// A folder that is being read.
+struct Folder<'a> {
+    path: TreePath,
+    /// What in it is still to come, the next one last.
+    names: Vec<(&'a [u8], u64)>,
+    /// The folders in it that are to be read, the next one last.
+    ahead: Vec<(TreePath, Raw)>,
+}
+
+impl Folder<'_> {
+    /// Returns the folder in it that is to be read now. What is in `a` comes after `a-b` and before `a0`, as their paths do.
+    fn next_folder(&mut self) -> Option<(TreePath, Raw)> {
+        let (path, _) = self.ahead.last()?;
+        let rest = self.names.last().and_then(|(name, _)| name.strip_prefix(path.name()));
+        match rest.is_some_and(|rest| rest.first() < Some(&b'/')) {
+            true => None,
+            false => self.ahead.pop(),
+        }
+    }
+}
+
+impl<'a> Walk<'a> {
     fn run(&mut self) -> Result<()> {
         let root = self.reader.inode(self.reader.root)?;
         if self.reader.kind(&root)? != Kind::Dir {
             return Err("its root is not a folder".into());
         }
         self.put(TreePath::root(), Entry { meta: root.meta.clone(), kind: Kind::Dir })?;
-        let mut seen = HashSet::from([self.reader.root]);
-        let mut ahead = vec![(TreePath::root(), root)];
-        while let Some((path, raw)) = ahead.pop() {
-            for block in self.reader.data(&raw)? {
-                for (name, nid) in self.entries_of(block)? {
-                    let path = path.join(name).map_err(|error| error.to_string())?;
-                    if let Some(folder) = self.add(&path, nid)? {
-                        // A folder has one name: this also ends every circle.
-                        if !seen.insert(nid) {
-                            return Err(format!("the folder {path} has two names"));
-                        }
-                        ahead.push((path, folder));
-                    }
-                }
+        self.seen.insert(self.reader.root);
+        let mut open = vec![self.folder(TreePath::root(), &root)?];
+        while let Some(folder) = open.last_mut() {
+            if let Some((path, raw)) = folder.next_folder() {
+                open.push(self.folder(path, &raw)?);
+            } else if let Some((name, nid)) = folder.names.pop() {
+                let path = folder.path.join(name).map_err(|error| error.to_string())?;
+                folder.ahead.extend(self.add(&path, nid)?.map(|raw| (path, raw)));
+            } else {
+                open.pop();
             }
         }
         self.check_links()
+    }
+
+    fn folder(&mut self, path: TreePath, raw: &Raw) -> Result<Folder<'a>> {
+        let mut names = Vec::new();
+        for block in self.reader.data(raw)? {
+            self.entries_of(block, &mut names)?;
+        }
+        names.reverse();
+        Ok(Folder { path, names, ahead: Vec::new() })
     }
 
     fn put(&mut self, path: TreePath, entry: Entry) -> Result<Inode> {
@@ -212,14 +241,21 @@ impl Walk<'_> {
 
     /// Adds what an entry names to the tree; returns it where it is a folder.
     fn add(&mut self, path: &TreePath, nid: u64) -> Result<Option<Raw>> {
-        if let Some(names) = self.linked.get_mut(&nid) {
+        let mut raw = self.reader.inode(nid)?;
+        let said = raw.links;
+        if said != 1
+            && let Some(names) = self.linked.get_mut(&nid)
+        {
             names.found += 1;
             self.tree.link(path.clone(), names.inode);
             return Ok(None);
         }
-        let mut raw = self.reader.inode(nid)?;
         let kind = self.reader.kind(&raw)?;
-        let (folder, said) = (kind == Kind::Dir, raw.links);
+        let folder = kind == Kind::Dir;
+        // A folder has one name: this also ends every circle.
+        if folder && !self.seen.insert(nid) {
+            return Err(format!("the folder {path} has two names"));
+        }
         let inode = self.put(path.clone(), Entry { meta: std::mem::take(&mut raw.meta), kind })?;
         match said {
             _ if folder => return Ok(Some(raw)),
@@ -240,8 +276,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Returns the names in a block of a folder, but `.` and `..`, with the inodes that they name.
-    fn entries_of<'b>(&mut self, block: &'b [u8]) -> Result<Vec<(&'b [u8], u64)>> {
+    /// Adds the names in a block of a folder, but `.` and `..`, with the inodes that they name.
+    fn entries_of(&mut self, block: &'a [u8], entries: &mut Vec<(&'a [u8], u64)>) -> Result<()> {
         let broken = || "a block of a folder that can't be read".to_string();
         let offset_at = |index: usize| -> Option<usize> {
             let at = index * DIRENT_BYTES + 8;
@@ -258,7 +294,7 @@ impl Walk<'_> {
         if self.entries > self.reader.image.len() / DIRENT_BYTES {
             return Err("more entries than it has room for".into());
         }
-        let mut entries = Vec::with_capacity(count);
+        entries.reserve(count);
         for index in 0..count {
             let start = offset_at(index).ok_or_else(broken)?;
             let end = if index + 1 < count { offset_at(index + 1).ok_or_else(broken)? } else { block.len() };
@@ -273,6 +309,6 @@ impl Walk<'_> {
                 entries.push((name, nid));
             }
         }
-        Ok(entries)
+        Ok(())
     }
 }

@@ -5,7 +5,10 @@ use super::*;
 use crate::tree::{Entry, Meta, Mtime, Tree, TreePath};
 
 fn image_of(tree: &Tree) -> Vec<u8> {
-    metadata_image(tree).unwrap()
+    let mut image = Vec::new();
+    write_metadata_image(tree, &mut image).unwrap();
+    assert_eq!(image, metadata_image(tree).unwrap());
+    image
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 
 use super::plan::{Attributes, Body, Child, FormatError, Plan, Planned, plan};
 use super::{
-    BLOCK_BITS, BLOCK_BYTES, DIRENT_BYTES, INCOMPAT_CHUNKED_FILE, LAYOUT_CHUNKED, LAYOUT_INLINE,
-    LAYOUT_PLAIN, NULL_BLOCK, SUPER_BYTES, SUPER_MAGIC, SUPER_OFFSET, chunks_of, file_type, type_bits, xattr,
+    BLOCK_BITS, BLOCK_BYTES, COMPACT_INODE_BYTES, DIRENT_BYTES, EXTENDED_INODE_BYTES, INCOMPAT_CHUNKED_FILE,
+    LAYOUT_CHUNKED, LAYOUT_INLINE, LAYOUT_PLAIN, NULL_BLOCK, SUPER_BYTES, SUPER_MAGIC, SUPER_OFFSET,
+    chunks_of, file_type, type_bits, xattr,
 };
 use crate::error::ReadError;
 use crate::object::Objects;
@@ -22,12 +23,20 @@ pub(crate) enum WriteError {
     Io(#[from] io::Error),
 }
 
-/// Returns the metadata image of a tree.
+/// Returns the metadata image of a tree. It is small, some tens of bytes a file.
 pub(crate) fn metadata_image(tree: &Tree) -> Result<Vec<u8>, WriteError> {
     let plan = plan(tree, false)?;
-    let mut image = metadata(&plan, plan.blocks)?;
+    let mut image = Vec::with_capacity((plan.blocks * BLOCK_BYTES) as usize);
+    write_metadata(&plan, &mut image)?;
     write_all_data(&plan, None, &mut image)?;
     Ok(image)
+}
+
+/// As [`metadata_image`], without room for all of it: it goes on in pieces of some tens of bytes.
+pub(crate) fn write_metadata_image(tree: &Tree, out: &mut impl Write) -> Result<(), WriteError> {
+    let plan = plan(tree, false)?;
+    write_metadata(&plan, out)?;
+    write_all_data(&plan, None, out)
 }
 
 /// Writes the whole image of a tree, with its files' bytes copied from the objects.
@@ -37,21 +46,24 @@ pub(crate) fn write_whole_image(
     out: &mut impl Write,
 ) -> Result<(), WriteError> {
     let plan = plan(tree, true)?;
-    out.write_all(&metadata(&plan, plan.meta_blocks)?)?;
+    write_metadata(&plan, out)?;
     write_all_data(&plan, Some(objects), out)
 }
 
-/// Returns the blocks of metadata, with room for so many blocks. It is small, some tens of bytes a file.
-fn metadata(plan: &Plan<'_>, blocks: u64) -> Result<Vec<u8>, WriteError> {
-    let mut meta = Vec::with_capacity((blocks * BLOCK_BYTES) as usize);
-    meta.resize(SUPER_OFFSET + SUPER_BYTES, 0);
-    write_super(plan, &mut meta[SUPER_OFFSET..]);
+/// Writes the blocks of metadata.
+fn write_metadata(plan: &Plan<'_>, out: &mut impl Write) -> Result<(), WriteError> {
+    let mut bytes = vec![0; SUPER_OFFSET + SUPER_BYTES];
+    write_super(plan, &mut bytes[SUPER_OFFSET..]);
+    let mut written = 0;
     for (index, planned) in plan.inodes.iter().enumerate() {
-        meta.resize(planned.offset as usize, 0);
-        write_inode(plan, index, planned, &mut meta)?;
+        bytes.resize((planned.offset - written) as usize, 0);
+        write_inode(plan, index, planned, &mut bytes)?;
+        out.write_all(&bytes)?;
+        written += bytes.len() as u64;
+        bytes.clear();
     }
-    meta.resize((plan.meta_blocks * BLOCK_BYTES) as usize, 0);
-    Ok(meta)
+    bytes.resize((plan.meta_blocks * BLOCK_BYTES - written) as usize, 0);
+    Ok(out.write_all(&bytes)?)
 }
 
 fn write_all_data(
@@ -66,7 +78,7 @@ fn write_all_data(
 /// Fills in `struct erofs_super_block`.
 fn write_super(plan: &Plan<'_>, bytes: &mut [u8]) {
     let root = plan.inodes[0].nid();
-    let chunked = plan.inodes.iter().any(|planned| matches!(planned.body, Body::Hole { .. }));
+    let chunked = plan.inodes.iter().any(|planned| matches!(planned.body, Body::Hole));
     let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
     put(0, &SUPER_MAGIC.to_le_bytes());
     put(12, &[BLOCK_BITS]);
@@ -89,44 +101,40 @@ fn write_inode(
     let meta = &planned.entry.meta;
     let format = layout << 1 | u16::from(!planned.compact);
     let mode = type_bits(&planned.entry.kind) | meta.mode;
-    let mut put = |value: &[u8]| bytes.extend_from_slice(value);
-    put(&format.to_le_bytes());
-    put(&xattr::count(planned.xattrs.len())?.to_le_bytes());
-    put(&mode.to_le_bytes());
-    let number = (index as u32 + 1).to_le_bytes();
+    let mut inode = [0; EXTENDED_INODE_BYTES as usize];
+    let mut put = |at: usize, value: &[u8]| inode[at..at + value.len()].copy_from_slice(value);
+    put(0, &format.to_le_bytes());
+    put(2, &xattr::count(planned.xattrs.len())?.to_le_bytes());
+    put(4, &mode.to_le_bytes());
+    put(16, &union.to_le_bytes());
+    put(20, &(index as u32 + 1).to_le_bytes());
     if planned.compact {
-        put(&(planned.links as u16).to_le_bytes());
-        put(&(planned.size() as u32).to_le_bytes());
-        put(&0u32.to_le_bytes());
-        put(&union.to_le_bytes());
-        put(&number);
-        put(&(meta.uid as u16).to_le_bytes());
-        put(&(meta.gid as u16).to_le_bytes());
-        put(&0u32.to_le_bytes());
+        put(6, &(planned.links as u16).to_le_bytes());
+        put(8, &(planned.size as u32).to_le_bytes());
+        put(24, &(meta.uid as u16).to_le_bytes());
+        put(26, &(meta.gid as u16).to_le_bytes());
+        bytes.extend_from_slice(&inode[..COMPACT_INODE_BYTES as usize]);
     } else {
-        put(&0u16.to_le_bytes());
-        put(&planned.size().to_le_bytes());
-        put(&union.to_le_bytes());
-        put(&number);
-        put(&meta.uid.to_le_bytes());
-        put(&meta.gid.to_le_bytes());
-        put(&meta.mtime.secs.to_le_bytes());
-        put(&meta.mtime.nanos.to_le_bytes());
-        put(&planned.links.to_le_bytes());
-        put(&[0; 16]);
+        put(8, &planned.size.to_le_bytes());
+        put(24, &meta.uid.to_le_bytes());
+        put(28, &meta.gid.to_le_bytes());
+        put(32, &meta.mtime.secs.to_le_bytes());
+        put(40, &meta.mtime.nanos.to_le_bytes());
+        put(44, &planned.links.to_le_bytes());
+        bytes.extend_from_slice(&inode);
     }
     match &planned.xattrs {
         Attributes::Redirect(object) => xattr::encode_redirect(object, bytes),
         Attributes::Encoded(encoded) => bytes.extend_from_slice(encoded),
     }
     match &planned.body {
-        Body::Hole { size } => {
-            for _ in 0..chunks_of(*size).1 {
+        Body::Hole => {
+            for _ in 0..chunks_of(planned.size).1 {
                 bytes.extend_from_slice(&NULL_BLOCK.to_le_bytes());
             }
         }
-        Body::Dir(blocks) if planned.inline => {
-            bytes.extend(dir_block(plan, blocks.last().expect("it has a tail")));
+        Body::Dir { first, end } if planned.inline => {
+            dir_block(plan, plan.blocks_of(*first, *end).last().expect("it has a tail"), bytes);
         }
         Body::Target(target) if planned.inline => bytes.extend_from_slice(target),
         _ => {}
@@ -137,7 +145,7 @@ fn write_inode(
 /// Returns the layout of an inode's data, and the number whose meaning depends on it.
 fn data_of(planned: &Planned<'_>) -> (u16, u32) {
     match (&planned.body, &planned.entry.kind) {
-        (Body::Hole { size }, _) => (LAYOUT_CHUNKED, chunks_of(*size).0),
+        (Body::Hole, _) => (LAYOUT_CHUNKED, chunks_of(planned.size).0),
         (_, Kind::Char { major, minor } | Kind::Block { major, minor }) => {
             // The kernel's `new_encode_dev`.
             (LAYOUT_PLAIN, minor & 0xff | major << 8 | (minor & !0xff) << 12)
@@ -147,21 +155,21 @@ fn data_of(planned: &Planned<'_>) -> (u16, u32) {
     }
 }
 
-/// Returns a block of a folder: its entries, then their names. Not filled up.
-fn dir_block(plan: &Plan<'_>, children: &[Child<'_>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(BLOCK_BYTES as usize);
+/// Adds a block of a folder: its entries, then their names. Not filled up.
+fn dir_block(plan: &Plan<'_>, children: &[Child<'_>], bytes: &mut Vec<u8>) {
     let mut name_offset = children.len() * DIRENT_BYTES;
     for child in children {
-        let target = &plan.inodes[child.inode];
-        bytes.extend_from_slice(&target.nid().to_le_bytes());
-        bytes.extend_from_slice(&(name_offset as u16).to_le_bytes());
-        bytes.extend_from_slice(&[file_type(&target.entry.kind), 0]);
+        let target = &plan.inodes[child.inode as usize];
+        let mut entry = [0; DIRENT_BYTES];
+        entry[..8].copy_from_slice(&target.nid().to_le_bytes());
+        entry[8..10].copy_from_slice(&(name_offset as u16).to_le_bytes());
+        entry[10] = file_type(&target.entry.kind);
+        bytes.extend_from_slice(&entry);
         name_offset += child.name.len();
     }
     for child in children {
         bytes.extend_from_slice(child.name);
     }
-    bytes
 }
 
 /// Writes the whole blocks of an inode's data.
@@ -172,23 +180,26 @@ fn write_data(
     out: &mut impl Write,
 ) -> Result<(), WriteError> {
     match (&planned.body, objects) {
-        (Body::Dir(blocks), _) => {
-            for block in &blocks[..planned.data_blocks() as usize] {
-                let mut bytes = dir_block(plan, block);
+        (Body::Dir { first, end }, _) => {
+            let mut bytes = Vec::with_capacity(BLOCK_BYTES as usize);
+            for block in plan.blocks_of(*first, *end).take(planned.data_blocks() as usize) {
+                bytes.clear();
+                dir_block(plan, block, &mut bytes);
                 bytes.resize(BLOCK_BYTES as usize, 0);
                 out.write_all(&bytes)?;
             }
         }
         (Body::Target(target), _) => write_padded(target, out)?,
-        (Body::Object { digest, size }, Some(objects)) => {
-            let mut object = objects.open_file(digest)?.take(*size);
+        (Body::Object(digest), Some(objects)) => {
+            let size = planned.size;
+            let mut object = objects.open_file(digest)?.take(size);
             let copied = io::copy(&mut object, out)?;
-            if copied != *size {
+            if copied != size {
                 return Err(ReadError::corrupt(digest, format!("it has {copied} bytes, not {size}")).into());
             }
-            pad(*size, out)?;
+            pad(size, out)?;
         }
-        (Body::Object { .. } | Body::Hole { .. } | Body::Empty, _) => {}
+        (Body::Object(_) | Body::Hole | Body::Empty, _) => {}
     }
     Ok(())
 }

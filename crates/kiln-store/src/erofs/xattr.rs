@@ -107,10 +107,10 @@ pub(super) fn redirect_bytes() -> usize {
 /// Adds what [`redirect`] to nothing else and [`encode`] come to, without the detour: a tree has tens of thousands of such files.
 pub(super) fn encode_redirect(object: &Digest, out: &mut Vec<u8>) {
     let (alone, at) = &*REDIRECT_ALONE;
-    let (start, hex) = (out.len() + at, object.hex());
+    let (start, digits) = (out.len() + at, object.digits());
     out.extend_from_slice(alone);
-    out[start + 1..start + 3].copy_from_slice(&hex.as_bytes()[..2]);
-    out[start + 4..].copy_from_slice(hex.as_bytes());
+    out[start + 1..start + 3].copy_from_slice(&digits[..2]);
+    out[start + 4..].copy_from_slice(&digits);
 }
 
 /// Reads what [`encode_redirect`] wrote; none where the bytes are anything else.

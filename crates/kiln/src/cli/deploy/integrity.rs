@@ -67,7 +67,7 @@ pub(crate) fn damaged<'a>(
 ) -> Result<Vec<(ImageName, Damage)>, Failure> {
     let mut found = Vec::new();
     let (mut verification, _lease) = match ahead.and_then(Ahead::end) {
-        Some((verification, lease)) => (verification, Some(lease)),
+        Some((verification, lease)) => (verification.through(store), Some(lease)),
         None => (store.verification(), None),
     };
     for (name, manifest) in images {
