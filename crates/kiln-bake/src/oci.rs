@@ -144,39 +144,43 @@ fn healthcheck(health: &DockerHealth) -> Value {
 
 /// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
 pub(crate) fn canonical(value: &Value) -> Vec<u8> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     write(value, &mut text);
-    text.into_bytes()
+    text
 }
 
-fn write(value: &Value, text: &mut String) {
+fn write(value: &Value, text: &mut Vec<u8>) {
     match value {
         Value::Object(map) => {
             let mut keys: Vec<_> = map.iter().collect();
             keys.sort_by_key(|(key, _)| *key);
-            text.push('{');
+            text.push(b'{');
             for (index, (key, value)) in keys.into_iter().enumerate() {
                 if index > 0 {
-                    text.push(',');
+                    text.push(b',');
                 }
-                text.push_str(&Value::String(key.clone()).to_string());
-                text.push(':');
+                scalar(key, text);
+                text.push(b':');
                 write(value, text);
             }
-            text.push('}');
+            text.push(b'}');
         }
         Value::Array(items) => {
-            text.push('[');
+            text.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
-                    text.push(',');
+                    text.push(b',');
                 }
                 write(item, text);
             }
-            text.push(']');
+            text.push(b']');
         }
-        scalar => text.push_str(&scalar.to_string()),
+        value => scalar(value, text),
     }
+}
+
+fn scalar(value: &impl serde::Serialize, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("a word or a number can be written, and memory takes all");
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use kiln_model::Digest;
 use crate::error::{PutError, ReadError};
 use crate::packs::Packs;
 use crate::shelf::{Batch, Shelf, Stored};
+use crate::snapshot::Held;
 
 /// The file objects of a store.
 #[derive(Debug, Clone)]
@@ -75,6 +76,11 @@ impl Objects {
     /// Whether an object is there. Does not verify it.
     pub fn contains(&self, digest: &Digest) -> bool {
         self.0.contains(digest)
+    }
+
+    /// Begins to ask which of many objects are there.
+    pub fn held(&self) -> Held {
+        Held::of(&self.0)
     }
 
     /// Returns the size of an object that is there.

@@ -112,6 +112,10 @@ pub struct Held {
 }
 
 impl Held {
+    pub(crate) fn of(shelf: &Shelf) -> Self {
+        Self { looks: shelf.looks().ok(), shelf: shelf.clone() }
+    }
+
     /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.
     pub fn holds(&self, digest: &Digest, size: u64) -> bool {
         match self.looks.as_ref().and_then(|looks| looks.stat(digest).ok()?) {
@@ -165,8 +169,7 @@ impl Snapshots {
 
     /// Begins to ask which files are stored.
     pub fn held(&self) -> Held {
-        let shelf = self.blobs.shelf();
-        Held { looks: shelf.looks().ok(), shelf: shelf.clone() }
+        Held::of(self.blobs.shelf())
     }
 
     /// Returns what is in a snapshot.

@@ -355,7 +355,7 @@ impl Bake<'_> {
                 task,
                 shelf: &shelf,
                 owner: owner.as_ref(),
-                objects,
+                held: &objects.held(),
                 batch: &batch,
                 latest: time,
                 fetch: &fetch,

@@ -96,6 +96,8 @@ impl Context {
         let mut tree = Tree::new();
         let plain = Meta { mode: 0o755, ..Meta::default() };
         let below = files.iter().filter(|(path, _)| path.is_within(&folder) && **path != folder);
+        // The folder of the file before: mostly that of the next one, too.
+        let mut last = TreePath::root();
         for (path, file) in below {
             let skip = if folder.is_root() { 0 } else { folder.as_bytes().len() + 1 };
             let inner = TreePath::parse(&path.as_bytes()[skip..])?;
@@ -116,8 +118,10 @@ impl Context {
                 _ => 0o644,
             };
             // A folder that is left out may hold what is not.
-            let put = tree
-                .make_dirs(&inner.parent().unwrap_or_default(), &plain)
+            let parent = inner.parent().unwrap_or_default();
+            let made = if parent == last { Ok(()) } else { tree.make_dirs(&parent, &plain) };
+            last = parent;
+            let put = made
                 .and_then(|()| tree.insert(&inner, Entry { meta: Meta { mode, ..Meta::default() }, kind }));
             put.map_err(|error| SourceError::Read {
                 path: String::from_utf8_lossy(path.as_bytes()).into_owned().into(),

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 
-use kiln_store::tree::ResolveError;
-use kiln_store::{Batch, Entry, Kind, Meta, Mtime, Objects, PutError, Tree, TreePath};
+use kiln_store::snapshot::Held;
+use kiln_store::tree::{PathError, ResolveError};
+use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, Tree, TreePath};
 
 use super::archive::{self, Packing};
 use super::dockerignore::DockerIgnore;
@@ -25,7 +26,8 @@ pub(crate) struct Laying<'a> {
     pub(crate) shelf: &'a Shelf<'a>,
     /// Whom all of it belongs to; none means whom it belonged to.
     pub(crate) owner: Option<&'a User>,
-    pub(crate) objects: &'a Objects,
+    /// Says which objects are there.
+    pub(crate) held: &'a Held,
     /// What is new is added to it.
     pub(crate) batch: &'a Batch,
     /// No time is later.
@@ -159,7 +161,7 @@ impl Target<'_> {
         let entry = Entry::file(REMOTE_MODE, stored.digest, stored.size);
         let meta = Meta { mtime: self.laying.mtime(), ..self.laying.meta(&entry) };
         let place = self.place(to, into, name.as_bytes())?;
-        self.put(&place, Entry { meta, kind: entry.kind })
+        self.put(&place, Entry { meta, kind: entry.kind }).map(drop)
     }
 
     /// Lays what is in a folder into the target.
@@ -167,19 +169,24 @@ impl Target<'_> {
         let root = self.resolve(to)?;
         self.parents(&root)?;
         let mut placed: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
+        // Of one folder there are mostly many files, one after the other, and its way is followed once.
+        let mut last: Option<(&[u8], TreePath)> = None;
         for file in files {
-            let place = file.below.names().try_fold(root.clone(), |at, name| at.join(name))?;
             let meta = match origin {
                 Origin::Shelf | Origin::Commit => self.laying.meta(&file.entry),
                 Origin::Archive => file.entry.meta.clone(),
             };
             if file.entry.is_dir() {
-                self.put_folder(&place, meta)?;
+                self.put_folder(&joined(&root, file.below.names())?, meta)?;
                 continue;
             }
-            let parent = self.resolve(&place.parent().unwrap_or_default())?;
-            self.parents(&parent)?;
-            let real = parent.join(place.name())?;
+            let (name, below) = (file.below.name(), file.below.as_bytes());
+            let folder = &below[..below.len() - name.len()];
+            let parent = match last.take() {
+                Some((of, parent)) if of == folder => parent,
+                _ => self.parent(&root, &file.below)?,
+            };
+            let real = parent.join(name)?;
             if let Some(first) = file.linked.as_ref().and_then(|first| placed.get(first)) {
                 self.clash(&real)?;
                 self.tree.link(&real, first)?;
@@ -188,10 +195,19 @@ impl Target<'_> {
             if origin == Origin::Shelf {
                 self.store(file)?;
             }
-            self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
+            let was_link = self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
+            last = (!was_link).then_some((folder, parent));
             placed.insert(&file.below, real);
         }
         Ok(())
+    }
+
+    /// Makes the folders to what lies below another one, and returns the last of them; links are followed.
+    fn parent(&mut self, root: &TreePath, below: &TreePath) -> Result<TreePath, StepError> {
+        let folder = below.parent().unwrap_or_default();
+        let parent = self.resolve(&joined(root, folder.names())?)?;
+        self.parents(&parent)?;
+        Ok(parent)
     }
 
     /// Lays the files of a commit into the target, as those of a folder of the context.
@@ -213,7 +229,7 @@ impl Target<'_> {
         let place = self.place(to, into, name)?;
         self.store(picked)?;
         let meta = self.laying.meta(&picked.entry);
-        self.put(&place, Entry { meta, kind: picked.entry.kind.clone() })
+        self.put(&place, Entry { meta, kind: picked.entry.kind.clone() }).map(drop)
     }
 
     /// Returns where a single file goes, and makes the folders on the way.
@@ -230,8 +246,8 @@ impl Target<'_> {
 
     /// A file of the context becomes an object; those of trees are.
     fn store(&self, picked: &Picked) -> Result<(), StepError> {
-        if let (Some(context), Kind::File { digest, .. }) = (self.laying.shelf.context, &picked.entry.kind)
-            && !self.laying.objects.contains(digest)
+        if let (Some(context), Kind::File { digest, size }) = (self.laying.shelf.context, &picked.entry.kind)
+            && !self.laying.held.holds(digest, *size)
         {
             context.store(&picked.from, digest, self.laying.batch)?;
         }
@@ -286,17 +302,26 @@ impl Target<'_> {
         Ok(self.tree.insert(&real, Entry { meta, kind: Kind::Dir })?)
     }
 
-    fn clash(&self, real: &TreePath) -> Result<(), StepError> {
-        if self.tree.get(real).is_some_and(Entry::is_dir) {
-            return Err(CopyError::Clash { path: real.clone(), there: "folder", copied: "file" }.into());
+    /// Refuses to put a file where a folder is; whether a link is there, which others may be found through.
+    fn clash(&self, real: &TreePath) -> Result<bool, StepError> {
+        match self.tree.get(real).map(|entry| &entry.kind) {
+            Some(Kind::Dir) => {
+                Err(CopyError::Clash { path: real.clone(), there: "folder", copied: "file" }.into())
+            }
+            there => Ok(matches!(there, Some(Kind::Symlink { .. }))),
         }
-        Ok(())
     }
 
-    fn put(&mut self, real: &TreePath, entry: Entry) -> Result<(), StepError> {
-        self.clash(real)?;
-        Ok(self.tree.insert(real, entry)?)
+    /// Puts a file; whether it replaced a link.
+    fn put(&mut self, real: &TreePath, entry: Entry) -> Result<bool, StepError> {
+        let was_link = self.clash(real)?;
+        self.tree.insert(real, entry)?;
+        Ok(was_link)
     }
+}
+
+fn joined<'n>(root: &TreePath, mut names: impl Iterator<Item = &'n [u8]>) -> Result<TreePath, PathError> {
+    names.try_fold(root.clone(), |at, name| at.join(name))
 }
 
 /// All files of a tree, to be laid as they are in it.

@@ -1,10 +1,11 @@
 //! What a COPY or an ADD takes, found before anything is done: its content decides whether it is done at all.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use kiln_model::Digest;
 use kiln_store::tree::{PathError, ResolveError};
-use kiln_store::{Entry, Kind, Tree, TreePath};
+use kiln_store::{Entry, Kind, Meta, Mtime, Tree, TreePath};
 
 use super::archive::{self, Packing};
 use super::context::Context;
@@ -109,10 +110,11 @@ impl Pick {
             match part {
                 Part::Folder(files) => {
                     text.push_str("folder\n");
-                    files.iter().for_each(|file| text.push_str(&file.describe()));
+                    files.iter().for_each(|file| file.describe(&mut text));
                 }
                 Part::File { name, picked } => {
-                    text.push_str(&format!("file {:?} {}", String::from_utf8_lossy(name), picked.describe()));
+                    text.push_str(&format!("file {:?} ", String::from_utf8_lossy(name)));
+                    picked.describe(&mut text);
                 }
                 Part::Archive { digest, .. } => text.push_str(&format!("archive {digest}\n")),
                 // Wherever it comes from: the name is what decides where it goes.
@@ -128,8 +130,23 @@ impl Pick {
 }
 
 impl Picked {
-    fn describe(&self) -> String {
-        format!("{} {:?} {:?}\n", self.below, self.entry, self.linked)
+    /// Adds a line. Names are escaped by their bytes, so that no two are alike.
+    fn describe(&self, text: &mut String) {
+        let Self { below, entry: Entry { meta, kind }, linked, from: _ } = self;
+        let Meta { mode, uid, gid, mtime: Mtime { secs, nanos }, xattrs } = meta;
+        let name = below.as_bytes().escape_ascii();
+        let told = write!(text, "{name} {mode:o} {uid} {gid} {secs}.{nanos} ").and_then(|()| match kind {
+            Kind::File { digest, size } => write!(text, "{digest} {size}"),
+            kind => write!(text, "{kind:?}"),
+        });
+        told.expect("a string takes all");
+        if !xattrs.is_empty() {
+            text.push_str(&format!(" {xattrs:?}"));
+        }
+        if let Some(first) = linked {
+            text.push_str(&format!(" linked to {}", first.as_bytes().escape_ascii()));
+        }
+        text.push('\n');
     }
 }
 
@@ -293,4 +310,47 @@ fn normal(word: &Word) -> Result<String, Problem> {
         }
     }
     Ok(parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_picks_are_described_alike() {
+        let digest = crate::hashing::sha256(b"");
+        let picked = |below: &[u8], change: &dyn Fn(&mut Picked)| {
+            let entry = Entry::file(0o644, digest, 0);
+            let below = TreePath::parse(below).unwrap();
+            let mut picked = Picked { from: TreePath::root(), below, entry, linked: None };
+            change(&mut picked);
+            Pick { parts: vec![Part::Folder(vec![picked])] }.describe()
+        };
+        let plain = |below: &[u8]| picked(below, &|_| {});
+        let first = TreePath::parse("a").unwrap();
+        let mut all = vec![
+            // Bytes that are no text, and a name that looks like two lines.
+            plain(b"\xff"),
+            plain(b"\xfe"),
+            plain("\u{fffd}".as_bytes()),
+            plain(br"\xff"),
+            plain(b"a\nb"),
+            plain(br"a\nb"),
+            plain(b"a"),
+            picked(b"a", &|it| it.entry.meta.mode = 0o600),
+            picked(b"a", &|it| it.entry.meta.uid = 1),
+            picked(b"a", &|it| it.entry.meta.gid = 1),
+            picked(b"a", &|it| it.entry.meta.mtime.secs = 1),
+            picked(b"a", &|it| it.entry.meta.mtime.nanos = 1),
+            picked(b"a", &|it| drop(it.entry.meta.xattrs.insert(b"user.a".to_vec(), b"1".to_vec()))),
+            picked(b"a", &|it| it.entry.kind = Kind::Dir),
+            picked(b"a", &|it| it.entry.kind = Kind::Symlink { target: b"\xff".to_vec() }),
+            picked(b"a", &|it| it.entry.kind = Kind::Symlink { target: b"\xfe".to_vec() }),
+            picked(b"a", &|it| it.linked = Some(first.clone())),
+        ];
+        let count = all.len();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), count);
+    }
 }
