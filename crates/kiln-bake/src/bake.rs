@@ -1,6 +1,6 @@
 //! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
 
-mod listing;
+mod beside;
 mod made_from;
 mod outside;
 mod parts;
@@ -19,13 +19,14 @@ use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
-use self::listing::Listing;
-pub use self::made_from::{Baked, MadePart};
+use self::beside::{Ahead, Beside, Listing};
+pub use self::made_from::{Baked, Known, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
 pub use self::stages::{OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 use self::storing::{Outcome, Storing};
 use crate::accounts::Accounts;
+use crate::attest::Materials;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
 use crate::base::BaseMaker;
@@ -99,6 +100,10 @@ pub(crate) struct Made {
     storing: Option<Arc<Storing>>,
     /// What is being listed of an image that was asked for.
     listing: Option<Arc<Listing>>,
+    /// What is being gathered for its provenance.
+    materials: Option<Arc<Beside<Option<Materials>>>>,
+    /// The image that was asked for, where the next step is its last and takes a while.
+    last_of: Option<ImageName>,
     config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
@@ -122,6 +127,8 @@ impl Made {
             history: Vec::new(),
             storing: None,
             listing: None,
+            materials: None,
+            last_of: None,
             config: Settings::default(),
             time,
             unproven: Vec::new(),
@@ -260,11 +267,29 @@ impl<'a> Bake<'a> {
         graph::grow(&self.parts, cores, || self.cancel.set(), make)
     }
 
-    /// Begins to list the software of an image that was asked for, if it is new and all of it is made.
+    /// Begins to find out what is said about an image that was asked for, if it is new and all of it is made.
     fn list(&self, name: &ImageName, made: &mut Made) {
-        if self.names.contains(name) && made.storing.is_some() && made.listing.is_none() {
-            made.listing = Some(Arc::new(Listing::begin(&self.baker.store.objects, &made.tree.loaded)));
+        if !self.names.contains(name) || made.storing.is_none() {
+            return;
         }
+        if made.listing.is_none() {
+            let objects = &self.baker.store.objects;
+            made.listing = Some(Arc::new(beside::list(objects, &made.tree.loaded, None)));
+        }
+        self.gather(name, made);
+    }
+
+    /// Begins to gather what the provenance of an image says that it was made from.
+    fn gather(&self, name: &ImageName, made: &mut Made) {
+        if made.materials.is_some() {
+            return;
+        }
+        let (stack, lock, name) = (self.stack.clone(), self.lock.clone(), name.clone());
+        let files = self.files.clone();
+        let open = move || Ok(files.clone().expect("they are opened where anything is copied"));
+        // Whoever needs it tries again, and tells why it can't be.
+        let gather = move || Materials::of(&stack, &lock, &name, open).ok();
+        made.materials = Some(Arc::new(Beside::begin(gather)));
     }
 
     /// Returns the images that were asked for; nobody waits until all else that was made is out of memory.
@@ -273,8 +298,9 @@ impl<'a> Bake<'a> {
         for (part, made) in &made {
             let (Part::Image(name), Some(image)) = (part, &made.image) else { continue };
             baked.images.insert(name.clone(), image.clone());
-            let software = made.listing.as_ref().and_then(|listing| listing.end());
-            baked.software.extend(software.map(|software| (name.clone(), software)));
+            let software = made.listing.as_ref().and_then(|listing| listing.end()).flatten();
+            let materials = made.materials.as_ref().and_then(|materials| materials.end()).flatten();
+            baked.known.insert(name.clone(), Known { software, materials });
         }
         self.baker.workbench.leave((made, self.files, self.dockerfiles));
         baked
@@ -288,6 +314,8 @@ impl<'a> Bake<'a> {
         made.image = None;
         made.config = made.config.with(&recipe.config);
         for (index, step) in recipe.steps.iter().enumerate() {
+            let is_last = index + 1 == recipe.steps.len() && self.names.contains(name);
+            made.last_of = (is_last && !matches!(step, RecipeStep::Copy(_))).then(|| name.clone());
             let place = Place {
                 subject: format!("image {name}"),
                 step: index + 1,
@@ -354,12 +382,13 @@ impl<'a> Bake<'a> {
             return Ok(());
         }
         let place = step.place;
-        let new = self.changed(made, change).map_err(|error| place.failed(error))?;
+        let (new, ahead) = self.changed(made, change).map_err(|error| place.failed(error))?;
         settle(made)?;
         let (old, after) = (Arc::clone(&made.tree.loaded), made.key);
         let outcome = Outcome { old, new: Arc::clone(&new), key, after, taken: step.taken };
         let to = (&self.baker.store, &self.baker.steps);
-        made.listing = None;
+        let objects = &self.baker.store.objects;
+        made.listing = ahead.map(|ahead| Arc::new(beside::list(objects, &new, Some(ahead))));
         made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
         made.key = Some(key);
         made.tree = MadeTree { digest: None, loaded: new };
@@ -396,18 +425,24 @@ impl<'a> Bake<'a> {
         if self.baker.options.no_cache { None } else { self.baker.steps.step(key, &self.baker.store) }
     }
 
-    /// Changes a tree, and leaves what was made so far as it is.
+    /// Changes a tree, and leaves what was made so far as it is. Beside a command that is an image's last, what is known of the image
+    /// by then is looked through.
     fn changed(
         &self,
-        made: &Made,
+        made: &mut Made,
         change: impl FnOnce(&mut Tree) -> Result<(), StepError>,
-    ) -> Result<Arc<OnceLock<Tree>>, StepError> {
+    ) -> Result<(Arc<OnceLock<Tree>>, Option<Ahead>), StepError> {
         if self.cancel.is_set() {
             return Err(StepError::Cancelled);
         }
         let mut new = made.tree.get(&self.baker.store)?.clone();
+        let image = made.last_of.take();
+        let ahead = image.is_some().then(|| Ahead::begin(&self.baker.store.objects, &made.tree.loaded));
+        if let Some(image) = image {
+            self.gather(&image, made);
+        }
         change(&mut new)?;
-        Ok(Arc::new(OnceLock::from(new)))
+        Ok((Arc::new(OnceLock::from(new)), ahead))
     }
 
     fn copy(&self, step: &CopyStep, pick: &Pick, made: &Made, tree: &mut Tree) -> Result<(), StepError> {

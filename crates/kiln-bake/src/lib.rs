@@ -58,7 +58,7 @@ pub use accounts::AccountError;
 pub use attest::{
     AttestError, CYCLONEDX_TYPE, PROVENANCE, SPDX_TYPE, STATEMENT_TYPE, Said, Statement, attest, said_about,
 };
-pub use bake::{Baked, MadePart, OutsideInputs, Repository, check_dockerfiles, outside_inputs};
+pub use bake::{Baked, Known, MadePart, OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 pub use bake_error::{BakeError, OpenBakerError, StepError};
 pub use baker::{Baker, BakerOptions};
 pub use cache::{FetchedFile, FetchedFiles};

@@ -202,7 +202,15 @@ fn provenance_names_ansible(world: &World, stack: &Stack) {
     let key = kiln_bake::generate(kiln_bake::KeyKind::Ed25519).unwrap();
     let builder = kiln_bake::SigningKey::from_pem(&key).unwrap();
     let World { store, lock, source, .. } = world;
-    kiln_bake::attest(store, stack, lock, source, (&name, &images[&name], None), &builder).unwrap();
+    kiln_bake::attest(
+        store,
+        stack,
+        lock,
+        source,
+        (&name, &images[&name], kiln_bake::Known::default()),
+        &builder,
+    )
+    .unwrap();
     let said = kiln_bake::said_about(&world.store, &images[&name].manifest).unwrap();
     let provenance = said.iter().find(|said| said.kind() == PROVENANCE).expect("a bake is told of");
     let text = String::from_utf8(world.store.blobs.read_verified(&provenance.payload).unwrap()).unwrap();

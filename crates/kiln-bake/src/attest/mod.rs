@@ -5,6 +5,7 @@ mod provenance;
 
 use std::collections::BTreeSet;
 use std::panic::resume_unwind;
+use std::sync::Arc;
 
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
@@ -13,15 +14,17 @@ use kiln_store::{Batch, PutError, ReadError, Store};
 
 pub use artifact::{Said, Statement, said_about};
 
+use crate::bake::Known;
 use crate::bake_error::BakeError;
 use crate::copy::CopyError;
 use crate::hashing::sha256;
 use crate::inventory::{BomFormat, Inventory, InventoryError, Software};
 use crate::lock::Lock;
 use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
-use crate::source::{Source, SourceError};
+use crate::source::{Source, SourceError, SourceFiles};
 pub(crate) use artifact::{attach, descriptor_of};
 use artifact::{discard_damaged, put_into};
+pub(crate) use provenance::Materials;
 
 /// The media type of a bill of materials in SPDX.
 pub const SPDX_TYPE: &str = "application/spdx+json";
@@ -71,7 +74,7 @@ pub enum AttestError {
 }
 
 /// Attaches to a baked image what is not there yet: its bills of materials, its provenance, and the builder's signature on that.
-/// Its software is read where the bake has not told it.
+/// What the bake has not found out is read.
 ///
 /// Provenance is of the bake that made the image: one that finds it in the store adds none. The builder signs it where it is what this
 /// bake says, too: never what another one noted about its own inputs. Hold a lease.
@@ -83,7 +86,7 @@ pub fn attest(
     stack: &Stack,
     lock: &Lock,
     source: &Source,
-    (name, image, software): (&ImageName, &Image, Option<Software>),
+    (name, image, known): (&ImageName, &Image, Known),
     builder: &SigningKey,
 ) -> Result<(), AttestError> {
     discard_damaged(store, &image.manifest)?;
@@ -98,8 +101,13 @@ pub fn attest(
     let batch = store.blobs.batch();
     // Neither needs the other.
     let (bills, text) = std::thread::scope(|scope| {
+        let Known { software, materials } = known;
         let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image, software)));
-        let text = (!is_signed).then(|| provenance::statement(store, stack, lock, source, name, image));
+        let text = (!is_signed).then(|| {
+            let open = || SourceFiles::open(source, &store.snapshots).map(Arc::new);
+            let materials = materials.map_or_else(|| Materials::of(stack, lock, name, open), Ok)?;
+            provenance::statement(stack, lock, name, image, materials)
+        });
         (bills.map(|bills| bills.join().unwrap_or_else(|panic| resume_unwind(panic))), text)
     });
     let (mut manifests, text) = (bills.transpose()?.unwrap_or_default(), text.transpose()?);

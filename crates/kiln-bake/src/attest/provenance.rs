@@ -3,6 +3,7 @@
 //! Source: slsa.dev's "Provenance" 1.0, and in-toto's attestation framework 1.0. The statement follows from recipe, lock and copied
 //! files: it has no time and no name of the machine.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use kiln_model::recipe::{
 };
 use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
-use kiln_store::Store;
 use serde_json::{Value, json};
 
 use super::{AttestError, PROVENANCE};
@@ -26,7 +26,7 @@ use crate::lock::{Lock, LockedBase};
 use crate::normalise::NORMALISERS;
 use crate::oci::canonical;
 use crate::provision::folder_of;
-use crate::source::{Source, SourceFiles};
+use crate::source::{SourceError, SourceFiles};
 use crate::stage::inputs;
 
 /// The words of this kind of provenance.
@@ -38,23 +38,42 @@ const BUILDER: &str = "urn:kiln:builder";
 /// A step that copies more files than this is described by one digest over all of them.
 const FILES_MAX: usize = 10_000;
 
-/// Writes the statement about an image.
-pub(super) fn statement(
-    store: &Store,
+/// What an image was made from, as a statement lists it: known before the image is.
+#[derive(Debug)]
+pub(crate) struct Materials(Vec<Value>);
+
+impl Materials {
+    /// Gathers them. The stack's files are opened once at the most.
+    pub(crate) fn of(
+        stack: &Stack,
+        lock: &Lock,
+        name: &ImageName,
+        open: impl Fn() -> Result<Arc<SourceFiles>, SourceError>,
+    ) -> Result<Self, AttestError> {
+        let opened = OnceCell::new();
+        let files = || match opened.get() {
+            Some(files) => Ok(Arc::clone(files)),
+            None => open().map(|files| Arc::clone(opened.get_or_init(|| files))),
+        };
+        let (recipes, bases) = chain(stack, name)?;
+        let locked = bases.iter().filter_map(|base| Some((base, lock.bases.get(base)?)));
+        let mut materials: Vec<Value> =
+            locked.flat_map(|(base, locked)| of_base(base.as_str(), locked)).collect();
+        materials.extend(of_outside(stack, lock, name, files)?);
+        materials.extend(of_files(&recipes, files)?);
+        Ok(Self(materials))
+    }
+}
+
+/// What comes neither from the stack's folder nor from a base.
+fn of_outside(
     stack: &Stack,
     lock: &Lock,
-    source: &Source,
     name: &ImageName,
-    image: &Image,
-) -> Result<Vec<u8>, AttestError> {
-    let (recipes, bases) = chain(stack, name)?;
+    files: impl FnOnce() -> Result<Arc<SourceFiles>, SourceError>,
+) -> Result<Vec<Value>, AttestError> {
+    let outside = outside_of(stack, &[name.clone()].into(), files).map_err(Box::new)?;
     let mut dependencies = Vec::new();
-    let locked: Vec<_> = bases.iter().filter_map(|base| Some((base, lock.bases.get(base)?))).collect();
-    for (base, locked) in &locked {
-        dependencies.extend(of_base(base.as_str(), locked));
-    }
-    let outside = outside_of(stack, &[name.clone()].into(), || SourceFiles::open(source, &store.snapshots));
-    let outside = outside.map_err(Box::new)?;
     for image in outside.images {
         let locked = lock.images.get(&image);
         dependencies.extend(locked.map(|it| json!({ "digest": { "sha256": it.hex() }, "name": image })));
@@ -70,7 +89,19 @@ pub(super) fn statement(
             json!({ "digest": { "gitCommit": commit, "sha256": files.hex() }, "uri": format!("git+{address}") })
         }));
     }
-    dependencies.extend(of_files(store, source, &recipes)?);
+    Ok(dependencies)
+}
+
+/// Writes the statement about an image.
+pub(super) fn statement(
+    stack: &Stack,
+    lock: &Lock,
+    name: &ImageName,
+    image: &Image,
+    Materials(dependencies): Materials,
+) -> Result<Vec<u8>, AttestError> {
+    let (recipes, bases) = chain(stack, name)?;
+    let locked: Vec<_> = bases.iter().filter_map(|base| lock.bases.get(base)).collect();
     // A Dockerfile may have a RUN: what would be normalised after one is listed.
     let has_runs = recipes.iter().any(|(_, recipe)| {
         matches!(recipe.from, ImageSource::Dockerfile(_))
@@ -85,7 +116,7 @@ pub(super) fn statement(
     let recipe = Value::Array(recipe);
     let digest = sha256(&canonical(&recipe)).hex();
     let mut internal = json!({ "normalisers": normalisers, "unproven": image.unproven });
-    if let Some(latest) = locked.iter().map(|(_, locked)| locked.locked_at).max() {
+    if let Some(latest) = locked.iter().map(|locked| locked.locked_at).max() {
         internal["clock"] = json!(calendar::iso(latest));
     }
     let statement = json!({
@@ -149,9 +180,11 @@ fn chain<'a>(
 }
 
 /// The files of the stack folder that went into recipes, or may have through a Dockerfile.
-fn of_files(store: &Store, source: &Source, recipes: &Recipes<'_>) -> Result<Vec<Value>, AttestError> {
+fn of_files(
+    recipes: &Recipes<'_>,
+    files: impl Fn() -> Result<Arc<SourceFiles>, SourceError>,
+) -> Result<Vec<Value>, AttestError> {
     let mut dependencies = Vec::new();
-    let mut files = None;
     for (_, recipe) in recipes {
         let copies = recipe.steps.iter().filter_map(|step| match step {
             RecipeStep::Copy(copy) => Some(copy.clone()),
@@ -162,10 +195,7 @@ fn of_files(store: &Store, source: &Source, recipes: &Recipes<'_>) -> Result<Vec
         if copies.is_empty() && !matches!(recipe.from, ImageSource::Dockerfile(_)) {
             continue;
         }
-        let files = match &files {
-            Some(files) => files,
-            None => files.insert(Arc::new(SourceFiles::open(source, &store.snapshots)?)),
-        };
+        let files = &files()?;
         if let ImageSource::Dockerfile(source) = &recipe.from {
             dependencies.extend(of_dockerfile(source, files)?);
         }

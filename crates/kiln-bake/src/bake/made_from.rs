@@ -7,6 +7,7 @@ use kiln_model::image::Image;
 use kiln_model::{Digest, ImageName};
 
 use super::{Bake, Made, Part, Place};
+use crate::attest::Materials;
 use crate::bake_error::BakeError;
 use crate::hashing::sha256;
 use crate::inventory::Software;
@@ -21,13 +22,22 @@ pub struct MadePart {
     pub manifest: Digest,
 }
 
+/// What a bake found out about an image beside its steps, for what is said about it.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Its software, if it is new.
+    pub(crate) software: Option<Software>,
+    /// What it was made from, if it is new.
+    pub(crate) materials: Option<Materials>,
+}
+
 /// What a bake came to.
 #[derive(Debug, Default)]
 pub struct Baked {
     /// The images.
     pub images: BTreeMap<ImageName, Image>,
-    /// The software of those that are new.
-    pub software: BTreeMap<ImageName, Software>,
+    /// What the bake found out about each.
+    pub known: BTreeMap<ImageName, Known>,
     /// What each was made from, everything after what it was made from itself, if that was asked for.
     pub parts: BTreeMap<ImageName, Vec<MadePart>>,
 }

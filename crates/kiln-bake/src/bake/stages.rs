@@ -102,18 +102,18 @@ pub fn outside_inputs(
     folder: &Path,
     names: &BTreeSet<ImageName>,
 ) -> Result<OutsideInputs, BakeError> {
-    outside_of(stack, names, || only_dockerfiles(stack, folder))
+    outside_of(stack, names, || only_dockerfiles(stack, folder).map(Arc::new))
 }
 
 /// See [`outside_inputs`].
 pub(crate) fn outside_of(
     stack: &Stack,
     names: &BTreeSet<ImageName>,
-    open: impl FnOnce() -> Result<SourceFiles, SourceError>,
+    open: impl FnOnce() -> Result<Arc<SourceFiles>, SourceError>,
 ) -> Result<OutsideInputs, BakeError> {
     let reached = parts::reached(stack, names)?;
     let dockerfiles = match reached.iter().any(|name| parts::has_dockerfile(stack, name)) {
-        true => Dockerfile::all(stack, &reached, &Arc::new(open()?))?,
+        true => Dockerfile::all(stack, &reached, &open()?)?,
         false => BTreeMap::new(),
     };
     let of_registry = |part| match part {
@@ -257,7 +257,13 @@ impl Bake<'_> {
         if !problems.is_empty() {
             return Err(BakeError::Dockerfile { problems });
         }
+        let last = tasks.iter().rposition(|(_, task, _)| !matches!(task, Task::Nothing));
+        let is_image = index == dockerfile.plan.target
+            && self.names.contains(image)
+            && self.stack.images[image].steps.is_empty();
         for (number, (instruction, task, settings)) in tasks.into_iter().enumerate() {
+            let is_last = is_image && Some(number) == last && matches!(task, Task::Run(_));
+            made.last_of = is_last.then(|| image.clone());
             let what = shown(&instruction.text);
             let place = Place { subject: subject.clone(), step: number + 1, steps, what };
             let told = |problem: Problem| dockerfile.problem(located(number, &instruction.text, problem));

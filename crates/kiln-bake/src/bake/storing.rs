@@ -4,12 +4,12 @@
 //! a step.
 
 use std::panic::resume_unwind;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 
 use kiln_store::{Store, Tree};
 
 use super::Place;
+use super::beside::Beside;
 use crate::bake_error::{BakeError, StepError};
 use crate::layer;
 use crate::steps::{Claim, StepCache, StepKey, StepRecord};
@@ -46,7 +46,7 @@ impl Outcome {
 /// The outcome of a step on its way into the store. Whoever drops it waits for its end: nothing is written without a lease.
 #[derive(Debug)]
 pub(super) struct Storing {
-    thread: Mutex<Option<JoinHandle<Result<StepRecord, StepError>>>>,
+    stored: Beside<Result<StepRecord, StepError>>,
     place: Place,
     /// Which line of the history is the step's.
     pub(super) line: usize,
@@ -62,26 +62,16 @@ impl Storing {
         line: usize,
     ) -> Self {
         let (store, steps) = (store.clone(), steps.clone());
-        let thread = std::thread::spawn(move || {
+        let stored = Beside::begin(move || {
             let stored = outcome.store(&store, &steps);
             drop(claim);
             stored
         });
-        Self { thread: Mutex::new(Some(thread)), place: place.clone(), line }
+        Self { stored, place: place.clone(), line }
     }
 
     /// Waits for the end; none if somebody did so before.
     pub(super) fn end(&self) -> Option<Result<StepRecord, BakeError>> {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let stored = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
-        Some(stored.map_err(|error| self.place.failed(error)))
-    }
-}
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        // What it came to is nobody's any more.
-        let _ = thread.map(JoinHandle::join);
+        Some(self.stored.end()?.map_err(|error| self.place.failed(error)))
     }
 }

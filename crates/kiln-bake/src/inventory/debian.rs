@@ -23,12 +23,12 @@ const RELEASE_BYTES_MAX: u64 = 64 << 10;
 const STATUS: &str = "var/lib/dpkg/status";
 
 /// A file for each package, in images that were made without dpkg.
-const STATUS_FOLDER: &str = "var/lib/dpkg/status.d";
+pub(super) const STATUS_FOLDER: &str = "var/lib/dpkg/status.d";
 
 /// Returns the distribution that the tree says to be.
 pub(super) fn system(scan: &mut Scan<'_>) -> Result<Option<System>, ReadError> {
     for place in ["etc/os-release", "usr/lib/os-release"] {
-        let Ok(path) = scan.tree.resolve(&constant(place), true) else { continue };
+        let Some(path) = scan.resolve(&constant(place)) else { continue };
         let Some(bytes) = scan.read(&path, RELEASE_BYTES_MAX)? else { continue };
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let value = |key: &str| {
@@ -111,12 +111,12 @@ fn source_of(field: &str, version: &str) -> SourcePackage {
 fn licence(scan: &mut Scan<'_>, package: &str) -> Result<Option<Licence>, ReadError> {
     let Ok(path) = TreePath::parse(format!("usr/share/doc/{package}/copyright")) else { return Ok(None) };
     // A package's folder may be a link to that of another of the same source.
-    let Ok(path) = scan.tree.resolve(&path, true) else { return Ok(None) };
+    let Some(path) = scan.resolve(&path) else { return Ok(None) };
     let Some(bytes) = scan.read(&path, COPYRIGHT_BYTES_MAX)? else { return Ok(None) };
     Ok(Licence::of_copyright_file(&String::from_utf8_lossy(&bytes)))
 }
 
-fn constant(path: &str) -> TreePath {
+pub(super) fn constant(path: &str) -> TreePath {
     TreePath::parse(path).expect("the constants above are valid paths")
 }
 

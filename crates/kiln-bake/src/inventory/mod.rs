@@ -21,17 +21,18 @@ mod purl;
 mod python;
 mod scan;
 mod spdx;
+mod survey;
 
 use kiln_model::Digest;
 use kiln_model::image::Image;
-use kiln_store::{Kind, Objects, ReadError, Store, Tree, TreePath};
+use kiln_store::{Objects, ReadError, Store, Tree, TreePath};
 
 pub use licence::Licence;
 pub use package::{Ecosystem, Package, SourcePackage};
 pub(crate) use purl::purl;
+pub(crate) use survey::Survey;
 
 use crate::oci;
-use scan::Scan;
 
 /// The software of one image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,41 +129,8 @@ impl Inventory {
 impl Software {
     /// Reads the files of a tree that matter, and verifies them on the way.
     pub(crate) fn of(objects: &Objects, tree: &Tree) -> Result<Self, ReadError> {
-        let mut scan = Scan::new(objects, tree);
-        let system = debian::system(&mut scan)?;
-        debian::read(&mut scan, system.as_ref())?;
-        for (path, entry) in tree.iter() {
-            if let Kind::File { size, .. } = entry.kind {
-                read(&mut scan, path, entry.meta.mode, size)?;
-            }
-        }
-        let (packages, omissions) = scan.finish();
-        Ok(Self { system, packages, omissions })
+        Survey::of(objects, tree).map(|survey| survey.software)
     }
-}
-
-/// Reads a file that its name, or its mode, says to be of one of the ecosystems.
-fn read(scan: &mut Scan<'_>, path: &TreePath, mode: u16, size: u64) -> Result<(), ReadError> {
-    let name = path.name();
-    if python::is_metadata(path) {
-        return python::read(scan, path);
-    }
-    if npm::is_manifest(path) {
-        return npm::read_manifest(scan, path);
-    }
-    if npm::is_lock(path) {
-        return npm::read_lock(scan, path);
-    }
-    if name == b"Cargo.lock" {
-        return cargo::read_lock(scan, path);
-    }
-    if java::is_archive(name) {
-        return java::read(scan, path);
-    }
-    if size >= elf::SMALLEST_BYTES && (mode & 0o111 != 0 || name.windows(3).any(|part| part == b".so")) {
-        return elf::read(scan, path);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

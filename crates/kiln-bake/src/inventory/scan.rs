@@ -38,6 +38,8 @@ pub(super) struct Scan<'a> {
     programs: BTreeSet<Digest>,
     /// How many bytes may still be read.
     left: u64,
+    /// Where it looked, whether something was there or not.
+    pub(super) looked_at: BTreeSet<TreePath>,
 }
 
 impl<'a> Scan<'a> {
@@ -51,16 +53,23 @@ impl<'a> Scan<'a> {
             unnamed: 0,
             programs: BTreeSet::new(),
             left: READ_BYTES_MAX,
+            looked_at: BTreeSet::new(),
         }
     }
 
-    /// Returns the packages in order and what was left out.
-    pub(super) fn finish(mut self) -> (Vec<Package>, Vec<Omission>) {
+    /// Follows links, that of the last name included; none where they lead nowhere.
+    pub(super) fn resolve(&mut self, path: &TreePath) -> Option<TreePath> {
+        self.looked_at.insert(path.clone());
+        self.tree.resolve(path, true).ok()
+    }
+
+    /// Returns the packages in order, what was left out, and where it looked.
+    pub(super) fn finish(mut self) -> (Vec<Package>, Vec<Omission>, BTreeSet<TreePath>) {
         if self.unnamed > 0 {
             let reason = format!("{} more could not be read", self.unnamed);
             self.omissions.push(Omission { path: TreePath::root(), reason });
         }
-        (self.packages.into_values().collect(), self.omissions)
+        (self.packages.into_values().collect(), self.omissions, self.looked_at)
     }
 
     /// Adds what a file says to be there.
@@ -107,7 +116,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Opens a file for reading here and there, unverified; none where the path has no file.
-    pub(super) fn open(&self, path: &TreePath) -> Result<Option<File>, ReadError> {
+    pub(super) fn open(&mut self, path: &TreePath) -> Result<Option<File>, ReadError> {
         self.file(path).map(|(digest, _)| self.objects.open_file(&digest)).transpose()
     }
 
@@ -127,7 +136,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Verifies a file that was read here and there.
-    pub(super) fn verify(&self, path: &TreePath) -> Result<(), ReadError> {
+    pub(super) fn verify(&mut self, path: &TreePath) -> Result<(), ReadError> {
         let Some((digest, _)) = self.file(path) else { return Ok(()) };
         let failed = |source: io::Error| ReadError::Io { path: self.objects.path_of(&digest), source };
         let found = sha256_of(self.objects.open_file(&digest)?).map_err(failed)?;
@@ -137,7 +146,8 @@ impl<'a> Scan<'a> {
         Err(ReadError::Corrupt { digest, reason: format!("its bytes hash to {found}") })
     }
 
-    fn file(&self, path: &TreePath) -> Option<(Digest, u64)> {
+    fn file(&mut self, path: &TreePath) -> Option<(Digest, u64)> {
+        self.looked_at.insert(path.clone());
         match self.tree.get(path)?.kind {
             Kind::File { digest, size } => Some((digest, size)),
             _ => None,

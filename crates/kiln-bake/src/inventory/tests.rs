@@ -63,7 +63,7 @@ fn text(path: &'static str, text: &str) -> (&'static str, u16, Vec<u8>) {
 }
 
 /// One of everything.
-fn everything() -> Vec<(&'static str, u16, Vec<u8>)> {
+pub(super) fn everything() -> Vec<(&'static str, u16, Vec<u8>)> {
     let status = "Package: bash\nStatus: install ok installed\nMaintainer: Matthias <doko@debian.org>\nArchitecture: amd64\n\
                   Source: bash (5.2.15-2)\nVersion: 5.2.15-2+b2\n\nPackage: gone\nStatus: deinstall ok config-files\nVersion: 1\n\
                   Architecture: all\n";

@@ -1,17 +1,18 @@
 //! `kiln bake`
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_bake::{
-    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report, Source,
-    StepError, attest,
+    BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report, SigningKey,
+    Source, StepError, attest,
 };
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
 use kiln_model::{ByteSize, Digest, ImageName};
-use kiln_store::{Lease, Store};
+use kiln_store::{Damage, Lease, Store};
 use serde_json::{Value, json};
 
 use super::builder;
@@ -217,20 +218,13 @@ pub(super) fn bake(
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let lock = locked(&oven, declared, state, screen, interrupt)?;
-    let made = make_whole((&oven, cache), declared, &lock, verify, screen, interrupt)?;
-    let builder = builder::key(state)?;
-    let Made { source, baked: kiln_bake::Baked { images, mut software, parts } } = made;
+    let attester = Attester { stack: &declared.stack, lock: &lock, key: builder::key(state)? };
+    let made = make_whole((&oven, cache), declared, &attester, verify, screen, interrupt)?;
+    let Made { source, baked: kiln_bake::Baked { images, parts, .. } } = made;
     for (name, image) in &images {
         for reason in &image.unproven {
             screen.note(&format!("image {name} is unproven: {reason}"));
         }
-        let subject = (name, image, software.remove(name));
-        let source = Source::Snapshot(source);
-        attest(&oven.store, &declared.stack, &lock, &source, subject, &builder).map_err(|error| {
-            Failure::external(format!("what image {name} was made from can't be noted"))
-                .caused_by(&error)
-                .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
-        })?;
         // A name is for people: without it the image is found by its digest.
         let _ = oven.store.images.set_name(&integrity::name_in_store(&declared.stack, name), &image.manifest);
     }
@@ -245,21 +239,65 @@ pub(super) struct Verify<'a> {
     pub(super) ahead: Option<integrity::Ahead>,
 }
 
-/// Bakes until nothing is damaged: after the first time without believing what was baked before.
+/// Says what images were made from.
+struct Attester<'a> {
+    stack: &'a Stack,
+    lock: &'a Lock,
+    /// The builder's.
+    key: SigningKey,
+}
+
+impl Attester<'_> {
+    /// Says it of all images of a bake, with what the bake found out beside.
+    fn attest(&self, store: &Store, made: &Made, mut known: Known) -> Result<(), Failure> {
+        let source = Source::Snapshot(made.source);
+        for (name, image) in &made.baked.images {
+            let subject = (name, image, known.remove(name).unwrap_or_default());
+            attest(store, self.stack, self.lock, &source, subject, &self.key).map_err(|error| {
+                Failure::external(format!("what image {name} was made from can't be noted"))
+                    .caused_by(&error)
+                    .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// What a bake found out about its images beside them.
+type Known = BTreeMap<ImageName, kiln_bake::Known>;
+
+/// Bakes until nothing is damaged, after the first time without believing what was baked before, and says what the images were
+/// made from.
 fn make_whole(
     (oven, cache): (&Oven, Cache),
     declared: &Declared,
-    lock: &Lock,
+    attester: &Attester<'_>,
     mut verify: Verify<'_>,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Made, Failure> {
-    let mut made = make(oven, cache, declared, lock, screen, interrupt)?;
-    for _ in 0..MENDS_MAX {
-        if discard_damage(&oven.store, &made, &mut verify, screen)? {
-            return made.map_err(|error| failure(&error, &declared.folder));
+    let (store, mut again) = (&oven.store, None);
+    for _ in 0..=MENDS_MAX {
+        let oven = again.as_ref().unwrap_or(oven);
+        match make(oven, cache, declared, attester.lock, screen, interrupt)? {
+            Err(error) if discard_culprit(store, &error, screen)? => {}
+            Err(error) => return Err(failure(&error, &declared.folder)),
+            Ok(mut made) => {
+                let known = std::mem::take(&mut made.baked.known);
+                // Neither needs the other. What is said of an image that is damaged is true of the one that is made again, too.
+                let (attested, damaged) = std::thread::scope(|scope| {
+                    let attesting = scope.spawn(|| attester.attest(store, &made, known));
+                    let damaged = damaged(store, &made, &mut verify);
+                    (attesting.join().unwrap_or_else(|panic| resume_unwind(panic)), damaged)
+                });
+                let damaged = damaged?;
+                if damaged.is_empty() {
+                    return attested.map(|()| made);
+                }
+                discard(store, &damaged, screen)?;
+            }
         }
-        made = make(&oven.without_cache()?, cache, declared, lock, screen, interrupt)?;
+        again = Some(oven.without_cache()?);
     }
     Err(Failure::external("the store is damaged, and baking again and again did not mend it")
         .hint("check the disk of the state folder; what runs was not touched"))
@@ -292,33 +330,30 @@ fn make(
     Ok(made.map(|baked| Made { source, baked }))
 }
 
-/// Removes what a bake stumbled over, or what is damaged of the images that it found; whether nothing was.
-fn discard_damage(
-    store: &Store,
-    made: &Result<Made, BakeError>,
-    verify: &mut Verify<'_>,
-    screen: &mut Screen,
-) -> Result<bool, Failure> {
-    let made = match made {
-        Ok(made) => made,
-        Err(error) => {
-            let Some(digest) = integrity::culprit(error) else { return Ok(true) };
-            screen.note(&format!("{digest} is damaged in the store; it is made again"));
-            integrity::discard(store, &digest)?;
-            return Ok(false);
-        }
-    };
+/// Removes what a bake stumbled over; whether it was that.
+fn discard_culprit(store: &Store, error: &BakeError, screen: &mut Screen) -> Result<bool, Failure> {
+    let Some(digest) = integrity::culprit(error) else { return Ok(false) };
+    screen.note(&format!("{digest} is damaged in the store; it is made again"));
+    integrity::discard(store, &digest)?;
+    Ok(true)
+}
+
+/// Finds what is damaged of the images of a bake.
+fn damaged(store: &Store, made: &Made, verify: &mut Verify<'_>) -> Result<Vec<(ImageName, Damage)>, Failure> {
     let wanted = made.baked.images.iter().filter(|(name, _)| (verify.wanted)(name));
-    let damaged =
-        integrity::damaged(store, verify.ahead.take(), wanted.map(|(name, image)| (name, &image.manifest)))?;
-    for (name, damage) in &damaged {
+    integrity::damaged(store, verify.ahead.take(), wanted.map(|(name, image)| (name, &image.manifest)))
+}
+
+/// Removes what is damaged, so that it is made again.
+fn discard(store: &Store, damaged: &[(ImageName, Damage)], screen: &mut Screen) -> Result<(), Failure> {
+    for (name, damage) in damaged {
         screen.note(&format!("image {name}: {damage}; it is made again"));
         store.discard(damage).map_err(|error| {
             Failure::external(format!("image {name} is damaged, and what is damaged can't be removed"))
                 .cause(error)
         })?;
     }
-    Ok(damaged.is_empty())
+    Ok(())
 }
 
 /// The lock of the folder; made where there is none, and refused where it does not fit.
