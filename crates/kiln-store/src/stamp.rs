@@ -99,8 +99,9 @@ pub struct Stamps {
 #[derive(Debug, Default)]
 struct Written {
     bytes: Vec<u8>,
-    /// Where each note begins, in the order of the names.
-    starts: Vec<u32>,
+    /// How the name of each note begins, and where the note does, in the order of the names. Names that begin alike are few where
+    /// they are digests, and the notes themselves lie all over the memory.
+    starts: Vec<(u64, u32)>,
 }
 
 impl Stamps {
@@ -213,22 +214,25 @@ impl Written {
         if at != end {
             return None;
         }
-        let mut written = Self { bytes, starts };
-        if !written.starts.is_sorted_by_key(|start| written.name(*start)) {
-            let mut starts = std::mem::take(&mut written.starts);
-            starts.sort_by_key(|start| written.name(*start));
-            written.starts = starts;
+        let mut written = Self { bytes, starts: Vec::new() };
+        let mut starts: Vec<_> = starts.into_iter().map(|at| (beginning(written.name(at)), at)).collect();
+        let key = |(beginning, at): &(u64, u32)| (*beginning, written.name(*at));
+        if !starts.is_sorted_by(|one, other| one.0 < other.0 || key(one) <= key(other)) {
+            starts.sort_by(|one, other| key(one).cmp(&key(other)));
         }
+        written.starts = starts;
         Some(written)
     }
 
     fn get(&self, name: &[u8]) -> Option<Note> {
-        let index = self.starts.binary_search_by_key(&name, |start| self.name(*start)).ok()?;
-        Some(self.note(self.starts[index]))
+        let wanted = beginning(name);
+        let compare = |&(begins, at): &(u64, u32)| begins.cmp(&wanted).then_with(|| self.name(at).cmp(name));
+        let index = self.starts.binary_search_by(compare).ok()?;
+        Some(self.note(self.starts[index].1))
     }
 
     fn iter(&self) -> impl Iterator<Item = (&[u8], Note)> {
-        self.starts.iter().map(|start| (self.name(*start), self.note(*start)))
+        self.starts.iter().map(|(_, at)| (self.name(*at), self.note(*at)))
     }
 
     /// The name of the note that begins at `start`.
@@ -255,6 +259,14 @@ impl Written {
         let digest = fixed[FIXED_BYTES - 32..].try_into().expect("a note ends with 32 bytes");
         Note { stamp, digest: Digest::new(digest), read_at: number(7) }
     }
+}
+
+/// The first bytes of a name as a number, which is in the order of the names but for those that begin alike.
+fn beginning(name: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let length = name.len().min(bytes.len());
+    bytes[..length].copy_from_slice(&name[..length]);
+    u64::from_be_bytes(bytes)
 }
 
 #[cfg(test)]
@@ -338,6 +350,26 @@ mod tests {
             let found = ["a", "bb", "c", "d"].map(|name| stamps.digest(name.as_bytes(), &stamp, UNIX_EPOCH));
             let expected = [Some("other"), Some("bb"), None, Some("d")];
             assert_eq!(found, expected.map(|text| text.map(|text| sha256(text.as_bytes()))));
+        }
+    }
+
+    #[test]
+    fn names_that_begin_alike_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let (stamp, now) = (stamp(folder.path()), SystemTime::now() + LATER);
+        let mut stamps = Stamps::open(folder.path().join("notes"));
+        let names: [&[u8]; 8] =
+            [b"", b"\0", b"a", b"a\0", b"a\0\0\0\0\0\0\0\0", b"web/file", b"web/files/1", b"web/files/2"];
+        for name in names.into_iter().rev() {
+            stamps.note(name, stamp, sha256(name), now);
+        }
+        stamps.save().unwrap();
+        let stamps = Stamps::open(folder.path().join("notes"));
+        for name in names {
+            assert_eq!(stamps.digest(name, &stamp, UNIX_EPOCH), Some(sha256(name)), "{name:?}");
+        }
+        for name in [&b"a\0\0"[..], b"web/fil", b"web/files/", b"web/files/3"] {
+            assert_eq!(stamps.digest(name, &stamp, UNIX_EPOCH), None, "{name:?}");
         }
     }
 
