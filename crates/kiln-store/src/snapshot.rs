@@ -1,6 +1,5 @@
 //! Snapshots of stack folders, so that bakes and releases refer to a source that can't change under them.
 
-use std::collections::BTreeMap;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -141,7 +140,7 @@ impl Snapshots {
         files: impl IntoIterator<Item = (TreePath, u16, SourceContent<R>)>,
     ) -> Result<Digest, CaptureError> {
         let batch = self.blobs.batch();
-        let mut captured = BTreeMap::new();
+        let mut captured = Vec::new();
         for (path, mode, content) in files {
             let of_file = if mode & 0o100 != 0 { EXECUTABLE } else { PLAIN };
             let (mode, kind) = match content {
@@ -154,12 +153,14 @@ impl Snapshots {
                 SourceContent::Symlink(target) => (0o777, SnapshotKind::Symlink { target }),
                 SourceContent::Dir => (EXECUTABLE, SnapshotKind::Dir),
             };
-            let file = SnapshotFile { path: path.clone(), mode, kind };
-            if captured.insert(path.clone(), file).is_some() {
-                return Err(CaptureError::Twice(path));
-            }
+            captured.push(SnapshotFile { path, mode, kind });
         }
-        let snapshot = Snapshot { files: captured.into_values().collect() };
+        // Mostly they come in their order, and then this looks at each once.
+        captured.sort_by(|one, other| one.path.cmp(&other.path));
+        if let Some(pair) = captured.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            return Err(CaptureError::Twice(pair[0].path.clone()));
+        }
+        let snapshot = Snapshot { files: captured };
         // One that a power failure left without a file of it is no harm: whoever captures the same again looks for each file.
         let stored = batch.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?;
         batch.commit()?;
@@ -178,10 +179,11 @@ impl Snapshots {
     /// `Missing`, or `Corrupt`, which includes what is not a snapshot.
     pub fn load(&self, digest: &Digest) -> Result<Snapshot, ReadError> {
         let bytes = self.blobs.read_verified(digest)?;
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, snapshot)) = last.filter(|(last, _)| last == digest) {
-            return Ok(snapshot);
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, snapshot)) = last.as_ref().filter(|(last, _)| last == digest) {
+            return Ok(snapshot.clone());
         }
+        drop(last);
         let corrupt = |reason: String| ReadError::corrupt(digest, reason);
         let wire: SnapshotWire =
             serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;

@@ -69,11 +69,11 @@ enum BytesWire {
 
 impl Serialize for Bytes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let wire = match std::str::from_utf8(&self.0) {
-            Ok(text) => BytesWire::Text(text.into()),
-            Err(_) => BytesWire::Hex { hex: Hex(self.0.clone()) },
-        };
-        wire.serialize(serializer)
+        match std::str::from_utf8(&self.0) {
+            // As `BytesWire::Text` is written, without a copy of it.
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => BytesWire::Hex { hex: Hex(self.0.clone()) }.serialize(serializer),
+        }
     }
 }
 
