@@ -108,6 +108,8 @@ pub(crate) struct Made {
     time: u64,
     /// Why it does not follow from recipe and lock alone.
     unproven: Vec<String>,
+    /// Whether a command comes, now or later.
+    leads_to_command: bool,
 }
 
 /// A tree in memory, in the store, or both: a bake that finds everything loads none.
@@ -132,6 +134,7 @@ impl Made {
             config: Settings::default(),
             time,
             unproven: Vec::new(),
+            leads_to_command: false,
         }
     }
 }
@@ -322,6 +325,7 @@ impl<'a> Bake<'a> {
                 steps: recipe.steps.len(),
                 what: describe(step),
             };
+            made.leads_to_command = recipe.steps[index..].iter().any(is_command);
             match step {
                 RecipeStep::Copy(copy) => self.copy_step(&mut made, copy, &place)?,
                 RecipeStep::Run(run) => self.run_step(&mut made, run, &place)?,
@@ -380,6 +384,10 @@ impl<'a> Bake<'a> {
         let claim = self.claims.claim(key);
         if self.reuse(made, &step)? {
             return Ok(());
+        }
+        // What comes after something new is new, too.
+        if made.leads_to_command {
+            self.baker.workbench.expect();
         }
         let place = step.place;
         let (new, ahead) = self.changed(made, change).map_err(|error| place.failed(error))?;
@@ -667,6 +675,15 @@ fn settle(made: &mut Made) -> Result<(), BakeError> {
         made.history[storing.line].layer = record.layer;
     }
     Ok(())
+}
+
+/// Tells whether a step is a command without a network: others begin their own sandbox.
+fn is_command(step: &RecipeStep) -> bool {
+    match step {
+        RecipeStep::Run(run) => !run.network,
+        RecipeStep::Provision(play) => !play.network,
+        RecipeStep::Copy(_) => false,
+    }
 }
 
 /// Names a step as the recipe has it, for progress, errors and the image's history.

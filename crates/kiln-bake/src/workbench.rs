@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use kiln_model::Digest;
@@ -15,7 +15,7 @@ use kiln_store::{Store, Strategy, Tree, TreePath, Writable};
 use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
-use crate::sandbox::{self, Ground, Group, Invocation, SandboxError, StepLimits};
+use crate::sandbox::{self, Ground, Group, Invocation, Ready, SandboxError, StepLimits};
 use crate::secrets::LeakError;
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
@@ -62,7 +62,9 @@ pub(crate) struct Workbench {
     /// What is being taken down after commands that have ended, in threads of their own.
     leaving: Mutex<Vec<JoinHandle<()>>>,
     folder: PathBuf,
-    group: Group,
+    /// What was begun for the next command that wants no network.
+    ready: Mutex<Option<Ready>>,
+    group: Arc<Group>,
 }
 
 impl Drop for Workbench {
@@ -84,7 +86,27 @@ impl Workbench {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-        Ok(Self { leaving: Mutex::default(), folder, group: Group::find(limits)? })
+        let group = Arc::new(Group::find(limits)?);
+        Ok(Self { leaving: Mutex::default(), folder, ready: Mutex::default(), group })
+    }
+
+    /// Begins a sandbox for the next command that wants no network, unless one is there: something is to be done before it, and
+    /// a sandbox takes as long as that to begin. If none comes, it goes with the workbench.
+    pub(crate) fn expect(&self) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        if ready.is_none() {
+            // Whoever needs it begins another, and hears why that is refused.
+            *ready = Ready::begin(&self.group, false).ok();
+        }
+    }
+
+    /// Returns a sandbox that has begun, or begins one.
+    fn ready(&self, network: bool) -> io::Result<Ready> {
+        let expected = match network {
+            true => None,
+            false => self.ready.lock().unwrap_or_else(PoisonError::into_inner).take(),
+        };
+        expected.map_or_else(|| Ready::begin(&self.group, network), Ok)
     }
 
     /// Returns the folder. What in it begins with the number of a process that is gone is removed at the next opening.
@@ -111,13 +133,18 @@ impl Workbench {
         cancel: &Cancel,
     ) -> Result<(), WorkError> {
         let bench = Bench::new(&self.folder)?;
+        let ready = self.ready(invocation.network).map_err(|source| SandboxError::Start {
+            program: invocation.argv.first().cloned().unwrap_or_default(),
+            source,
+            log: String::new(),
+        })?;
         let clocked = !invocation.network;
         if clocked {
             clock::install(&mut shown, &store.objects, latest)?;
         }
         let (ground, below) = bench.ground(store, &shown)?;
         drop(shown);
-        let run = || sandbox::run(invocation, ground, &bench.0, &self.group, cancel);
+        let run = || sandbox::run(invocation, ready, ground, &bench.0, &self.group, cancel);
         let (times, remains) = Times::of(latest, run)?;
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
             return Err(leak.into());
@@ -288,8 +315,9 @@ mod tests {
             mounts: &[],
             hidden: &Hidden::default(),
         };
-        let group = Group::find(StepLimits::default()).unwrap();
-        let run = || sandbox::run(&invocation, ground, &bench.0, &group, &Cancel::default());
+        let group = Arc::new(Group::find(StepLimits::default()).unwrap());
+        let ready = Ready::begin(&group, false).unwrap();
+        let run = || sandbox::run(&invocation, ready, ground, &bench.0, &group, &Cancel::default());
         let (times, _) = Times::of(LATEST, run).unwrap_or_else(|error| panic!("{error}: {}", error.log()));
         let (mut tree, batch) = (shown.clone(), store.objects.batch());
         capture(&bench.0.join("upper"), below.as_ref(), &mut tree, &batch, times).unwrap();

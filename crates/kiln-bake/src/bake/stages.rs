@@ -258,12 +258,15 @@ impl Bake<'_> {
             return Err(BakeError::Dockerfile { problems });
         }
         let last = tasks.iter().rposition(|(_, task, _)| !matches!(task, Task::Nothing));
+        let is_command = |task: &Task| matches!(task, Task::Run(run) if !run.network);
+        let last_command = tasks.iter().rposition(|(_, task, _)| is_command(task));
         let is_image = index == dockerfile.plan.target
             && self.names.contains(image)
             && self.stack.images[image].steps.is_empty();
         for (number, (instruction, task, settings)) in tasks.into_iter().enumerate() {
             let is_last = is_image && Some(number) == last && matches!(task, Task::Run(_));
             made.last_of = is_last.then(|| image.clone());
+            made.leads_to_command = last_command.is_some_and(|last| number <= last);
             let what = shown(&instruction.text);
             let place = Place { subject: subject.clone(), step: number + 1, steps, what };
             let told = |problem: Problem| dockerfile.problem(located(number, &instruction.text, problem));

@@ -180,6 +180,11 @@ pub(super) enum Short {
 }
 
 impl StepGroup {
+    #[cfg(test)]
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     /// Returns what the kernel refused to the step.
     pub(super) fn short(&self) -> Option<Short> {
         let counted = |file: &str, word: &str| {

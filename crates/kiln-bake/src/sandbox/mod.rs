@@ -2,27 +2,27 @@
 
 mod filter;
 mod limits;
+mod ready;
 mod sys;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::cancel::Cancel;
 use crate::secrets::Hidden;
-use filter::Filters;
 pub(crate) use limits::Group;
+use limits::Short;
 pub use limits::StepLimits;
-use limits::{Short, StepGroup};
+pub(crate) use ready::Ready;
+use ready::Sandbox;
 pub(crate) use sys::{die_with_parent, own_mounts_and_name};
 
 /// The end of a step's output is kept for its error; what came before is rarely the reason.
@@ -160,25 +160,14 @@ pub(crate) enum Ground {
 /// What the kernel still takes down after a command has ended: its namespaces with their mounts, and its control groups.
 /// Dropped, it waits for that; nobody else needs to.
 #[derive(Debug)]
-pub(crate) struct Remains {
-    outermost: Child,
-    /// Removed after its last process.
-    own: StepGroup,
-}
+pub(crate) struct Remains(#[expect(dead_code, reason = "it is dropped some time")] Sandbox);
 
-impl Drop for Remains {
-    fn drop(&mut self) {
-        // Killing the outermost process kills all in the sandbox.
-        let _ = self.outermost.kill();
-        let _ = self.outermost.wait();
-    }
-}
-
-/// Runs a command over a tree; what it changes is in `work/upper` afterwards.
+/// Runs a command over a tree, in `ready`; what it changes is in `work/upper` afterwards.
 ///
-/// `work` is a folder on a file system that an overlay accepts, and empty but for that of `ground`. `group` limits what it uses, together with other steps.
+/// `work` is a folder on a file system that an overlay accepts, and empty but for that of `ground`. `group` is the one whose limits it has.
 pub(crate) fn run(
     invocation: &Invocation<'_>,
+    ready: Ready,
     ground: Ground,
     work: &Path,
     group: &Group,
@@ -186,41 +175,25 @@ pub(crate) fn run(
 ) -> Result<Remains, SandboxError> {
     let program = invocation.argv.first().cloned().unwrap_or_default();
     let cannot = |source, log| SandboxError::Start { program: program.clone(), source, log };
-    let mut own = group.step();
-    let join = std::mem::take(&mut own.join);
-    let prepared = pipe().and_then(|(ended, report)| {
-        Ok((prepare(invocation, ground, work, join, report.into())?, ended, pipe()?))
+    let begun = ready.wait().and_then(|mut sandbox| {
+        order(invocation, &ground, work, &mut sandbox)?;
+        Ok((sandbox.output().ok_or(io::ErrorKind::NotConnected)?, sandbox))
     });
-    let (jail, ended, (mut output, input)) = prepared.map_err(|source| cannot(source, String::new()))?;
-    let mut command = Command::new(&program);
-    command.args(&invocation.argv[1..]).env_clear().envs(invocation.env).stdin(Stdio::null());
-    let stdio = input.try_clone().map_err(|source| cannot(source, String::new()))?;
-    command.stdout(Stdio::from(stdio)).stderr(Stdio::from(input));
-    sys::confine(&mut command, jail);
-    let spawned = command.spawn();
-    // The command holds the writing ends and the mount: they must be gone for the output to end.
-    drop(command);
-    let child = match spawned {
-        Ok(child) => child,
-        Err(source) => {
-            let mut log = Vec::new();
-            let _ = output.take(LOG_BYTES_MAX as u64).read_to_end(&mut log);
-            return Err(cannot(source, String::from_utf8_lossy(&log).into_owned()));
-        }
-    };
-    let mut remains = Remains { outermost: child, own };
+    // The sandbox has mounts of its own now, and with it they are to end.
+    drop(ground);
+    let (mut output, mut sandbox) = begun.map_err(|source| cannot(source, String::new()))?;
     let reader = std::thread::spawn(move || tail(&mut output));
-    let ended = reported(ended, &mut remains.outermost, invocation.timeout, cancel);
+    let ended = sandbox.ended(invocation.timeout, cancel);
     if !matches!(ended, Ok(Ended::Exit(_))) {
         // That closes the pipe, too.
-        let _ = remains.outermost.kill();
+        sandbox.kill();
     }
     let log = invocation.hidden.cover(reader.join().unwrap_or_default());
     match ended {
-        Ok(Ended::Exit(status)) if status.success() => Ok(remains),
+        Ok(Ended::Exit(status)) if status.success() => Ok(Remains(sandbox)),
         Ok(Ended::Exit(status)) => {
             let (limits, status) = (group.limits(), status.to_string());
-            let limit = match remains.own.short() {
+            let limit = match sandbox.own.short() {
                 Some(Short::Memory) => format!("{} of memory", limits.memory),
                 Some(Short::Pids) => format!("{} processes", limits.pids),
                 None => return Err(SandboxError::Failed { program, status, log }),
@@ -233,44 +206,32 @@ pub(crate) fn run(
     }
 }
 
-fn prepare(
-    invocation: &Invocation<'_>,
-    ground: Ground,
-    work: &Path,
-    join: Vec<fs::File>,
-    report: OwnedFd,
-) -> io::Result<sys::Jail> {
+/// Tells a sandbox what is to be run.
+fn order(invocation: &Invocation<'_>, ground: &Ground, work: &Path, sandbox: &mut Sandbox) -> io::Result<()> {
     for folder in ["lower", "upper", "work", "root"] {
         fs::create_dir_all(work.join(folder))?;
     }
-    let nul = |_| io::Error::new(io::ErrorKind::InvalidInput, "a path has a NUL byte");
     let workdir = if invocation.workdir.is_empty() { "/" } else { invocation.workdir };
     let mounts = invocation.mounts.iter().enumerate();
-    let mounts = mounts.map(|(index, mount)| prepare_mount(index, mount, work)).collect::<io::Result<_>>()?;
+    let mounts = mounts.map(|(index, mount)| attached(index, mount, work)).collect::<io::Result<_>>()?;
     let (root, is_writable) = match ground {
         Ground::Tree(tree) => (tree, false),
         Ground::Writable(root) => (root, true),
     };
-    Ok(sys::Jail {
-        root,
+    let order = sys::Order {
+        argv: invocation.argv,
+        env: invocation.env,
+        folder: work.as_os_str().as_bytes(),
+        workdir,
+        user: &invocation.user,
         is_writable,
         mounts,
-        folder: CString::new(work.as_os_str().as_bytes()).map_err(nul)?,
-        network: invocation.network,
-        workdir: CString::new(workdir).map_err(nul)?,
-        uid: invocation.user.uid,
-        gid: invocation.user.gid,
-        groups: invocation.user.groups.clone(),
-        join,
-        filters: Filters::compile().map_err(io::Error::other)?,
-        report,
-    })
+    };
+    let trees = [root].into_iter().chain(invocation.mounts.iter().map(|mount| &mount.tree));
+    sandbox.order(&order, &trees.map(AsFd::as_fd).collect::<Vec<BorrowedFd<'_>>>())
 }
 
-fn prepare_mount(index: usize, mount: &SandboxMount, work: &Path) -> io::Result<sys::Mount> {
-    let text = |bytes: Vec<u8>| {
-        CString::new(bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path has a NUL byte"))
-    };
+fn attached<'a>(index: usize, mount: &'a SandboxMount, work: &Path) -> io::Result<sys::Attached<'a>> {
     let over = match mount.access {
         Access::Forgotten => {
             let name = |part: &str| format!("mount{index}.{part}");
@@ -282,26 +243,18 @@ fn prepare_mount(index: usize, mount: &SandboxMount, work: &Path) -> io::Result<
             let options = format!(
                 "lowerdir={shown},upperdir={upper},workdir={scratch},volatile,redirect_dir=off,metacopy=off,index=off,xino=off"
             );
-            let [lower, place, options] = [lower, name("root"), options].map(|name| text(name.into_bytes()));
-            Some(sys::Over { lower: lower?, place: place?, options: options? })
+            Some(sys::Over { lower, place: name("root"), options })
         }
         Access::Read | Access::Write => None,
     };
     // An overlay shows it already.
     let inner = mount.inner.filter(|_| over.is_none());
-    let inner = inner.map(|name| text(format!("/dev/.kiln/{name}").into_bytes())).transpose()?;
-    Ok(sys::Mount {
-        tree: mount.tree.try_clone()?,
-        inner,
-        target: text(mount.target.clone())?,
+    Ok(sys::Attached {
+        inner: inner.map(|name| format!("/dev/.kiln/{name}")),
+        target: &mount.target,
         read_only: mount.access == Access::Read,
         over,
     })
-}
-
-fn pipe() -> io::Result<(fs::File, fs::File)> {
-    let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    Ok((reader.into(), writer.into()))
 }
 
 /// How a command ended, or why nobody waits for it any more.
@@ -318,24 +271,6 @@ pub(crate) fn wait(child: &mut Child, limit: Duration, cancel: &Cancel) -> io::R
     match readable(&pidfd, limit, cancel)? {
         Some(given_up) => Ok(given_up),
         None => child.wait().map(Ended::Exit),
-    }
-}
-
-/// Waits for the report of the outermost process, which comes before the kernel has taken the sandbox down. One that is killed
-/// reports nothing.
-fn reported(
-    mut report: fs::File,
-    outermost: &mut Child,
-    limit: Duration,
-    cancel: &Cancel,
-) -> io::Result<Ended> {
-    if let Some(given_up) = readable(&report, limit, cancel)? {
-        return Ok(given_up);
-    }
-    let mut status = [0];
-    match report.read(&mut status)? {
-        0 => outermost.wait().map(Ended::Exit),
-        _ => Ok(Ended::Exit(ExitStatus::from_raw(i32::from(status[0]) << 8))),
     }
 }
 
@@ -385,6 +320,8 @@ fn tail(output: &mut impl Read) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use kiln_model::ByteSize;
     use rustix::mount::OpenTreeFlags;
 
@@ -415,10 +352,11 @@ mod tests {
             hidden: &hidden,
         };
         change(&mut invocation);
-        let group = Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap();
+        let group = Arc::new(Group::find(StepLimits { memory: ByteSize(256 << 20), pids: 64 }).unwrap());
         assert_eq!(group.unenforced(), None);
         let cancel = Cancel::default();
-        (run(&invocation, host(), work.path(), &group, &cancel).map(drop), work)
+        let ready = Ready::begin(&group, invocation.network).unwrap();
+        (run(&invocation, ready, host(), work.path(), &group, &cancel).map(drop), work)
     }
 
     #[test]
@@ -475,8 +413,9 @@ mod tests {
                 mounts: &[],
                 hidden: &Hidden::default(),
             };
-            let group = Group::find(StepLimits::default()).unwrap();
-            (run(&invocation, host(), work.path(), &group, &Cancel::default()), work)
+            let group = Arc::new(Group::find(StepLimits::default()).unwrap());
+            let ready = Ready::begin(&group, false).unwrap();
+            (run(&invocation, ready, host(), work.path(), &group, &Cancel::default()), work)
         };
         assert!(matches!(done, Err(SandboxError::Start { .. })), "{done:?}");
     }
