@@ -46,7 +46,7 @@ use crate::settings::Settings;
 use crate::source::{Source, SourceFiles};
 use crate::stage::MountError;
 use crate::steps::{Claims, StepKey, StepRecord};
-use crate::workbench::{DEFAULT_PATH, WorkError, environment};
+use crate::workbench::{DEFAULT_PATH, Shown, WorkError, environment};
 
 /// The time of an image that no lock dates: the earliest that a zip archive can hold.
 const UNDATED: u64 = 315_532_800;
@@ -104,6 +104,8 @@ pub(crate) struct Made {
     materials: Option<Arc<Beside<Option<Materials>>>>,
     /// The image that was asked for, where the next step is its last and takes a while.
     last_of: Option<ImageName>,
+    /// The tree before the last step, where that was done and not found.
+    before: Option<Arc<OnceLock<Tree>>>,
     config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
@@ -131,6 +133,7 @@ impl Made {
             listing: None,
             materials: None,
             last_of: None,
+            before: None,
             config: Settings::default(),
             time,
             unproven: Vec::new(),
@@ -162,6 +165,8 @@ struct Command<'a> {
     network: bool,
     /// What it has and nobody else may.
     hidden: Hidden,
+    /// The tree before the step before it, loaded, if that was done just now.
+    before: Option<Arc<OnceLock<Tree>>>,
 }
 
 /// One step that is to be done or found.
@@ -399,6 +404,7 @@ impl<'a> Bake<'a> {
         made.listing = ahead.map(|ahead| Arc::new(beside::list(objects, &new, Some(ahead))));
         made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
         made.key = Some(key);
+        made.before = Some(Arc::clone(&made.tree.loaded));
         made.tree = MadeTree { digest: None, loaded: new };
         made.history.push(HistoryLine { what: step.line.to_owned(), layer: None });
         (self.report)(place.progress(StepState::Finished { cached: false, elapsed: step.began.elapsed() }));
@@ -417,6 +423,7 @@ impl<'a> Bake<'a> {
         settle(made)?;
         made.listing = None;
         made.key = Some(key);
+        made.before = None;
         made.tree = MadeTree { digest: Some(record.tree), loaded: Arc::default() };
         made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });
         (self.report)(
@@ -473,6 +480,7 @@ impl<'a> Bake<'a> {
             user: &step.user,
             network: step.network,
             hidden: Hidden::default(),
+            before: made.before.clone(),
         };
         self.command(&command, tree.clone(), &[], made.time, tree)
     }
@@ -503,6 +511,8 @@ impl<'a> Bake<'a> {
             mounts,
             hidden: &command.hidden,
         };
+        let before = command.before.as_ref().and_then(|before| before.get().cloned());
+        let shown = Shown { tree: shown, before };
         baker.workbench.run(&baker.store, shown, tree, &invocation, time, &self.cancel)?;
         let batch = baker.store.objects.batch();
         normalise(tree, Occasion::Step, &baker.store.objects, &batch, time)?;

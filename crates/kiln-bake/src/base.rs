@@ -19,7 +19,7 @@ use crate::lock::{LockedBase, LockedPackage};
 use crate::normalise::{Occasion, normalise};
 use crate::sandbox::{Invocation, User};
 use crate::secrets::Hidden;
-use crate::workbench::{DEFAULT_PATH, Workbench, environment};
+use crate::workbench::{DEFAULT_PATH, Shown, Workbench, environment};
 
 /// The folder of the installation's own files in the sandbox, beside the clock; never part of the image.
 const SCAFFOLD: &str = crate::clock::FOLDER;
@@ -116,7 +116,8 @@ impl BaseMaker<'_> {
             hidden: &Hidden::default(),
         };
         let before = tree.clone();
-        self.workbench.run(self.store, furnished, &mut tree, &invocation, locked.locked_at, self.cancel)?;
+        let shown = Shown { tree: furnished, before: None };
+        self.workbench.run(self.store, shown, &mut tree, &invocation, locked.locked_at, self.cancel)?;
         for path in [SCAFFOLD, POLICY.0] {
             let path = TreePath::parse(path).expect("a constant path is valid");
             if before.get(&path).is_none() {

@@ -52,6 +52,7 @@ mod source;
 mod stage;
 mod steps;
 mod tape;
+mod warm;
 mod workbench;
 
 pub use accounts::AccountError;

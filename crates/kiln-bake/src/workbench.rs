@@ -17,6 +17,7 @@ use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
 use crate::sandbox::{self, Ground, Group, Invocation, Ready, SandboxError, StepLimits};
 use crate::secrets::LeakError;
+use crate::warm::Warming;
 
 /// An overlay can't lie over the best strategy's: the kernel stacks two deep, and a file-backed EROFS counts as one.
 const STRATEGIES: [Strategy; 3] = [Strategy::LoopOverlay, Strategy::FileWhole, Strategy::LoopWhole];
@@ -74,6 +75,13 @@ impl Drop for Workbench {
     }
 }
 
+/// What a command has before it.
+pub(crate) struct Shown {
+    pub(crate) tree: Tree,
+    /// The tree before the step before, if that was done just now: what it put there is gone through first.
+    pub(crate) before: Option<Tree>,
+}
+
 impl Workbench {
     /// Opens the folder, and removes what dead bakes left in it.
     pub(crate) fn open(folder: PathBuf, limits: StepLimits) -> io::Result<Self> {
@@ -126,7 +134,7 @@ impl Workbench {
     pub(crate) fn run(
         &self,
         store: &Store,
-        mut shown: Tree,
+        Shown { tree: mut shown, before }: Shown,
         tree: &mut Tree,
         invocation: &Invocation<'_>,
         latest: u64,
@@ -143,9 +151,10 @@ impl Workbench {
             clock::install(&mut shown, &store.objects, latest)?;
         }
         let (ground, below) = bench.ground(store, &shown)?;
-        drop(shown);
+        let warming = before.and_then(|before| Warming::begin(ground.mount(), before, shown).ok());
         let run = || sandbox::run(invocation, ready, ground, &bench.0, &self.group, cancel);
         let (times, remains) = Times::of(latest, run)?;
+        drop(warming);
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
             return Err(leak.into());
         }

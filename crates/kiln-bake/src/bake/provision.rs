@@ -91,6 +91,7 @@ impl Bake<'_> {
             user: "",
             network: step.network,
             hidden: Hidden::default(),
+            before: None,
         };
         self.command(&command, shown, &mounts, made.time, tree)
             .map_err(|error| provision::explain(error, step))

@@ -451,11 +451,11 @@ impl Bake<'_> {
             mounts.push((mount, Seen::Part(part, context)));
             binds.push(seen);
         }
-        self.perform(made, step(&binds), |tree| self.run_over(task, &mounts, time, tree)).map_err(|error| {
-            match missing_mount(&error, task) {
-                Some(problem) => located(problem),
-                None => error,
-            }
+        let before = made.before.clone();
+        let run = |tree: &mut Tree| self.run_over(task, &mounts, time, before, tree);
+        self.perform(made, step(&binds), run).map_err(|error| match missing_mount(&error, task) {
+            Some(problem) => located(problem),
+            None => error,
         })
     }
 
@@ -465,6 +465,7 @@ impl Bake<'_> {
         task: &RunTask,
         mounts: &[(&TaskMount, Seen<'_>)],
         time: u64,
+        before: Option<Arc<OnceLock<Tree>>>,
         tree: &mut Tree,
     ) -> Result<(), StepError> {
         make_workdir(tree, &task.workdir, &User::default(), time)?;
@@ -497,6 +498,7 @@ impl Bake<'_> {
             user: &task.user,
             network: task.network,
             hidden,
+            before,
         };
         self.command(&command, shown, &mounts, time, tree)?;
         drop((caches, doors));

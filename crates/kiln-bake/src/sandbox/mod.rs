@@ -157,6 +157,15 @@ pub(crate) enum Ground {
     Writable(OwnedFd),
 }
 
+impl Ground {
+    /// Returns the mount.
+    pub(crate) fn mount(&self) -> &OwnedFd {
+        match self {
+            Self::Tree(mount) | Self::Writable(mount) => mount,
+        }
+    }
+}
+
 /// What the kernel still takes down after a command has ended: its namespaces with their mounts, and its control groups.
 /// Dropped, it waits for that; nobody else needs to.
 #[derive(Debug)]

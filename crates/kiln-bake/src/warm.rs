@@ -1,0 +1,87 @@
+//! Opening files before a command does.
+//!
+//! The first look at a file of a new overlay finds it in each of its layers, and its first opening finds its data: for a small
+//! file both take longer than to read it, and a command that goes through its files one by one waits for each. What the step before
+//! wrote is what a command is most likely to go through, and a sandbox takes a while to be there.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use kiln_store::{Kind, Tree};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+/// More than this would take longer than most sandboxes need to be there.
+const FILES_MAX: usize = 4096;
+
+/// Files that are being opened, by a thread of its own that ends with the value.
+#[derive(Debug)]
+pub(crate) struct Warming {
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Warming {
+    /// Begins to open in `root`, where `shown` is mounted, what is not as it was in `before`.
+    pub(crate) fn begin(root: &OwnedFd, before: Tree, shown: Tree) -> io::Result<Self> {
+        let root = root.try_clone()?;
+        let ended = Arc::new(AtomicBool::new(false));
+        let is_over = Arc::clone(&ended);
+        let warm = move || {
+            let new = before.changes(&shown).put;
+            let files =
+                new.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File { size, .. } if size > 0));
+            for (path, _) in files.take(FILES_MAX).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                let way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+                // What can't be opened is told to whoever needs it.
+                let _ = openat2(&root, path.as_bytes(), flags, Mode::empty(), way);
+            }
+        };
+        Ok(Self { ended, thread: Some(std::thread::Builder::new().spawn(warm)?) })
+    }
+}
+
+impl Drop for Warming {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Relaxed);
+        // It only saves time.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_store::{Entry, Meta, Store, TreePath};
+
+    use super::*;
+    use crate::workbench::mount_once;
+
+    #[test]
+    fn what_is_new_is_opened_and_whatever_else_is_there_does_no_harm() {
+        let state = tempfile::tempdir_in("/var/tmp").unwrap();
+        let store = Store::open(state.path()).unwrap();
+        let path = |text: &str| TreePath::parse(text).unwrap();
+        let stored =
+            |bytes: &[u8]| Entry::file(0o644, store.objects.put_bytes(bytes).unwrap(), bytes.len() as u64);
+        let mut before = Tree::new();
+        before.insert(&path("old"), stored(b"old")).unwrap();
+        let mut shown = before.clone();
+        for number in 0..50 {
+            shown.insert(&path(&format!("new-{number}")), stored(b"new")).unwrap();
+        }
+        let kind = Kind::Symlink { target: b"old".to_vec() };
+        shown.insert(&path("link"), Entry { meta: Meta { mode: 0o777, ..Meta::default() }, kind }).unwrap();
+        let pipe = Entry { meta: Meta { mode: 0o600, ..Meta::default() }, kind: Kind::Fifo };
+        // Whoever opens one waits for somebody to write.
+        shown.insert(&path("pipe"), pipe).unwrap();
+        // Its object is not there.
+        shown.insert(&path("lost"), Entry::file(0o644, crate::hashing::sha256(b"lost"), 4)).unwrap();
+        let root = mount_once(&store, &shown).unwrap();
+        let mut warming = Warming::begin(&root, before, shown).unwrap();
+        // It comes to its end by itself.
+        warming.thread.take().unwrap().join().unwrap();
+    }
+}
