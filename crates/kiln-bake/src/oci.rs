@@ -145,13 +145,21 @@ fn healthcheck(health: &DockerHealth) -> Value {
 /// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
 pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     let mut text = Vec::new();
-    write(value, &mut text);
+    write(value, None, &mut text);
     text
 }
 
-fn write(value: &Value, text: &mut Vec<u8>) {
-    match value {
-        Value::Object(map) => {
+/// The same, with something that is written already in the place of what is at a path of names.
+pub(crate) fn canonical_with(value: &Value, path: &[&str], written: &[u8]) -> Vec<u8> {
+    let mut text = Vec::with_capacity(written.len() + 4096);
+    write(value, Some((path, written)), &mut text);
+    text
+}
+
+fn write(value: &Value, inserted: Option<(&[&str], &[u8])>, text: &mut Vec<u8>) {
+    match (value, inserted) {
+        (_, Some(([], written))) => text.extend_from_slice(written),
+        (Value::Object(map), inserted) => {
             let mut keys: Vec<_> = map.iter().collect();
             keys.sort_by_key(|(key, _)| *key);
             text.push(b'{');
@@ -161,21 +169,25 @@ fn write(value: &Value, text: &mut Vec<u8>) {
                 }
                 scalar(key, text);
                 text.push(b':');
-                write(value, text);
+                let inner = inserted.and_then(|(path, written)| {
+                    let (name, path) = path.split_first()?;
+                    (name == key).then_some((path, written))
+                });
+                write(value, inner, text);
             }
             text.push(b'}');
         }
-        Value::Array(items) => {
+        (Value::Array(items), _) => {
             text.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
                     text.push(b',');
                 }
-                write(item, text);
+                write(item, None, text);
             }
             text.push(b']');
         }
-        value => scalar(value, text),
+        (value, _) => scalar(value, text),
     }
 }
 
@@ -190,6 +202,15 @@ mod tests {
     use super::*;
     use crate::hashing::sha256;
     use crate::layer::Compression;
+
+    #[test]
+    fn what_is_written_already_takes_the_place_at_its_path_and_no_other() {
+        let list = json!([{ "b": 1, "a": "\"x\"" }, null]);
+        let with =
+            |inner: Value| json!({ "z": { "list": inner, "y": [] }, "list": { "list": null }, "a": 1 });
+        let written = canonical_with(&with(Value::Null), &["z", "list"], &canonical(&list));
+        assert_eq!(String::from_utf8(written), String::from_utf8(canonical(&with(list))));
+    }
 
     #[test]
     fn manifest_and_config_are_golden() {

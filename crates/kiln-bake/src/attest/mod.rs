@@ -100,20 +100,23 @@ pub fn attest(
     }
     let batch = store.blobs.batch();
     // Neither needs the other.
-    let (bills, text) = std::thread::scope(|scope| {
+    let (bills, told) = std::thread::scope(|scope| {
         let Known { software, materials } = known;
         let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image, software)));
-        let text = (!is_signed).then(|| {
+        let told = (!is_signed).then(|| {
             let open = || SourceFiles::open(source, &store.snapshots).map(Arc::new);
             let materials = materials.map_or_else(|| Materials::of(stack, lock, name, open), Ok)?;
-            provenance::statement(stack, lock, name, image, materials)
+            let text = provenance::statement(stack, lock, name, image, &materials)?;
+            let seal = match noted.is_none_or(|noted| *noted == sha256(&text)) {
+                true => seal_statement(&batch, store, &image.manifest, PROVENANCE, &text, builder)?,
+                false => None,
+            };
+            Ok::<_, AttestError>((text, seal))
         });
-        (bills.map(|bills| bills.join().unwrap_or_else(|panic| resume_unwind(panic))), text)
+        (bills.map(|bills| bills.join().unwrap_or_else(|panic| resume_unwind(panic))), told)
     });
-    let (mut manifests, text) = (bills.transpose()?.unwrap_or_default(), text.transpose()?);
-    let of_this_bake = text.as_ref().filter(|text| noted.is_none_or(|noted| *noted == sha256(text)));
-    let seal = |text: &Vec<u8>| seal_statement(&batch, store, &image.manifest, PROVENANCE, text, builder);
-    let seal = of_this_bake.map(seal).transpose()?.flatten();
+    let (mut manifests, told) = (bills.transpose()?.unwrap_or_default(), told.transpose()?);
+    let (text, seal) = told.map_or((None, None), |(text, seal)| (Some(text), seal));
     manifests.extend(seal.as_ref().map(|seal| seal.manifest));
     let statement = text.filter(|_| noted.is_none()).map(|text| {
         let mut statement = Statement::new(STATEMENT_TYPE, STATEMENT_TYPE, text);

@@ -24,7 +24,7 @@ use crate::hashing::sha256;
 use crate::inventory::purl;
 use crate::lock::{Lock, LockedBase};
 use crate::normalise::NORMALISERS;
-use crate::oci::canonical;
+use crate::oci::{canonical, canonical_with};
 use crate::provision::folder_of;
 use crate::source::{SourceError, SourceFiles};
 use crate::stage::inputs;
@@ -38,9 +38,12 @@ const BUILDER: &str = "urn:kiln:builder";
 /// A step that copies more files than this is described by one digest over all of them.
 const FILES_MAX: usize = 10_000;
 
-/// What an image was made from, as a statement lists it: known before the image is.
+/// What an image was made from, as a statement lists it, written: known before the image is.
 #[derive(Debug)]
-pub(crate) struct Materials(Vec<Value>);
+pub(crate) struct Materials(Vec<u8>);
+
+/// Where a statement lists them.
+const MATERIALS_PATH: [&str; 3] = ["predicate", "buildDefinition", "resolvedDependencies"];
 
 impl Materials {
     /// Gathers them. The stack's files are opened once at the most.
@@ -61,7 +64,7 @@ impl Materials {
             locked.flat_map(|(base, locked)| of_base(base.as_str(), locked)).collect();
         materials.extend(of_outside(stack, lock, name, files)?);
         materials.extend(of_files(&recipes, files)?);
-        Ok(Self(materials))
+        Ok(Self(canonical(&Value::Array(materials))))
     }
 }
 
@@ -98,7 +101,7 @@ pub(super) fn statement(
     lock: &Lock,
     name: &ImageName,
     image: &Image,
-    Materials(dependencies): Materials,
+    Materials(materials): &Materials,
 ) -> Result<Vec<u8>, AttestError> {
     let (recipes, bases) = chain(stack, name)?;
     let locked: Vec<_> = bases.iter().filter_map(|base| lock.bases.get(base)).collect();
@@ -131,7 +134,7 @@ pub(super) fn statement(
                     "stack": stack.name.as_str(),
                 },
                 "internalParameters": internal,
-                "resolvedDependencies": dependencies,
+                "resolvedDependencies": null,
             },
             "runDetails": {
                 "builder": { "id": BUILDER, "version": { "kiln": env!("CARGO_PKG_VERSION") } },
@@ -143,7 +146,7 @@ pub(super) fn statement(
             "name": format!("{}/{name}", stack.name),
         }],
     });
-    Ok(canonical(&statement))
+    Ok(canonical_with(&statement, &MATERIALS_PATH, materials))
 }
 
 type Recipes<'a> = Vec<(&'a ImageName, &'a ImageRecipe)>;
