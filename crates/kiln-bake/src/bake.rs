@@ -1,6 +1,7 @@
 //! One bake: every base, stage and image after what it is made from, side by side where nothing says otherwise.
 
 mod beside;
+mod foreseen;
 mod made_from;
 mod outside;
 mod parts;
@@ -20,6 +21,7 @@ use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
 use self::beside::{Ahead, Beside, Listing};
+use self::foreseen::Foreseen;
 pub use self::made_from::{Baked, Known, MadePart};
 use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
@@ -72,6 +74,8 @@ pub(crate) struct Bake<'a> {
     fetching: Mutex<()>,
     /// A step that several images begin with is done once.
     claims: Claims,
+    /// What is read before it is asked for.
+    foreseen: Foreseen,
     /// Whether it was said that steps are not limited.
     warned: Once,
 }
@@ -221,6 +225,7 @@ impl<'a> Bake<'a> {
         names: &'a BTreeSet<ImageName>,
         report: Report<'a>,
     ) -> Result<Self, BakeError> {
+        let foreseen = Foreseen::begin(baker, source, &stack.name);
         let reached = parts::reached(stack, names)?;
         let opened = || SourceFiles::open(source, &baker.store.snapshots).map(Arc::new);
         let files = reached.iter().any(|name| parts::reads_files(stack, name)).then(opened).transpose()?;
@@ -258,6 +263,7 @@ impl<'a> Bake<'a> {
             fetcher,
             fetching,
             claims,
+            foreseen,
             warned,
         })
     }
@@ -272,7 +278,9 @@ impl<'a> Bake<'a> {
             Part::Stage(image, index) => self.stage(image, *index, &from),
             Part::Image(name) => self.image(name, from),
         };
-        graph::grow(&self.parts, cores, || self.cancel.set(), make)
+        let made = graph::grow(&self.parts, cores, || self.cancel.set(), make);
+        self.foreseen.note(self.baker, &self.stack.name);
+        made
     }
 
     /// Begins to find out what is said about an image that was asked for, if it is new and all of it is made.
@@ -449,6 +457,11 @@ impl<'a> Bake<'a> {
     ) -> Result<(Arc<OnceLock<Tree>>, Option<Ahead>), StepError> {
         if self.cancel.is_set() {
             return Err(StepError::Cancelled);
+        }
+        if let (Some(digest), None) = (&made.tree.digest, made.tree.loaded.get())
+            && let Some(tree) = self.foreseen.take(digest)
+        {
+            let _ = made.tree.loaded.set(tree);
         }
         let mut new = made.tree.get(&self.baker.store)?.clone();
         let image = made.last_of.take();

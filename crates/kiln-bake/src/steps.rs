@@ -25,6 +25,9 @@ pub(crate) const STEPS: &str = "steps";
 /// The folder of notes about what steps take from trees, in that of the caches.
 pub(crate) const PICKS: &str = "picks";
 
+/// The folder of notes about what the next bake will need, in that of the caches.
+pub(crate) const FORESIGHTS: &str = "foresights";
+
 /// A record is a few lines, and one for each stage that a step of a Dockerfile takes files from.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
 
@@ -87,20 +90,31 @@ pub(crate) struct StepRecord {
     pub(crate) taken: Vec<StepKey>,
 }
 
+/// What a bake had to read of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Foresight {
+    /// The snapshot of the folder.
+    pub(crate) source: Digest,
+    /// What new steps were done to.
+    pub(crate) trees: Vec<Digest>,
+}
+
 /// The records of a machine.
 #[derive(Debug, Clone)]
 pub(crate) struct StepCache {
     folder: PathBuf,
     picks: PathBuf,
+    foresights: PathBuf,
 }
 
 impl StepCache {
     /// Opens the records in a folder of caches.
     pub(crate) fn open(cache: &Path) -> io::Result<Self> {
-        let (folder, picks) = (cache.join(STEPS), cache.join(PICKS));
-        fs::create_dir_all(&folder)?;
-        fs::create_dir_all(&picks)?;
-        Ok(Self { folder, picks })
+        let [folder, picks, foresights] = [STEPS, PICKS, FORESIGHTS].map(|name| cache.join(name));
+        for folder in [&folder, &picks, &foresights] {
+            fs::create_dir_all(folder)?;
+        }
+        Ok(Self { folder, picks, foresights })
     }
 
     /// Returns the digest of all that a step takes from a stored tree by these words, if any step has taken it before: so the
@@ -114,6 +128,17 @@ impl StepCache {
         write(&self.picks, &pick_name(tree, words), &format!("{taken}\n"));
     }
 
+    /// Returns what the last bake of a stack noted.
+    pub(crate) fn foresight(&self, stack: &str) -> Option<Foresight> {
+        Foresight::parse(&read(&self.foresights.join(stack))?)
+    }
+
+    /// Notes it.
+    pub(crate) fn set_foresight(&self, stack: &str, Foresight { source, trees }: &Foresight) {
+        let trees: String = trees.iter().map(|tree| format!(" {tree}")).collect();
+        write(&self.foresights, stack, &format!("{source}{trees}\n"));
+    }
+
     /// Returns a step's outcome if it and all that it names are still in the store.
     pub(crate) fn step(&self, key: StepKey, store: &Store) -> Option<StepRecord> {
         let record = StepRecord::parse(&read(&self.folder.join(key.0.hex()))?)?;
@@ -125,6 +150,13 @@ impl StepCache {
     /// Notes a step's outcome.
     pub(crate) fn set_step(&self, key: StepKey, record: &StepRecord) {
         write(&self.folder, &key.0.hex(), &record.to_string());
+    }
+}
+
+impl Foresight {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.strip_suffix('\n')?.split(' ').map(|word| word.parse().ok());
+        Some(Self { source: words.next()??, trees: words.collect::<Option<_>>()? })
     }
 }
 
@@ -238,6 +270,13 @@ impl CachedSteps {
             // One that stays is told from a whole one by whoever finds it.
             let _ = fs::remove_file(self.folder.join(key.0.hex()));
         }
+        for file in fs::read_dir(self.folder.with_file_name(FORESIGHTS)).into_iter().flatten().flatten() {
+            let foresight = read(&file.path()).and_then(|text| Foresight::parse(&text));
+            let is_there = |tree: &Digest| store.trees.contains(tree);
+            if !foresight.is_some_and(|foresight| foresight.trees.iter().any(is_there)) {
+                let _ = fs::remove_file(file.path());
+            }
+        }
         for file in fs::read_dir(self.folder.with_file_name(PICKS)).into_iter().flatten().flatten() {
             let name = file.file_name();
             let tree = name.to_str().and_then(|name| name.split('.').next());
@@ -305,6 +344,9 @@ mod tests {
         cache.set_pick(&tree("copy"), "a", &sha256(b"taken"));
         assert_eq!(cache.pick(&tree("copy"), "a"), Some(sha256(b"taken")));
         assert_eq!((cache.pick(&tree("copy"), "b"), cache.pick(&tree("base"), "a")), (None, None));
+        let foresight = Foresight { source: sha256(b"source"), trees: vec![tree("copy"), tree("base")] };
+        cache.set_foresight("shop", &foresight);
+        assert_eq!((cache.foresight("shop"), cache.foresight("blog")), (Some(foresight), None));
         let kept = [layer("new base").digest, layer("copy").digest];
         let found = CachedSteps::read(&store).needed(|digest| kept.contains(digest));
         // The layer of the copy is the same on both bases; the trees are not.
@@ -312,7 +354,7 @@ mod tests {
         assert_eq!(CachedSteps::read(&store).records.len(), 7);
         CachedSteps::read(&store).forget_missing(&store);
         assert_eq!(CachedSteps::read(&store).records.len(), 0, "none of the trees is there");
-        assert_eq!(cache.pick(&tree("copy"), "a"), None);
+        assert_eq!((cache.pick(&tree("copy"), "a"), cache.foresight("shop")), (None, None));
     }
 
     #[test]
