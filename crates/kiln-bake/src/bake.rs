@@ -20,7 +20,7 @@ use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
-use self::beside::{Ahead, Beside, Listing};
+use self::beside::{Ahead, Beside, Listing, Nice};
 use self::foreseen::Foreseen;
 pub use self::made_from::{Baked, Known, MadePart};
 use self::stages::Dockerfile;
@@ -305,7 +305,7 @@ impl<'a> Bake<'a> {
         let open = move || Ok(files.clone().expect("they are opened where anything is copied"));
         // Whoever needs it tries again, and tells why it can't be.
         let gather = move || Materials::of(&stack, &lock, &name, open).ok();
-        made.materials = Some(Arc::new(Beside::begin(gather)));
+        made.materials = Some(Arc::new(Beside::begin(Nice::Late, gather)));
     }
 
     /// Returns the images that were asked for; nobody waits until all else that was made is out of memory.

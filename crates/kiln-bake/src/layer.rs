@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
 use kiln_model::Digest;
+use kiln_store::snapshot::Held;
 use kiln_store::tree::{Changes, Inode};
 use kiln_store::{Batch, Blobs, Entry, Kind, Objects, PutError, ReadError, Tree, TreePath};
 use tar::{EntryType, Header};
@@ -93,7 +94,8 @@ pub(crate) fn put_into(
     // The encoder sees blocks of one size whatever the sizes of files: its output can't depend on how it was fed.
     let encoder = zstd::stream::write::Encoder::new(blob, LEVEL).map_err(LayerError::Write)?;
     let sink = Hashing::new(io::BufWriter::with_capacity(COPY_BYTES, encoder));
-    let mut writer = LayerWriter { sink, objects, first: BTreeMap::new() };
+    let held = objects.held();
+    let mut writer = LayerWriter { sink, held, buffer: Vec::new(), first: BTreeMap::new() };
     writer.write(new, &changes)?;
     let (buffered, diff_id) = writer.sink.finish();
     let encoder = buffered.into_inner().map_err(|error| LayerError::Write(error.into_error()))?;
@@ -102,14 +104,16 @@ pub(crate) fn put_into(
     Ok(Some(Layer { digest: stored.digest, size: stored.size, diff_id, compression }))
 }
 
-struct LayerWriter<'a, W: Write> {
+struct LayerWriter<W: Write> {
     sink: Hashing<W>,
-    objects: &'a Objects,
+    held: Held,
+    /// For the content of files: most are small, and one for each took longer than their bytes.
+    buffer: Vec<u8>,
     /// The path under which each file with several names was written.
     first: BTreeMap<Inode, TreePath>,
 }
 
-impl<W: Write> LayerWriter<'_, W> {
+impl<W: Write> LayerWriter<W> {
     fn write(&mut self, new: &Tree, changes: &Changes<'_>) -> Result<(), LayerError> {
         // A whiteout stands before what is put: a name that was removed and one that was added never meet.
         let mut gone: Option<&TreePath> = None;
@@ -227,14 +231,16 @@ impl<W: Write> LayerWriter<'_, W> {
     }
 
     fn content(&mut self, digest: &Digest, size: u64) -> Result<(), LayerError> {
-        let mut file = self.objects.open_file(digest)?;
-        // Most files are small: one buffer of the full size for each took longer than their bytes.
-        let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(size).unwrap_or(COPY_BYTES))];
+        let mut file = self.held.open_file(digest)?;
         let mut left = size;
         while left > 0 {
-            let wanted = buffer.len().min(left as usize);
-            file.read_exact(&mut buffer[..wanted]).map_err(LayerError::Write)?;
-            self.sink.write_all(&buffer[..wanted]).map_err(LayerError::Write)?;
+            let wanted = COPY_BYTES.min(usize::try_from(left).unwrap_or(COPY_BYTES));
+            if self.buffer.len() < wanted {
+                self.buffer.resize(wanted, 0);
+            }
+            let part = &mut self.buffer[..wanted];
+            file.read_exact(part).map_err(LayerError::Write)?;
+            self.sink.write_all(part).map_err(LayerError::Write)?;
             left -= wanted as u64;
         }
         self.pad(size)

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_model::Digest;
-use rustix::fs::{AtFlags, Stat, statat};
+use rustix::fs::{AtFlags, Mode, OFlags, Stat, openat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -234,18 +234,32 @@ pub(crate) struct Looks(File);
 impl Looks {
     /// Says what the file system knows of a plain file; none where there is none.
     pub(crate) fn stat(&self, digest: &Digest) -> io::Result<Option<Stat>> {
-        // `AB/ABCDEF…` with a NUL, put together without memory of its own: this is asked of tens of thousands of files.
-        let (digits, mut name) = (digest.digits(), [0; 2 + 1 + 64 + 1]);
-        name[..2].copy_from_slice(&digits[..2]);
-        name[2] = b'/';
-        name[3..67].copy_from_slice(&digits);
-        let name = CStr::from_bytes_with_nul(&name).expect("the digits of a digest have no NUL");
-        match statat(&self.0, name, AtFlags::empty()) {
+        let name = name_of(digest);
+        match statat(&self.0, as_text(&name), AtFlags::empty()) {
             Ok(stat) => Ok(Some(stat)),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
+
+    /// Opens a plain file.
+    pub(crate) fn open(&self, digest: &Digest) -> io::Result<File> {
+        let name = name_of(digest);
+        Ok(openat(&self.0, as_text(&name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
+    }
+}
+
+/// `AB/ABCDEF…` with a NUL, put together without memory of its own: this is asked of tens of thousands of files.
+fn name_of(digest: &Digest) -> [u8; 2 + 1 + 64 + 1] {
+    let (digits, mut name) = (digest.digits(), [0; 2 + 1 + 64 + 1]);
+    name[..2].copy_from_slice(&digits[..2]);
+    name[2] = b'/';
+    name[3..67].copy_from_slice(&digits);
+    name
+}
+
+fn as_text(name: &[u8]) -> &CStr {
+    CStr::from_bytes_with_nul(name).expect("the digits of a digest have no NUL")
 }
 
 fn check(digest: &Digest, found: Digest) -> Result<(), ReadError> {

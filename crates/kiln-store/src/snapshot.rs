@@ -1,5 +1,6 @@
 //! Snapshots of stack folders, so that bakes and releases refer to a source that can't change under them.
 
+use std::fs::File;
 use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -113,6 +114,18 @@ pub struct Held {
 impl Held {
     pub(crate) fn of(shelf: &Shelf) -> Self {
         Self { looks: shelf.looks().ok(), shelf: shelf.clone() }
+    }
+
+    /// Opens a file for reading, as [`crate::Objects::open_file`] does.
+    ///
+    /// # Errors
+    /// `Missing` or `Io`.
+    pub fn open_file(&self, digest: &Digest) -> Result<File, ReadError> {
+        match self.looks.as_ref().map(|looks| looks.open(digest)) {
+            Some(Ok(file)) => Ok(file),
+            // It may be packed, or whoever opens it by its path tells why it can't be.
+            _ => self.shelf.open_file(digest),
+        }
     }
 
     /// Whether the bytes of a file are stored, so that they can be captured without being read. Does not verify them.

@@ -9,17 +9,24 @@ use kiln_store::{Objects, ReadError, Tree};
 use crate::inventory::{Software, Survey};
 
 /// How far work beside gives way to the step that is waited for, as `nice` counts: on a machine with few cores both want them.
-const NICE: i32 = 10;
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub(super) enum Nice {
+    /// The step after the next one waits for it.
+    Soon = 10,
+    /// Nobody waits for it before the end.
+    Late = 19,
+}
 
 /// Work on a thread of its own. Whoever drops it waits for its end: what it reads is there for as long as a bake's lease is held.
 #[derive(Debug)]
 pub(super) struct Beside<T>(Mutex<Option<JoinHandle<T>>>);
 
 impl<T: Send + 'static> Beside<T> {
-    pub(super) fn begin(work: impl FnOnce() -> T + Send + 'static) -> Self {
+    pub(super) fn begin(nice: Nice, work: impl FnOnce() -> T + Send + 'static) -> Self {
         let yielding = move || {
             // Of this thread alone. Where it is refused the work is done as soon as any other.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            let _ = rustix::process::setpriority_process(None, nice as i32);
             work()
         };
         Self(Mutex::new(Some(std::thread::spawn(yielding))))
@@ -57,7 +64,7 @@ impl Ahead {
     /// Begins to look through a loaded tree whose objects are stored.
     pub(super) fn begin(objects: &Objects, tree: &Arc<OnceLock<Tree>>) -> Self {
         let (objects, searched) = (objects.clone(), Arc::clone(tree));
-        let survey = Beside::begin(move || Survey::of(&objects, loaded(&searched)));
+        let survey = Beside::begin(Nice::Late, move || Survey::of(&objects, loaded(&searched)));
         Self { tree: Arc::clone(tree), survey }
     }
 
@@ -71,7 +78,7 @@ impl Ahead {
 /// Begins to list the software of a loaded tree whose objects are stored.
 pub(super) fn list(objects: &Objects, tree: &Arc<OnceLock<Tree>>, ahead: Option<Ahead>) -> Listing {
     let (objects, tree) = (objects.clone(), Arc::clone(tree));
-    Beside::begin(move || {
+    Beside::begin(Nice::Soon, move || {
         let tree = loaded(&tree);
         let known = ahead.and_then(|ahead| ahead.of(tree));
         known.or_else(|| Software::of(&objects, tree).ok())

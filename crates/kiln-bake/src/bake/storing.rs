@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use kiln_store::{Store, Tree};
 
 use super::Place;
-use super::beside::Beside;
+use super::beside::{Beside, Nice};
 use crate::bake_error::{BakeError, StepError};
 use crate::layer;
 use crate::steps::{Claim, StepCache, StepKey, StepRecord};
@@ -62,7 +62,7 @@ impl Storing {
         line: usize,
     ) -> Self {
         let (store, steps) = (store.clone(), steps.clone());
-        let stored = Beside::begin(move || {
+        let stored = Beside::begin(Nice::Soon, move || {
             let stored = outcome.store(&store, &steps);
             drop(claim);
             stored

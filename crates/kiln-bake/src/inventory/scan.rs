@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 
 use kiln_model::Digest;
+use kiln_store::snapshot::Held;
 use kiln_store::{Kind, Objects, ReadError, Tree, TreePath};
 
 use super::Omission;
@@ -29,6 +30,7 @@ const WORD_BYTES_MAX: usize = 512;
 /// A search through a tree.
 pub(super) struct Scan<'a> {
     objects: &'a Objects,
+    held: Held,
     pub(super) tree: &'a Tree,
     packages: BTreeMap<PackageKey, Package>,
     omissions: Vec<Omission>,
@@ -47,6 +49,7 @@ impl<'a> Scan<'a> {
         let (packages, omissions) = (BTreeMap::new(), Vec::new());
         Self {
             objects,
+            held: objects.held(),
             tree,
             packages,
             omissions,
@@ -117,7 +120,7 @@ impl<'a> Scan<'a> {
 
     /// Opens a file for reading here and there, unverified; none where the path has no file.
     pub(super) fn open(&mut self, path: &TreePath) -> Result<Option<File>, ReadError> {
-        self.file(path).map(|(digest, _)| self.objects.open_file(&digest)).transpose()
+        self.file(path).map(|(digest, _)| self.held.open_file(&digest)).transpose()
     }
 
     /// Whether this is the first name of a program or an archive, and there is still time for it.

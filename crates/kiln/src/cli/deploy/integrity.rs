@@ -17,6 +17,9 @@ use crate::runtime::StateDir;
 /// whole then.
 const AHEAD_GOOD_FOR: Duration = Duration::from_secs(2);
 
+/// How far that look gives way to what is waited for, as `nice` counts.
+const NICE: i32 = 10;
+
 /// A look at the images of the last bake while this one finds out what it comes to: mostly to the same.
 pub(crate) struct Ahead {
     began: Instant,
@@ -34,6 +37,8 @@ impl Ahead {
         let (state, purpose) = (state.path().to_owned(), format!("look at {}", stack.name));
         let names: Vec<String> = images.map(|image| name_in_store(stack, image)).collect();
         let look = std::thread::spawn(move || {
+            // Listing the folder is waited for, and this is not.
+            let _ = rustix::process::setpriority_process(None, NICE);
             let store = Store::open(state).ok()?;
             let lease = store.leases.take(&purpose).ok()?;
             let mut verification = store.verification();
