@@ -3,6 +3,7 @@
 //! They need root. The images start from nothing, so no archive is asked for anything.
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+mod again;
 #[path = "../../../kiln-bake/tests/dockerfiles/origin.rs"]
 mod origin;
 mod projects;
