@@ -76,6 +76,8 @@ pub(crate) struct Bake<'a> {
     claims: Claims,
     /// What is read before it is asked for.
     foreseen: Foreseen,
+    /// What is being gathered for the provenance of new images: each has its own, whatever it begins with.
+    materials: Mutex<BTreeMap<ImageName, Beside<Option<Materials>>>>,
     /// Whether it was said that steps are not limited.
     warned: Once,
 }
@@ -104,8 +106,6 @@ pub(crate) struct Made {
     storing: Option<Arc<Storing>>,
     /// What is being listed of an image that was asked for.
     listing: Option<Arc<Listing>>,
-    /// What is being gathered for its provenance.
-    materials: Option<Arc<Beside<Option<Materials>>>>,
     /// The image that was asked for, where the next step is its last and takes a while.
     last_of: Option<ImageName>,
     /// The tree before the last step, where that was done and not found.
@@ -135,7 +135,6 @@ impl Made {
             history: Vec::new(),
             storing: None,
             listing: None,
-            materials: None,
             last_of: None,
             before: None,
             config: Settings::default(),
@@ -264,6 +263,7 @@ impl<'a> Bake<'a> {
             fetching,
             claims,
             foreseen,
+            materials: Mutex::default(),
             warned,
         })
     }
@@ -292,30 +292,30 @@ impl<'a> Bake<'a> {
             let objects = &self.baker.store.objects;
             made.listing = Some(Arc::new(beside::list(objects, &made.tree.loaded, None)));
         }
-        self.gather(name, made);
+        self.gather(name);
     }
 
     /// Begins to gather what the provenance of an image says that it was made from.
-    fn gather(&self, name: &ImageName, made: &mut Made) {
-        if made.materials.is_some() {
-            return;
-        }
-        let (stack, lock, name) = (self.stack.clone(), self.lock.clone(), name.clone());
-        let files = self.files.clone();
-        let open = move || Ok(files.clone().expect("they are opened where anything is copied"));
-        // Whoever needs it tries again, and tells why it can't be.
-        let gather = move || Materials::of(&stack, &lock, &name, open).ok();
-        made.materials = Some(Arc::new(Beside::begin(Nice::Late, gather)));
+    fn gather(&self, name: &ImageName) {
+        let mut all = self.materials.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(name.clone()).or_insert_with(|| {
+            let (stack, lock, name) = (self.stack.clone(), self.lock.clone(), name.clone());
+            let files = self.files.clone();
+            let open = move || Ok(files.clone().expect("they are opened where anything is copied"));
+            // Whoever needs it tries again, and tells why it can't be.
+            Beside::begin(Nice::Late, move || Materials::of(&stack, &lock, &name, open).ok())
+        });
     }
 
     /// Returns the images that were asked for; nobody waits until all else that was made is out of memory.
     pub(crate) fn images(self, made: BTreeMap<Part, Made>) -> Baked {
+        let materials = self.materials.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut baked = Baked::default();
         for (part, made) in &made {
             let (Part::Image(name), Some(image)) = (part, &made.image) else { continue };
             baked.images.insert(name.clone(), image.clone());
             let software = made.listing.as_ref().and_then(|listing| listing.end()).flatten();
-            let materials = made.materials.as_ref().and_then(|materials| materials.end()).flatten();
+            let materials = materials.get(name).and_then(Beside::end).flatten();
             baked.known.insert(name.clone(), Known { software, materials });
         }
         self.baker.workbench.leave((made, self.files, self.dockerfiles));
@@ -467,7 +467,7 @@ impl<'a> Bake<'a> {
         let image = made.last_of.take();
         let ahead = image.is_some().then(|| Ahead::begin(&self.baker.store.objects, &made.tree.loaded));
         if let Some(image) = image {
-            self.gather(&image, made);
+            self.gather(&image);
         }
         change(&mut new)?;
         Ok((Arc::new(OnceLock::from(new)), ahead))

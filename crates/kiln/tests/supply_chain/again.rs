@@ -90,3 +90,28 @@ fn the_software_of_an_image_is_that_of_its_own_tree_whatever_its_last_command_di
         assert_eq!(found, version, "{last}");
     }
 }
+
+#[test]
+fn provenance_names_what_an_image_itself_was_made_from_whatever_it_begins_with() {
+    let world = World::new();
+    world.write("one.txt", "one");
+    world.write("other.txt", "other");
+    // What is made from another comes first by its name.
+    let image = |name: &str, from: &str, file: &str| {
+        format!(
+            "image \"{name}\" {{\n  from = {from}\n\n  copy {{\n    from = \"./{file}\"\n    to   = \"/{file}\"\n  }}\n}}\n\n"
+        )
+    };
+    let images = image("under", "\"scratch\"", "one.txt") + &image("a", "image.under", "other.txt");
+    world.write("stack.hcl", &format!("stack \"demo\" {{}}\n\n{images}"));
+    world.kiln(&["bake"]).ok();
+    let names = |image: &str| {
+        let statement = world.kiln(&["image", "provenance", image]).ok().out;
+        let statement: serde_json::Value = serde_json::from_str(&statement).unwrap();
+        let all = &statement["predicate"]["buildDefinition"]["resolvedDependencies"];
+        let names = all.as_array().unwrap().iter().map(|it| it["name"].as_str().unwrap().to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(names("demo/under"), ["one.txt"]);
+    assert_eq!(names("demo/a"), ["one.txt", "other.txt"]);
+}
