@@ -479,6 +479,21 @@ impl Batch {
         Ok(self.keep(&self.shelf, staged))
     }
 
+    /// Adds what a reader yields if it is what was promised.
+    ///
+    /// # Errors
+    /// As [`Batch::put_reader`], and `Mismatch`.
+    pub(crate) fn put_expected(&self, expected: &Stored, reader: impl Read) -> Result<(), PutError> {
+        let mut staged = self.shelf.stage()?;
+        staged.fill(reader)?;
+        let found = staged.stored();
+        if found != *expected {
+            return Err(PutError::Mismatch { expected: expected.digest, found: found.digest });
+        }
+        self.keep(&self.shelf, staged);
+        Ok(())
+    }
+
     /// Adds bytes.
     ///
     /// # Errors

@@ -12,6 +12,11 @@ use crate::shelf::{Looks, Shelf};
 use crate::tree::TreePath;
 use crate::wire::{SnapshotWire, to_json};
 
+mod capturing;
+
+use capturing::UnderWay;
+pub use capturing::{Capturing, ListedContent};
+
 /// What a file that somebody may execute is captured as, and a folder.
 const EXECUTABLE: u16 = 0o755;
 
@@ -24,8 +29,12 @@ pub struct Snapshots {
     blobs: Blobs,
     /// What was captured last: it is baked from next. Its bytes are verified as those of any other are, but need not be understood
     /// again.
-    last: Arc<Mutex<Option<(Digest, Snapshot)>>>,
+    last: Arc<Mutex<Option<Known>>>,
+    /// What is being captured beside what is made from it.
+    under_way: UnderWay,
 }
+
+type Known = (Digest, Arc<Snapshot>);
 
 /// One thing in a stack folder, as it is captured.
 #[derive(Debug)]
@@ -101,6 +110,16 @@ pub enum CaptureError {
     /// One path was given twice.
     #[error("{0} was given twice")]
     Twice(TreePath),
+    /// The snapshot was stored before, and what is there can't be believed.
+    #[error(transparent)]
+    Stored(ReadError),
+}
+
+impl CaptureError {
+    /// Whether a file is not what it was listed as, or can't be read any more: the folder is to be listed again.
+    pub fn is_change(&self) -> bool {
+        matches!(self, Self::File { source: PutError::Mismatch { .. } | PutError::Source(_), .. })
+    }
 }
 
 /// Which files are stored.
@@ -138,9 +157,35 @@ impl Held {
     }
 }
 
+impl SnapshotFile {
+    fn new(path: TreePath, mode: u16, kind: SnapshotKind) -> Self {
+        let mode = match kind {
+            SnapshotKind::File { .. } if mode & 0o100 == 0 => PLAIN,
+            SnapshotKind::File { .. } | SnapshotKind::Dir => EXECUTABLE,
+            SnapshotKind::Symlink { .. } => 0o777,
+        };
+        Self { path, mode, kind }
+    }
+}
+
+impl Snapshot {
+    fn of(mut files: Vec<SnapshotFile>) -> Result<Self, CaptureError> {
+        // Mostly they come in their order, and then this looks at each once.
+        files.sort_by(|one, other| one.path.cmp(&other.path));
+        match files.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            Some(pair) => Err(CaptureError::Twice(pair[0].path.clone())),
+            None => Ok(Self { files }),
+        }
+    }
+
+    fn to_json(&self) -> Vec<u8> {
+        to_json(&SnapshotWire::from(self))
+    }
+}
+
 impl Snapshots {
     pub(crate) fn new(blobs: Blobs) -> Self {
-        Self { blobs, last: Arc::default() }
+        Self { blobs, last: Arc::default(), under_way: UnderWay::default() }
     }
 
     /// Captures files in any order; the same files always give the same digest. Of a mode only counts whether the owner may
@@ -155,30 +200,28 @@ impl Snapshots {
         let batch = self.blobs.batch();
         let mut captured = Vec::new();
         for (path, mode, content) in files {
-            let of_file = if mode & 0o100 != 0 { EXECUTABLE } else { PLAIN };
-            let (mode, kind) = match content {
+            let kind = match content {
                 SourceContent::File(reader) => {
                     let failed = |source| CaptureError::File { path: path.clone(), source };
                     let stored = batch.put_reader(reader).map_err(failed)?;
-                    (of_file, SnapshotKind::File { digest: stored.digest, size: stored.size })
+                    SnapshotKind::File { digest: stored.digest, size: stored.size }
                 }
-                SourceContent::Held { digest, size } => (of_file, SnapshotKind::File { digest, size }),
-                SourceContent::Symlink(target) => (0o777, SnapshotKind::Symlink { target }),
-                SourceContent::Dir => (EXECUTABLE, SnapshotKind::Dir),
+                SourceContent::Held { digest, size } => SnapshotKind::File { digest, size },
+                SourceContent::Symlink(target) => SnapshotKind::Symlink { target },
+                SourceContent::Dir => SnapshotKind::Dir,
             };
-            captured.push(SnapshotFile { path, mode, kind });
+            captured.push(SnapshotFile::new(path, mode, kind));
         }
-        // Mostly they come in their order, and then this looks at each once.
-        captured.sort_by(|one, other| one.path.cmp(&other.path));
-        if let Some(pair) = captured.windows(2).find(|pair| pair[0].path == pair[1].path) {
-            return Err(CaptureError::Twice(pair[0].path.clone()));
-        }
-        let snapshot = Snapshot { files: captured };
+        let snapshot = Snapshot::of(captured)?;
         // One that a power failure left without a file of it is no harm: whoever captures the same again looks for each file.
-        let stored = batch.put_bytes(&to_json(&SnapshotWire::from(&snapshot)))?;
+        let stored = batch.put_bytes(&snapshot.to_json())?;
         batch.commit()?;
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((stored.digest, snapshot));
+        self.remember(stored.digest, Arc::new(snapshot));
         Ok(stored.digest)
+    }
+
+    fn remember(&self, digest: Digest, snapshot: Arc<Snapshot>) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((digest, snapshot));
     }
 
     /// Begins to ask which files are stored.
@@ -186,15 +229,18 @@ impl Snapshots {
         Held::of(self.blobs.shelf())
     }
 
-    /// Returns what is in a snapshot.
+    /// Returns what is in a snapshot; of one that is being captured, what it will hold.
     ///
     /// # Errors
     /// `Missing`, or `Corrupt`, which includes what is not a snapshot.
     pub fn load(&self, digest: &Digest) -> Result<Snapshot, ReadError> {
+        if let Some(snapshot) = self.under_way.snapshot(digest) {
+            return Ok(Snapshot::clone(&snapshot));
+        }
         let bytes = self.blobs.read_verified(digest)?;
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, snapshot)) = last.as_ref().filter(|(last, _)| last == digest) {
-            return Ok(snapshot.clone());
+            return Ok(Snapshot::clone(snapshot));
         }
         drop(last);
         let corrupt = |reason: String| ReadError::corrupt(digest, reason);
@@ -203,12 +249,21 @@ impl Snapshots {
         Snapshot::try_from(wire).map_err(corrupt)
     }
 
-    /// Opens a captured file; what is read is verified on the way.
+    /// Opens a captured file; what is read is verified on the way. What is not there yet is waited for while something is being
+    /// captured.
     ///
     /// # Errors
     /// `Missing`, or `Io`.
     pub fn open_file(&self, digest: &Digest) -> Result<BlobReader, ReadError> {
-        self.blobs.open_verified(digest)
+        // Asked before the file is looked for: what ends in between has stored it.
+        let captures = self.under_way.captures();
+        match self.blobs.open_verified(digest) {
+            Err(ReadError::Missing(_)) if !captures.is_empty() => {
+                captures.iter().for_each(|capture| capture.wait());
+                self.blobs.open_verified(digest)
+            }
+            opened => opened,
+        }
     }
 }
 

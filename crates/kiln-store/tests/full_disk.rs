@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)] // the whole file is a test, though clippy sees that of test functions only
 
 use std::fs;
-use std::io::Read;
+use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 use kiln_model::event::ControlEvent;
@@ -10,6 +10,7 @@ use kiln_model::image::{Image, ImageConfig};
 use kiln_model::{Actor, Digest, Entry, Event, Millis, Position, SecretName, StackName, Term, Timestamp};
 use kiln_store::log::AppendError;
 use kiln_store::sealed::{SealedError, SecretValue};
+use kiln_store::snapshot::{CaptureError, ListedContent};
 use kiln_store::{
     Collection, Entry as TreeEntry, EventLog, Needed, PackError, PutError, Sealed, Store, Tree, TreePath,
 };
@@ -18,6 +19,7 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
 };
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 struct SmallDisk(TempDir);
@@ -80,6 +82,21 @@ fn a_blob_that_does_not_fit_is_refused_and_leaves_nothing() {
     assert_eq!(store.objects.list().unwrap(), []);
     assert_eq!(fs::read_dir(disk.path().join("store/tmp")).unwrap().count(), 0);
     store.blobs.put_reader(std::io::repeat(7).take(512 << 10)).unwrap();
+}
+
+#[test]
+fn a_folder_that_does_not_fit_is_not_captured_beside_and_leaves_nothing() {
+    let disk = SmallDisk::new("1m");
+    let store = Store::open(disk.path()).unwrap();
+    let bytes = vec![7; 4 << 20];
+    let digest = Digest::new(Sha256::digest(&bytes).into());
+    let content = ListedContent::File { digest, size: bytes.len() as u64, bytes: Cursor::new(bytes) };
+    let large = (TreePath::parse("large").unwrap(), 0o644, content);
+    let error = store.snapshots.begin([large]).unwrap().end().unwrap_err();
+    assert!(matches!(&error, CaptureError::File { source: PutError::Full { .. }, .. }), "{error:?}");
+    assert!(!error.is_change());
+    assert_eq!(store.blobs.list().unwrap(), []);
+    assert_eq!(fs::read_dir(disk.path().join("store/tmp")).unwrap().count(), 0);
 }
 
 /// Stores an image of one file that does not compress, and returns its manifest and its tree.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use kiln_bake::{
     BakeError, Baker, BakerOptions, Cancel, CopyError, IGNORE_FILE, Lock, MadePart, Report, SigningKey,
-    Source, StepError, attest,
+    Source, SourceError, StepError, attest,
 };
 use kiln_model::image::Image;
 use kiln_model::stack::Stack;
 use kiln_model::{ByteSize, Digest, ImageName};
+use kiln_store::snapshot::CaptureError;
 use kiln_store::{Damage, Lease, Store};
 use serde_json::{Value, json};
 
@@ -218,8 +219,8 @@ pub(super) fn bake(
         .take(&purpose)
         .map_err(|error| Failure::external("the store can't be used").caused_by(&error))?;
     let lock = locked(&oven, declared, state, screen, interrupt)?;
-    let attester = Attester { stack: &declared.stack, lock: &lock, key: builder::key(state)? };
-    let made = make_whole((&oven, cache), declared, &attester, verify, screen, interrupt)?;
+    let attester = Attester { lock: &lock, key: builder::key(state)? };
+    let made = make_whole((&oven, cache), (declared, state), &attester, verify, screen, interrupt)?;
     let Made { source, baked: kiln_bake::Baked { images, parts, .. } } = made;
     for (name, image) in &images {
         for reason in &image.unproven {
@@ -241,7 +242,6 @@ pub(super) struct Verify<'a> {
 
 /// Says what images were made from.
 struct Attester<'a> {
-    stack: &'a Stack,
     lock: &'a Lock,
     /// The builder's.
     key: SigningKey,
@@ -249,11 +249,11 @@ struct Attester<'a> {
 
 impl Attester<'_> {
     /// Says it of all images of a bake, with what the bake found out beside.
-    fn attest(&self, store: &Store, made: &Made, mut known: Known) -> Result<(), Failure> {
+    fn attest(&self, store: &Store, stack: &Stack, made: &Made, mut known: Known) -> Result<(), Failure> {
         let source = Source::Snapshot(made.source);
         for (name, image) in &made.baked.images {
             let subject = (name, image, known.remove(name).unwrap_or_default());
-            attest(store, self.stack, self.lock, &source, subject, &self.key).map_err(|error| {
+            attest(store, stack, self.lock, &source, subject, &self.key).map_err(|error| {
                 Failure::external(format!("what image {name} was made from can't be noted"))
                     .caused_by(&error)
                     .hint("`kiln bake` verifies every image of the stack, and makes again what is damaged")
@@ -270,7 +270,7 @@ type Known = BTreeMap<ImageName, kiln_bake::Known>;
 /// made from.
 fn make_whole(
     (oven, cache): (&Oven, Cache),
-    declared: &Declared,
+    (declared, state): (&mut Declared, &StateDir),
     attester: &Attester<'_>,
     mut verify: Verify<'_>,
     screen: &mut Screen,
@@ -279,14 +279,14 @@ fn make_whole(
     let (store, mut again) = (&oven.store, None);
     for _ in 0..=MENDS_MAX {
         let oven = again.as_ref().unwrap_or(oven);
-        match make(oven, cache, declared, attester.lock, screen, interrupt)? {
+        match make((oven, cache), (declared, state), attester.lock, screen, interrupt)? {
             Err(error) if discard_culprit(store, &error, screen)? => {}
             Err(error) => return Err(failure(&error, &declared.folder)),
             Ok(mut made) => {
-                let known = std::mem::take(&mut made.baked.known);
+                let (stack, known) = (&declared.stack, std::mem::take(&mut made.baked.known));
                 // Neither needs the other. What is said of an image that is damaged is true of the one that is made again, too.
                 let (attested, damaged) = std::thread::scope(|scope| {
-                    let attesting = scope.spawn(|| attester.attest(store, &made, known));
+                    let attesting = scope.spawn(|| attester.attest(store, stack, &made, known));
                     let damaged = damaged(store, &made, &mut verify);
                     (attesting.join().unwrap_or_else(|panic| resume_unwind(panic)), damaged)
                 });
@@ -309,25 +309,54 @@ struct Made {
     baked: kiln_bake::Baked,
 }
 
-/// Captures the folder and bakes all images. The outer error is not the bake's.
+/// Captures the folder beside baking all images from what it was listed as. Where it is another one by now, what was baked is
+/// nothing, and it is captured as it is and baked again. The outer error is not the bake's.
 fn make(
-    oven: &Oven,
-    cache: Cache,
-    declared: &Declared,
+    (oven, cache): (&Oven, Cache),
+    (declared, state): (&mut Declared, &StateDir),
     lock: &Lock,
     screen: &mut Screen,
     interrupt: &Interrupt,
 ) -> Result<Result<Made, BakeError>, Failure> {
     let snapshots = &oven.store.snapshots;
-    let source = snapshot::capture(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
-    let stack = &declared.stack;
+    if cache != Cache::Used {
+        // To do every step twice costs more than is saved.
+        let Declared { folder, listing, sources, stack, .. } = declared;
+        let source = snapshot::capture(snapshots, folder, listing, sources)?;
+        return Ok(make_from(source, (oven, cache), stack, lock, screen, interrupt));
+    }
+    let capturing = snapshot::begin(snapshots, &declared.folder, &declared.listing, &declared.sources)?;
+    let made = make_from(capturing.digest(), (oven, cache), &declared.stack, lock, screen, interrupt);
+    match capturing.end() {
+        Ok(()) => Ok(made),
+        Err(error) if error.is_change() => {
+            screen.note("a file of the stack folder changed meanwhile: it is baked again, as it is now");
+            declared.follow_change(state)?;
+            let Declared { folder, listing, sources, stack, .. } = declared;
+            let source = snapshot::capture(snapshots, folder, listing, sources)?;
+            Ok(make_from(source, (oven, cache), stack, lock, screen, interrupt))
+        }
+        Err(CaptureError::Stored(error)) => Ok(Err(BakeError::Source(SourceError::Snapshot(error)))),
+        Err(error) => Err(snapshot::failure(&error)),
+    }
+}
+
+/// Bakes all images from a snapshot.
+fn make_from(
+    source: Digest,
+    (oven, cache): (&Oven, Cache),
+    stack: &Stack,
+    lock: &Lock,
+    screen: &mut Screen,
+    interrupt: &Interrupt,
+) -> Result<Made, BakeError> {
     let (names, files) = (stack.images.keys().cloned().collect(), Source::Snapshot(source));
     let bake = |report: Report<'_>| match cache {
         Cache::Compared => oven.baker.bake_with_parts(stack, lock, &files, &names, report),
         Cache::Used | Cache::Unused => oven.baker.bake_and_list(stack, lock, &files, &names, report),
     };
-    let made = bakery::with_progress(screen, interrupt, &oven.cancel, bake);
-    Ok(made.map(|baked| Made { source, baked }))
+    let baked = bakery::with_progress(screen, interrupt, &oven.cancel, bake)?;
+    Ok(Made { source, baked })
 }
 
 /// Removes what a bake stumbled over; whether it was that.
@@ -414,3 +443,6 @@ fn failure(error: &BakeError, folder: &Path) -> Failure {
         (None, _) => failure,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -105,6 +105,9 @@ pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
     let ahead = Some(Ahead::begin(&state, &declared.stack, started.iter()));
     let verify = Verify { wanted: &wanted, ahead };
     let baked = bake(&mut declared, &state, Cache::Used, verify, context.screen, &interrupt)?;
+    if let Some(saved) = saved.as_ref().filter(|_| declared.changed) {
+        saved.require_same_folder(&declared.listing)?;
+    }
     checks::run(
         (&client, &baked.store),
         &state,

@@ -35,6 +35,8 @@ pub(crate) struct Declared {
     pub sources: Vec<(String, Vec<u8>)>,
     /// The folder's files, without those that hold secrets.
     pub listing: Listing,
+    /// Whether a file changed after the folder was listed, and it was listed again.
+    pub changed: bool,
 }
 
 /// What loading found, errors or not.
@@ -82,7 +84,7 @@ pub(crate) fn declared_with<T>(
     let began = begin(&stack);
     let listing = listed(folder, &stack, state)?;
     let (folder, sources) = (folder.to_owned(), found.sources);
-    Ok((Declared { outside: folder.clone(), folder, stack, sources, listing }, began))
+    Ok((Declared { outside: folder.clone(), folder, stack, sources, listing, changed: false }, began))
 }
 
 /// Lists a stack's folder, without the files that hold its secrets.
@@ -108,6 +110,15 @@ impl Declared {
     pub(crate) fn rescan(&mut self, state: &StateDir) -> Result<(), Failure> {
         self.listing = listed(&self.folder, &self.stack, state)?;
         Ok(())
+    }
+
+    /// Lists the folder again, after it turned out to be another one by now.
+    ///
+    /// # Errors
+    /// The folder can't be read.
+    pub(crate) fn follow_change(&mut self, state: &StateDir) -> Result<(), Failure> {
+        self.changed = true;
+        self.rescan(state)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A stack folder captured into the store, and captured ones compared.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::os::unix::ffi::OsStrExt as _;
@@ -7,8 +8,9 @@ use std::path::{Path, PathBuf};
 
 use kiln_config::{FileError, Files, glob_pattern};
 use kiln_model::Digest;
-use kiln_store::snapshot::{CaptureError, SnapshotKind, SourceContent};
+use kiln_store::snapshot::{CaptureError, Capturing, ListedContent, SnapshotKind, SourceContent};
 use kiln_store::{Blobs, Snapshots, TreePath};
+use sha2::{Digest as _, Sha256};
 
 use super::folder::{Content, Item, Listing};
 use crate::cli::failure::Failure;
@@ -24,6 +26,12 @@ pub(crate) enum Bytes {
     Open(File),
 }
 
+impl Bytes {
+    fn later(folder: &Path, below: &[u8]) -> Self {
+        Self::Later(folder.join(OsStr::from_bytes(below)))
+    }
+}
+
 impl Read for Bytes {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Self::Later(path) = self {
@@ -37,7 +45,37 @@ impl Read for Bytes {
     }
 }
 
-/// Stores a listed folder and returns the snapshot's digest. `evaluated` are the files whose bytes were evaluated already:
+/// Begins to store a listed folder beside what is made from it. `evaluated` is as for [`capture`]; any other file is to be what it
+/// was listed as, or the capture fails with a change.
+///
+/// # Errors
+/// The store's, told to people.
+pub(crate) fn begin(
+    snapshots: &Snapshots,
+    folder: &Path,
+    listing: &Listing,
+    evaluated: &[(String, Vec<u8>)],
+) -> Result<Capturing, Failure> {
+    let mut files = Vec::with_capacity(listing.len());
+    for (path, item) in listing {
+        let content = match (&item.content, evaluated_as(evaluated, path)) {
+            (_, Some(bytes)) => ListedContent::File {
+                digest: Digest::new(Sha256::digest(bytes).into()),
+                size: bytes.len() as u64,
+                bytes: Bytes::Memory(Cursor::new(bytes.to_vec())),
+            },
+            (Content::File { digest, size }, None) => {
+                ListedContent::File { digest: *digest, size: *size, bytes: Bytes::later(folder, path) }
+            }
+            (Content::Symlink(target), None) => ListedContent::Symlink(target.clone()),
+            (Content::EmptyFolder, None) => ListedContent::Dir,
+        };
+        files.push((tree_path(path)?, item.mode, content));
+    }
+    snapshots.begin(files).map_err(|error| failure(&error))
+}
+
+/// Stores a listed folder as it is by now, and returns the snapshot's digest. `evaluated` are the files whose bytes were evaluated already:
 /// the snapshot holds what the release was made from, even if they change meanwhile.
 ///
 /// # Errors
@@ -51,28 +89,32 @@ pub(crate) fn capture(
     let mut files = Vec::with_capacity(listing.len());
     let held = snapshots.held();
     for (path, item) in listing {
-        let tree = TreePath::parse(path)
-            .map_err(|error| Failure::refused("a file can't be captured").cause(error))?;
-        let known = evaluated.iter().find(|(name, _)| name.as_bytes() == path.as_slice());
-        let content = match (&item.content, known) {
-            (_, Some((_, bytes))) => SourceContent::File(Bytes::Memory(Cursor::new(bytes.clone()))),
+        let content = match (&item.content, evaluated_as(evaluated, path)) {
+            (_, Some(bytes)) => SourceContent::File(Bytes::Memory(Cursor::new(bytes.to_vec()))),
             // What is stored already need not be read again: it is what was listed, whatever the folder holds by now.
             (Content::File { digest, size }, None) if held.holds(digest, *size) => {
                 SourceContent::Held { digest: *digest, size: *size }
             }
-            (Content::File { .. }, None) => {
-                let below: &std::ffi::OsStr = std::ffi::OsStr::from_bytes(path);
-                SourceContent::File(Bytes::Later(folder.join(below)))
-            }
+            (Content::File { .. }, None) => SourceContent::File(Bytes::later(folder, path)),
             (Content::Symlink(target), None) => SourceContent::Symlink(target.clone()),
             (Content::EmptyFolder, None) => SourceContent::Dir,
         };
-        files.push((tree, item.mode, content));
+        files.push((tree_path(path)?, item.mode, content));
     }
     snapshots.capture(files).map_err(|error| failure(&error))
 }
 
-fn failure(error: &CaptureError) -> Failure {
+fn tree_path(path: &[u8]) -> Result<TreePath, Failure> {
+    TreePath::parse(path).map_err(|error| Failure::refused("a file can't be captured").cause(error))
+}
+
+/// The bytes of a file that was evaluated.
+fn evaluated_as<'a>(evaluated: &'a [(String, Vec<u8>)], path: &[u8]) -> Option<&'a [u8]> {
+    evaluated.iter().find(|(name, _)| name.as_bytes() == path).map(|(_, bytes)| bytes.as_slice())
+}
+
+/// What is said of a folder that can't be captured.
+pub(crate) fn failure(error: &CaptureError) -> Failure {
     Failure::external("the stack folder can't be captured")
         .caused_by(error)
         .hint("free some space on the disk of the state folder, or leave files out with .kilnignore")
