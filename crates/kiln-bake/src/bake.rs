@@ -8,6 +8,7 @@ mod parts;
 mod provision;
 mod stages;
 mod storing;
+mod surveyed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use self::stages::Dockerfile;
 pub(crate) use self::stages::outside_of;
 pub use self::stages::{OutsideInputs, Repository, check_dockerfiles, outside_inputs};
 use self::storing::{Outcome, Storing};
+use self::surveyed::{Earlier, Surveys};
 use crate::accounts::Accounts;
 use crate::attest::Materials;
 use crate::bake_error::{BakeError, StepError};
@@ -110,6 +112,7 @@ pub(crate) struct Made {
     last_of: Option<ImageName>,
     /// The tree before the last step, where that was done and not found.
     before: Option<Arc<OnceLock<Tree>>>,
+    earlier: Earlier,
     config: Settings,
     time: u64,
     /// Why it does not follow from recipe and lock alone.
@@ -137,6 +140,7 @@ impl Made {
             listing: None,
             last_of: None,
             before: None,
+            earlier: Earlier::default(),
             config: Settings::default(),
             time,
             unproven: Vec::new(),
@@ -289,8 +293,8 @@ impl<'a> Bake<'a> {
             return;
         }
         if made.listing.is_none() {
-            let objects = &self.baker.store.objects;
-            made.listing = Some(Arc::new(beside::list(objects, &made.tree.loaded, None)));
+            let (surveys, earlier) = (Surveys::of_baker(self.baker), made.earlier.clone());
+            made.listing = Some(Arc::new(beside::list(surveys, earlier, &made.tree.loaded, None)));
         }
         self.gather(name);
     }
@@ -408,8 +412,11 @@ impl<'a> Bake<'a> {
         let (old, after) = (Arc::clone(&made.tree.loaded), made.key);
         let outcome = Outcome { old, new: Arc::clone(&new), key, after, taken: step.taken };
         let to = (&self.baker.store, &self.baker.steps);
-        let objects = &self.baker.store.objects;
-        made.listing = ahead.map(|ahead| Arc::new(beside::list(objects, &new, Some(ahead))));
+        made.earlier.push(&made.tree);
+        made.listing = ahead.map(|ahead| {
+            let (surveys, earlier) = (Surveys::of_baker(self.baker), made.earlier.clone());
+            Arc::new(beside::list(surveys, earlier, &new, Some(ahead)))
+        });
         made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
         made.key = Some(key);
         made.before = Some(Arc::clone(&made.tree.loaded));
@@ -432,6 +439,7 @@ impl<'a> Bake<'a> {
         made.listing = None;
         made.key = Some(key);
         made.before = None;
+        made.earlier = Earlier::default();
         made.tree = MadeTree { digest: Some(record.tree), loaded: Arc::default() };
         made.history.push(HistoryLine { what: step.line.to_owned(), layer: record.layer });
         (self.report)(
@@ -465,7 +473,9 @@ impl<'a> Bake<'a> {
         }
         let mut new = made.tree.get(&self.baker.store)?.clone();
         let image = made.last_of.take();
-        let ahead = image.is_some().then(|| Ahead::begin(&self.baker.store.objects, &made.tree.loaded));
+        let ahead = image
+            .is_some()
+            .then(|| Ahead::begin(Surveys::of_baker(self.baker), made.earlier.clone(), &made.tree));
         if let Some(image) = image {
             self.gather(&image);
         }

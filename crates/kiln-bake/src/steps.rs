@@ -14,6 +14,7 @@ use kiln_model::Digest;
 use kiln_store::Store;
 
 use crate::hashing::sha256;
+use crate::inventory::{KEPT_BYTES_MAX, Survey};
 use crate::layer::{Compression, Layer};
 
 /// Raised when the same inputs come to give another outcome: normalisers, layers, the way scripts are run.
@@ -27,6 +28,9 @@ pub(crate) const PICKS: &str = "picks";
 
 /// The folder of notes about what the next bake will need, in that of the caches.
 pub(crate) const FORESIGHTS: &str = "foresights";
+
+/// The folder of what software was found in trees, in that of the caches.
+pub(crate) const SURVEYS: &str = "surveys";
 
 /// A record is a few lines, and one for each stage that a step of a Dockerfile takes files from.
 const RECORD_BYTES_MAX: u64 = 64 << 10;
@@ -105,16 +109,18 @@ pub(crate) struct StepCache {
     folder: PathBuf,
     picks: PathBuf,
     foresights: PathBuf,
+    surveys: PathBuf,
 }
 
 impl StepCache {
     /// Opens the records in a folder of caches.
     pub(crate) fn open(cache: &Path) -> io::Result<Self> {
-        let [folder, picks, foresights] = [STEPS, PICKS, FORESIGHTS].map(|name| cache.join(name));
-        for folder in [&folder, &picks, &foresights] {
+        let names = [STEPS, PICKS, FORESIGHTS, SURVEYS];
+        let [folder, picks, foresights, surveys] = names.map(|name| cache.join(name));
+        for folder in [&folder, &picks, &foresights, &surveys] {
             fs::create_dir_all(folder)?;
         }
-        Ok(Self { folder, picks, foresights })
+        Ok(Self { folder, picks, foresights, surveys })
     }
 
     /// Returns the digest of all that a step takes from a stored tree by these words, if any step has taken it before: so the
@@ -125,7 +131,7 @@ impl StepCache {
 
     /// Notes it.
     pub(crate) fn set_pick(&self, tree: &Digest, words: &str, taken: &Digest) {
-        write(&self.picks, &pick_name(tree, words), &format!("{taken}\n"));
+        write(&self.picks, &pick_name(tree, words), format!("{taken}\n"));
     }
 
     /// Returns what the last bake of a stack noted.
@@ -136,7 +142,19 @@ impl StepCache {
     /// Notes it.
     pub(crate) fn set_foresight(&self, stack: &str, Foresight { source, trees }: &Foresight) {
         let trees: String = trees.iter().map(|tree| format!(" {tree}")).collect();
-        write(&self.foresights, stack, &format!("{source}{trees}\n"));
+        write(&self.foresights, stack, format!("{source}{trees}\n"));
+    }
+
+    /// Returns what software was found in a stored tree, and where it was looked for.
+    pub(crate) fn survey(&self, tree: &Digest) -> Option<Survey> {
+        Survey::from_bytes(tree, &read_bytes(&self.surveys.join(tree.hex()), KEPT_BYTES_MAX)?)
+    }
+
+    /// Keeps it.
+    pub(crate) fn set_survey(&self, tree: &Digest, survey: &Survey) {
+        if let Some(bytes) = survey.to_bytes(tree) {
+            write(&self.surveys, &tree.hex(), &bytes);
+        }
     }
 
     /// Returns a step's outcome if it and all that it names are still in the store.
@@ -149,7 +167,7 @@ impl StepCache {
 
     /// Notes a step's outcome.
     pub(crate) fn set_step(&self, key: StepKey, record: &StepRecord) {
-        write(&self.folder, &key.0.hex(), &record.to_string());
+        write(&self.folder, &key.0.hex(), record.to_string());
     }
 }
 
@@ -166,11 +184,11 @@ fn pick_name(tree: &Digest, words: &str) -> String {
 }
 
 /// A record that can't be written costs time at the next bake, and is no reason to fail this one.
-fn write(folder: &Path, name: &str, text: &str) {
+fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let partial = folder.join(format!(".{}.{number}", std::process::id()));
-    if fs::write(&partial, text).and_then(|()| fs::rename(&partial, folder.join(name))).is_err() {
+    if fs::write(&partial, content).and_then(|()| fs::rename(&partial, folder.join(name))).is_err() {
         let _ = fs::remove_file(partial);
     }
 }
@@ -277,7 +295,8 @@ impl CachedSteps {
                 let _ = fs::remove_file(file.path());
             }
         }
-        for file in fs::read_dir(self.folder.with_file_name(PICKS)).into_iter().flatten().flatten() {
+        let of_trees = [PICKS, SURVEYS].map(|name| fs::read_dir(self.folder.with_file_name(name)));
+        for file in of_trees.into_iter().flatten().flatten().flatten() {
             let name = file.file_name();
             let tree = name.to_str().and_then(|name| name.split('.').next());
             let tree = tree.and_then(|hex| format!("sha256:{hex}").parse().ok());
@@ -289,8 +308,12 @@ impl CachedSteps {
 }
 
 fn read(path: &Path) -> Option<String> {
-    let small = fs::metadata(path).is_ok_and(|meta| meta.len() <= RECORD_BYTES_MAX);
-    if small { fs::read_to_string(path).ok() } else { None }
+    String::from_utf8(read_bytes(path, RECORD_BYTES_MAX)?).ok()
+}
+
+fn read_bytes(path: &Path, limit: u64) -> Option<Vec<u8>> {
+    let small = fs::metadata(path).is_ok_and(|meta| meta.len() <= limit);
+    if small { fs::read(path).ok() } else { None }
 }
 
 /// Where the caches of a store are unless a baker was told otherwise.
@@ -347,6 +370,9 @@ mod tests {
         let foresight = Foresight { source: sha256(b"source"), trees: vec![tree("copy"), tree("base")] };
         cache.set_foresight("shop", &foresight);
         assert_eq!((cache.foresight("shop"), cache.foresight("blog")), (Some(foresight), None));
+        let survey = Survey::default();
+        cache.set_survey(&tree("copy"), &survey);
+        assert_eq!((cache.survey(&tree("copy")), cache.survey(&tree("base"))), (Some(survey), None));
         let kept = [layer("new base").digest, layer("copy").digest];
         let found = CachedSteps::read(&store).needed(|digest| kept.contains(digest));
         // The layer of the copy is the same on both bases; the trees are not.
@@ -355,6 +381,7 @@ mod tests {
         CachedSteps::read(&store).forget_missing(&store);
         assert_eq!(CachedSteps::read(&store).records.len(), 0, "none of the trees is there");
         assert_eq!((cache.pick(&tree("copy"), "a"), cache.foresight("shop")), (None, None));
+        assert_eq!(fs::read_dir(cache.surveys).unwrap().count(), 0);
     }
 
     #[test]

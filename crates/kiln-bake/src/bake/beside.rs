@@ -4,8 +4,10 @@ use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use kiln_store::{Objects, ReadError, Tree};
+use kiln_store::{ReadError, Tree};
 
+use super::MadeTree;
+use super::surveyed::{Earlier, Surveys};
 use crate::inventory::{Software, Survey};
 
 /// How far work beside gives way to the step that is waited for, as `nice` counts: on a machine with few cores both want them.
@@ -61,11 +63,13 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Begins to look through a loaded tree whose objects are stored.
-    pub(super) fn begin(objects: &Objects, tree: &Arc<OnceLock<Tree>>) -> Self {
-        let (objects, searched) = (objects.clone(), Arc::clone(tree));
-        let survey = Beside::begin(Nice::Late, move || Survey::of(&objects, loaded(&searched)));
-        Self { tree: Arc::clone(tree), survey }
+    /// Begins to look through a loaded tree whose objects are stored, and that was made of the earlier ones.
+    pub(super) fn begin(surveys: Surveys, mut earlier: Earlier, tree: &MadeTree) -> Self {
+        // Where it is stored itself, what it has may be known.
+        earlier.push(tree);
+        let (tree, searched) = (Arc::clone(&tree.loaded), Arc::clone(&tree.loaded));
+        let survey = Beside::begin(Nice::Late, move || surveys.of(&earlier, loaded(&searched)));
+        Self { tree, survey }
     }
 
     /// Returns the software of what a command made of the tree, if that is known without looking through it.
@@ -76,15 +80,23 @@ impl Ahead {
 }
 
 /// Begins to list the software of a loaded tree whose objects are stored.
-pub(super) fn list(objects: &Objects, tree: &Arc<OnceLock<Tree>>, ahead: Option<Ahead>) -> Listing {
-    let (objects, tree) = (objects.clone(), Arc::clone(tree));
+pub(super) fn list(
+    surveys: Surveys,
+    earlier: Earlier,
+    tree: &Arc<OnceLock<Tree>>,
+    ahead: Option<Ahead>,
+) -> Listing {
+    let tree = Arc::clone(tree);
     Beside::begin(Nice::Soon, move || {
         let tree = loaded(&tree);
-        let known = ahead.and_then(|ahead| ahead.of(tree));
-        known.or_else(|| Software::of(&objects, tree).ok())
+        let known = match ahead {
+            Some(ahead) => ahead.of(tree),
+            None => surveys.of(&earlier, tree).ok().map(|survey| survey.software),
+        };
+        known.or_else(|| Software::of(&surveys.objects, tree).ok())
     })
 }
 
-fn loaded(tree: &OnceLock<Tree>) -> &Tree {
+pub(super) fn loaded(tree: &OnceLock<Tree>) -> &Tree {
     tree.get().expect("only loaded trees are looked through")
 }

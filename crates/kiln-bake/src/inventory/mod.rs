@@ -14,6 +14,7 @@ mod elf;
 mod fuzz;
 mod go;
 mod java;
+mod kept;
 mod licence;
 mod npm;
 mod package;
@@ -27,6 +28,7 @@ use kiln_model::Digest;
 use kiln_model::image::Image;
 use kiln_store::{Objects, ReadError, Store, Tree, TreePath};
 
+pub(crate) use kept::KEPT_BYTES_MAX;
 pub use licence::Licence;
 pub use package::{Ecosystem, Package, SourcePackage};
 pub(crate) use purl::purl;
@@ -50,7 +52,7 @@ pub struct Inventory {
 }
 
 /// The software of a tree of files, whatever image it is of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Software {
     system: Option<System>,
     packages: Vec<Package>,

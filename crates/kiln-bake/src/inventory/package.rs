@@ -56,6 +56,9 @@ pub struct SourcePackage {
 }
 
 impl Ecosystem {
+    pub(super) const ALL: [Self; 6] =
+        [Self::Debian, Self::Cargo, Self::Go, Self::Maven, Self::Npm, Self::Python];
+
     /// Returns its name: the type of its package URLs.
     pub const fn as_str(self) -> &'static str {
         match self {

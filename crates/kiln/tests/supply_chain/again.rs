@@ -15,13 +15,18 @@ fn world(last: &str) -> World {
     let busybox = world.stack().join("os/bin/busybox");
     fs::create_dir_all(busybox.parent().unwrap()).unwrap();
     fs::copy("/bin/busybox", &busybox).unwrap();
-    let lock = "[[package]]\nname = \"libc\"\nversion = \"0.2.1\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
-    world.write("web/files/lib/Cargo.lock", lock);
+    world.write("web/files/lib/Cargo.lock", &lock("0.2.1"));
     for number in 0..40 {
         world.write(&format!("web/files/{number}.txt"), &format!("file {number}\n"));
     }
     world.write("web/Dockerfile", &format!("FROM os\nCOPY files /srv\nRUN {last}\nCMD [\"/bin/sh\"]\n"));
     world
+}
+
+fn lock(version: &str) -> String {
+    format!(
+        "[[package]]\nname = \"libc\"\nversion = \"{version}\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\n"
+    )
 }
 
 const SUMS: &str = "cd /srv && cat *.txt | sha256sum > /sums";
@@ -44,6 +49,12 @@ impl World {
 
     fn software(&self) -> String {
         self.kiln(&["image", "sbom", "demo/web"]).ok().out
+    }
+
+    /// What was found in trees, by file.
+    fn surveys(&self) -> Vec<PathBuf> {
+        let folder = self.folder.path().join("state/store/cache/surveys");
+        fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
     }
 
     fn foresight(&self) -> PathBuf {
@@ -88,6 +99,61 @@ fn the_software_of_an_image_is_that_of_its_own_tree_whatever_its_last_command_di
         let found =
             ["0.2.1", "0.2.2"].into_iter().find(|it| software.contains(&format!("pkg:cargo/libc@{it}")));
         assert_eq!(found, version, "{last}");
+    }
+}
+
+#[test]
+fn the_software_of_an_image_is_its_own_whatever_was_found_in_earlier_trees() {
+    let world = world("true");
+    let dockerfile = |last: &str| {
+        let text = format!("FROM os\nCOPY lib /lib\nCOPY files /srv\nRUN {last}\nCMD [\"/bin/sh\"]\n");
+        world.write("web/Dockerfile", &text);
+    };
+    let libc = || {
+        let software = world.software();
+        let versions = ["0.2.1", "0.2.2", "0.2.3"].into_iter();
+        versions.filter(|it| software.contains(&format!("pkg:cargo/libc@{it}"))).collect::<Vec<_>>()
+    };
+    fs::remove_dir_all(world.stack().join("web/files/lib")).unwrap();
+    world.write("web/lib/Cargo.lock", &lock("0.2.1"));
+    dockerfile(SUMS);
+    world.bake_again();
+    assert_eq!(world.surveys().len(), 1, "of the tree that the files are copied into");
+    type Loss = fn(PathBuf);
+    let nothing: Loss = drop;
+    let garbage: Loss = |file| fs::write(file, "nonsense").unwrap();
+    let torn: Loss = |file| {
+        let bytes = fs::read(&file).unwrap();
+        fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    let gone: Loss = |file| fs::remove_file(file).unwrap();
+    for (content, loss) in [("once", nothing), ("twice", garbage), ("thrice", torn), ("again", gone)] {
+        world.surveys().into_iter().for_each(loss);
+        world.write("web/files/7.txt", content);
+        let baked = world.bake_again();
+        assert_eq!((baked, world.software()), world.anew(), "{content}");
+        assert_eq!((world.surveys().len(), libc()), (1, vec!["0.2.1"]), "{content}");
+    }
+    world.write("web/files/more/Cargo.lock", &lock("0.2.2"));
+    let copied = world.bake_again();
+    assert_eq!(((copied, world.software()), libc()), (world.anew(), vec!["0.2.1", "0.2.2"]));
+    for (last, expected) in [
+        ("sed s/0.2.1/0.2.3/ /lib/Cargo.lock > /Cargo.lock", vec!["0.2.1", "0.2.2", "0.2.3"]),
+        ("rm /lib/Cargo.lock", vec!["0.2.2"]),
+        ("ln -s lib /link && mv /srv/more /srv/less", vec!["0.2.1", "0.2.2"]),
+    ] {
+        dockerfile(last);
+        let ran = world.bake_again();
+        assert_eq!(((ran, world.software()), libc()), (world.anew(), expected), "{last}");
+    }
+    // An image whose last step is a copy.
+    fs::remove_dir_all(world.stack().join("web/files/more")).unwrap();
+    world.write("web/Dockerfile", "FROM os\nCOPY lib /lib\nCOPY files /srv\nCMD [\"/bin/sh\"]\n");
+    for (content, version) in [("once more", "0.2.1"), ("at last", "0.2.2")] {
+        world.write("web/files/7.txt", content);
+        world.write("web/lib/Cargo.lock", &lock(version));
+        let copied = world.bake_again();
+        assert_eq!(((copied, world.software()), libc()), (world.anew(), vec![version]), "{content}");
     }
 }
 
