@@ -17,7 +17,7 @@ use kiln_model::Digest;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ReadError;
-use crate::shelf::Looks;
+use crate::shelf::InOrder;
 use crate::stamp::{Stamp, Stamps};
 use crate::store::Store;
 use crate::tree::{Kind, Tree, TreePath};
@@ -74,12 +74,19 @@ enum Look {
 /// A thread for fewer looks than this costs more than it saves.
 const SHARE_MIN: usize = 512;
 
-/// Some of the objects that are to be looked at, and how many come before them.
+/// Some of the objects that are to be looked at, in their order, and how many come before them.
 type Share<'a> = (usize, &'a [(Digest, u64)]);
 
-/// Looks on all processors.
-fn in_shares<T: Send>(wanted: &[(Digest, u64)], look: impl Fn(Share<'_>) -> T + Sync) -> Vec<T> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Looks with some threads.
+fn in_shares<T: Send>(
+    wanted: &[(Digest, u64)],
+    threads: usize,
+    look: impl Fn(Share<'_>) -> T + Sync,
+) -> Vec<T> {
     let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
     let shares = wanted.chunks(share).enumerate().map(|(index, items)| (index * share, items));
     let look = &look;
@@ -158,12 +165,16 @@ impl Verification {
         };
         let wanted = self.unseen(&objects);
         let Ok(looks) = self.store.objects.shelf().looks() else { return };
-        let is_whole = |(digest, _): &&(Digest, u64)| {
-            let stat = looks.stat(digest).ok().flatten();
-            stat.is_some_and(|stat| self.is_believed(digest, &Stamp::of_stat(&stat)))
+        let whole = |(_, share): Share<'_>| {
+            let mut looks = looks.in_order();
+            let is_whole = |(digest, _): &&(Digest, u64)| {
+                let stat = looks.stat(digest).ok().flatten();
+                stat.is_some_and(|stat| self.is_believed(digest, &Stamp::of_stat(&stat)))
+            };
+            share.iter().filter(is_whole).map(|it| it.0).collect::<Vec<_>>()
         };
-        let whole = |(_, share): Share<'_>| share.iter().filter(is_whole).map(|it| it.0).collect::<Vec<_>>();
-        let whole = in_shares(&wanted, whole).concat();
+        // Whoever goes on meanwhile needs a processor, too.
+        let whole = in_shares(&wanted, processors().saturating_sub(1).max(1), whole).concat();
         self.seen.extend(whole);
     }
 
@@ -222,14 +233,16 @@ impl Verification {
         let shelf = self.store.objects.shelf();
         let looks = &shelf.looks().map_err(ReadError::at(shelf.root()))?;
         let look = |(first, share): Share<'_>| {
-            let all = share.iter().enumerate().map(|(index, it)| Ok((first + index, self.look(looks, it)?)));
+            let mut looks = looks.in_order();
+            let all =
+                share.iter().enumerate().map(|(index, it)| Ok((first + index, self.look(&mut looks, it)?)));
             all.filter(|it| !matches!(it, Ok((_, Look::Believed)))).collect::<Result<Vec<_>, _>>()
         };
-        let shares = in_shares(wanted, look).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let shares = in_shares(wanted, processors(), look).into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(shares.into_iter().flatten().collect())
     }
 
-    fn look(&self, looks: &Looks, (digest, size): &(Digest, u64)) -> Result<Look, ReadError> {
+    fn look(&self, looks: &mut InOrder<'_>, (digest, size): &(Digest, u64)) -> Result<Look, ReadError> {
         let stat = looks.stat(digest).map_err(ReadError::at(self.store.objects.path_of(digest)))?;
         let Some(stamp) = stat.map(|stat| Stamp::of_stat(&stat)) else { return Ok(Look::Absent) };
         if self.is_believed(digest, &stamp) {

@@ -2,8 +2,8 @@
 //!
 //! Everything in `STATE/store` is addressed by the sha256 of its bytes, is written under a temporary name, made durable
 //! and only then given its name; so what has a name is whole, and a crash leaves nothing but temporary files that the
-//! next [`Store::open`] removes. What is kept for later may be packed, and reads all the same. The crate is synchronous and
-//! starts no threads.
+//! next [`Store::open`] removes. What is kept for later may be packed, and reads all the same. The crate is synchronous:
+//! a thread that it starts has ended when the call returns, but for that of a capture, which ends with its value.
 //!
 //! **Architecture invariant:** nothing outside this crate knows how any of it is encoded, and nothing here decides
 //! anything: what is to be stored, collected or mounted is the caller's choice.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
@@ -234,12 +235,12 @@ pub(crate) struct Looks(File);
 impl Looks {
     /// Says what the file system knows of a plain file; none where there is none.
     pub(crate) fn stat(&self, digest: &Digest) -> io::Result<Option<Stat>> {
-        let name = name_of(digest);
-        match statat(&self.0, as_text(&name), AtFlags::empty()) {
-            Ok(stat) => Ok(Some(stat)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(errno.into()),
-        }
+        stat_at(&self.0, as_text(&name_of(digest)))
+    }
+
+    /// Begins to look at files in the order of their digests.
+    pub(crate) fn in_order(&self) -> InOrder<'_> {
+        InOrder { looks: self, folder: None }
     }
 
     /// Opens a plain file.
@@ -248,6 +249,43 @@ impl Looks {
         Ok(openat(&self.0, as_text(&name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?.into())
     }
 }
+
+/// Looks at plain files whose digests come in their order: the folder of one is mostly that of the next.
+#[derive(Debug)]
+pub(crate) struct InOrder<'a> {
+    looks: &'a Looks,
+    /// The first byte of what is in it, and the folder.
+    folder: Option<(u8, OwnedFd)>,
+}
+
+impl InOrder<'_> {
+    /// As [`Looks::stat`].
+    pub(crate) fn stat(&mut self, digest: &Digest) -> io::Result<Option<Stat>> {
+        let (name, first) = (name_of(digest), digest.as_bytes()[0]);
+        if self.folder.as_ref().is_none_or(|(of, _)| *of != first) {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let [high, low, ..] = name;
+            // Without it each file is found on the whole way.
+            self.folder =
+                openat(&self.looks.0, &[high, low][..], flags, Mode::empty()).ok().map(|it| (first, it));
+        }
+        match &self.folder {
+            Some((_, folder)) => stat_at(folder, as_text(&name[FOLDER_BYTES..])),
+            None => self.looks.stat(digest),
+        }
+    }
+}
+
+fn stat_at(folder: impl AsFd, name: &CStr) -> io::Result<Option<Stat>> {
+    match statat(folder, name, AtFlags::empty()) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// How much of a name is its folder.
+const FOLDER_BYTES: usize = 3;
 
 /// `AB/ABCDEF…` with a NUL, put together without memory of its own: this is asked of tens of thousands of files.
 fn name_of(digest: &Digest) -> [u8; 2 + 1 + 64 + 1] {

@@ -3,10 +3,11 @@
 //! Source: `fsutil/copy`: a folder's content goes into the target, a file becomes the target or goes into it where that is a
 //! folder; folders that are made on the way are 0755 and belong to whom the copy belongs to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::path::PathBuf;
 
+use kiln_model::Digest;
 use kiln_store::snapshot::Held;
 use kiln_store::tree::{PathError, ResolveError};
 use kiln_store::{Batch, Entry, Kind, Meta, Mtime, PutError, Tree, TreePath};
@@ -171,6 +172,10 @@ impl Target<'_> {
         let mut placed: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
         // Of one folder there are mostly many files, one after the other, and its way is followed once.
         let mut last: Option<(&[u8], TreePath)> = None;
+        let lacking = match origin {
+            Origin::Shelf => self.lacking(files),
+            Origin::Archive | Origin::Commit => HashSet::new(),
+        };
         for file in files {
             let meta = match origin {
                 Origin::Shelf | Origin::Commit => self.laying.meta(&file.entry),
@@ -192,7 +197,9 @@ impl Target<'_> {
                 self.tree.link(&real, first)?;
                 continue;
             }
-            if origin == Origin::Shelf {
+            if let (Origin::Shelf, Kind::File { digest, .. }) = (origin, &file.entry.kind)
+                && lacking.contains(digest)
+            {
                 self.store(file)?;
             }
             let was_link = self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
@@ -242,6 +249,16 @@ impl Target<'_> {
         }
         self.parents(&there.parent().unwrap_or_default())?;
         Ok(there)
+    }
+
+    /// The contents that are no objects yet; those of trees are.
+    fn lacking(&self, files: &[Picked]) -> HashSet<Digest> {
+        let of_file = |file: &Picked| match file.entry.kind {
+            Kind::File { digest, size } => Some((digest, size)),
+            _ => None,
+        };
+        let of_context = files.iter().filter(|_| self.laying.shelf.context.is_some());
+        self.laying.held.lacks(of_context.filter_map(of_file))
     }
 
     /// A file of the context becomes an object; those of trees are.

@@ -117,10 +117,11 @@ fn store<R: Read>(
 ) -> Result<(), CaptureError> {
     let held = Held::of(blobs.shelf());
     let was_there = held.holds(snapshot, json.len() as u64);
+    let lacking = held.lacks(files.iter().map(|file| (file.stored.digest, file.stored.size)));
     let batch = blobs.batch();
     for Promised { path, stored, bytes } in files {
         // What is stored already need not be read again: it is what was listed, whatever the folder holds by now.
-        if !held.holds(&stored.digest, stored.size) {
+        if lacking.contains(&stored.digest) {
             batch.put_expected(&stored, bytes).map_err(|source| CaptureError::File { path, source })?;
         }
     }
