@@ -60,11 +60,54 @@ impl Materials {
         };
         let (recipes, bases) = chain(stack, name)?;
         let locked = bases.iter().filter_map(|base| Some((base, lock.bases.get(base)?)));
-        let mut materials: Vec<Value> =
-            locked.flat_map(|(base, locked)| of_base(base.as_str(), locked)).collect();
+        let mut materials = Written::default();
+        locked.for_each(|(base, locked)| materials.extend(of_base(base.as_str(), locked)));
         materials.extend(of_outside(stack, lock, name, files)?);
-        materials.extend(of_files(&recipes, files)?);
-        Ok(Self(canonical(&Value::Array(materials))))
+        of_files(&recipes, files, &mut materials)?;
+        Ok(Self(materials.end()))
+    }
+}
+
+/// A list as it is written: of thousands of files, each would take longer to put together than to write.
+struct Written(Vec<u8>);
+
+impl Default for Written {
+    fn default() -> Self {
+        Self(b"[".to_vec())
+    }
+}
+
+impl Written {
+    fn push(&mut self, value: &Value) {
+        let written = canonical(value);
+        self.push_written(|text| text.extend_from_slice(&written));
+    }
+
+    fn push_written(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.0.len() > 1 {
+            self.0.push(b',');
+        }
+        write(&mut self.0);
+    }
+
+    fn extend(&mut self, values: impl IntoIterator<Item = Value>) {
+        values.into_iter().for_each(|value| self.push(&value));
+    }
+
+    /// A file by its path.
+    fn push_file(&mut self, path: &str, digest: &Digest) {
+        self.push_written(|text| {
+            text.extend_from_slice(b"{\"digest\":{\"sha256\":\"");
+            text.extend_from_slice(&digest.digits());
+            text.extend_from_slice(b"\"},\"name\":");
+            text.extend_from_slice(&canonical(&Value::from(path)));
+            text.push(b'}');
+        });
+    }
+
+    fn end(mut self) -> Vec<u8> {
+        self.0.push(b']');
+        self.0
     }
 }
 
@@ -186,8 +229,8 @@ fn chain<'a>(
 fn of_files(
     recipes: &Recipes<'_>,
     files: impl Fn() -> Result<Arc<SourceFiles>, SourceError>,
-) -> Result<Vec<Value>, AttestError> {
-    let mut dependencies = Vec::new();
+    dependencies: &mut Written,
+) -> Result<(), AttestError> {
     for (_, recipe) in recipes {
         let copies = recipe.steps.iter().filter_map(|step| match step {
             RecipeStep::Copy(copy) => Some(copy.clone()),
@@ -200,26 +243,30 @@ fn of_files(
         }
         let files = &files()?;
         if let ImageSource::Dockerfile(source) = &recipe.from {
-            dependencies.extend(of_dockerfile(source, files)?);
+            of_dockerfile(source, files, dependencies)?;
         }
         for copy in &copies {
             dependencies.extend(of_copy(copy, &Pick::new(copy, files)?));
         }
     }
-    Ok(dependencies)
+    Ok(())
 }
 
 /// A Dockerfile, and all that it may copy.
-fn of_dockerfile(source: &DockerfileSource, files: &Arc<SourceFiles>) -> Result<Vec<Value>, AttestError> {
+fn of_dockerfile(
+    source: &DockerfileSource,
+    files: &Arc<SourceFiles>,
+    dependencies: &mut Written,
+) -> Result<(), AttestError> {
     let inputs = inputs(files, source)?;
-    let one =
-        |(path, digest): &(String, Digest)| json!({ "digest": { "sha256": digest.hex() }, "name": path });
     if inputs.len() <= FILES_MAX {
-        return Ok(inputs.iter().map(one).collect());
+        inputs.iter().for_each(|(path, digest)| dependencies.push_file(path, digest));
+        return Ok(());
     }
     let lines: String = inputs.iter().map(|(path, digest)| format!("{path} {digest}\n")).collect();
     let name = format!("{} files of the context of `{}`", inputs.len(), source.path);
-    Ok(vec![json!({ "digest": { "sha256": sha256(lines.as_bytes()).hex() }, "name": name })])
+    dependencies.push_file(&name, &sha256(lines.as_bytes()));
+    Ok(())
 }
 
 fn of_base<'a>(name: &'a str, locked: &'a LockedBase) -> impl Iterator<Item = Value> + 'a {
@@ -341,4 +388,23 @@ fn of_config(config: &ImageConfig) -> Value {
         "volumes": volumes,
         "workdir": workdir,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_that_is_written_piece_by_piece_is_the_one_that_is_put_together() {
+        let digest = sha256(b"content");
+        let (mut written, mut whole) = (Written::default(), Vec::new());
+        assert_eq!(Written::default().end(), canonical(&json!([])));
+        for name in ["srv/a", "srv/\"quoted\"\\ \n\u{1}", "srv/umläut \u{1f980}", ""] {
+            let file = json!({ "digest": { "sha256": digest.hex() }, "name": name });
+            written.push_file(name, &digest);
+            written.push(&json!({ "uri": name, "name": [1, null] }));
+            whole.extend([file, json!({ "uri": name, "name": [1, null] })]);
+        }
+        assert_eq!(written.end(), canonical(&Value::Array(whole)));
+    }
 }
