@@ -21,7 +21,7 @@ use kiln_model::stack::Stack;
 use kiln_model::{BaseName, Digest, ImageName};
 use kiln_store::{Entry, Kind, Meta, Mtime, Store, Tree, TreePath};
 
-use self::beside::{Ahead, Beside, Listing, Nice};
+use self::beside::{Ahead, Listing};
 use self::foreseen::Foreseen;
 pub use self::made_from::{Baked, Known, MadePart};
 use self::stages::Dockerfile;
@@ -34,6 +34,7 @@ use crate::attest::Materials;
 use crate::bake_error::{BakeError, StepError};
 use crate::baker::Baker;
 use crate::base::BaseMaker;
+use crate::beside::{Beside, Rank};
 use crate::cancel::Cancel;
 use crate::copy::Pick;
 use crate::debian::unpack::{self, Unpacked};
@@ -54,6 +55,9 @@ use crate::workbench::{DEFAULT_PATH, Shown, WorkError, environment};
 
 /// The time of an image that no lock dates: the earliest that a zip archive can hold.
 const UNDATED: u64 = 315_532_800;
+
+/// How many steps of a stage or image are being stored at a time: what goes wrong with one is told before many more are done.
+const STORING_MAX: usize = 2;
 
 /// One bake.
 pub(crate) struct Bake<'a> {
@@ -104,8 +108,8 @@ pub(crate) struct Made {
     tree: MadeTree,
     /// The last line lacks its layer for as long as that is being stored.
     history: Vec<HistoryLine>,
-    /// What is being stored of the last step; nothing in what is finished.
-    storing: Option<Arc<Storing>>,
+    /// What is being stored of the last steps; nothing in what is finished.
+    storing: Vec<Arc<Storing>>,
     /// What is being listed of an image that was asked for.
     listing: Option<Arc<Listing>>,
     /// The image that was asked for, where the next step is its last and takes a while.
@@ -136,7 +140,7 @@ impl Made {
             key: None,
             tree: MadeTree { digest: None, loaded: Arc::default() },
             history: Vec::new(),
-            storing: None,
+            storing: Vec::new(),
             listing: None,
             last_of: None,
             before: None,
@@ -289,7 +293,7 @@ impl<'a> Bake<'a> {
 
     /// Begins to find out what is said about an image that was asked for, if it is new and all of it is made.
     fn list(&self, name: &ImageName, made: &mut Made) {
-        if !self.names.contains(name) || made.storing.is_none() {
+        if !self.names.contains(name) || made.storing.is_empty() {
             return;
         }
         if made.listing.is_none() {
@@ -307,7 +311,7 @@ impl<'a> Bake<'a> {
             let files = self.files.clone();
             let open = move || Ok(files.clone().expect("they are opened where anything is copied"));
             // Whoever needs it tries again, and tells why it can't be.
-            Beside::begin(Nice::Late, move || Materials::of(&stack, &lock, &name, open).ok())
+            Beside::begin(Rank::Late, move || Materials::of(&stack, &lock, &name, open).ok())
         });
     }
 
@@ -408,7 +412,7 @@ impl<'a> Bake<'a> {
         }
         let place = step.place;
         let (new, ahead) = self.changed(made, change).map_err(|error| place.failed(error))?;
-        settle(made)?;
+        settle_all_but(made, STORING_MAX - 1)?;
         let (old, after) = (Arc::clone(&made.tree.loaded), made.key);
         let outcome = Outcome { old, new: Arc::clone(&new), key, after, taken: step.taken };
         let to = (&self.baker.store, &self.baker.steps);
@@ -417,7 +421,7 @@ impl<'a> Bake<'a> {
             let (surveys, earlier) = (Surveys::of_baker(self.baker), made.earlier.clone());
             Arc::new(beside::list(surveys, earlier, &new, Some(ahead)))
         });
-        made.storing = Some(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
+        made.storing.push(Arc::new(Storing::begin(to, outcome, claim, place, made.history.len())));
         made.key = Some(key);
         made.before = Some(Arc::clone(&made.tree.loaded));
         made.tree = MadeTree { digest: None, loaded: new };
@@ -700,12 +704,23 @@ impl<'a> Bake<'a> {
     }
 }
 
-/// Waits until the last step is stored: until then it has no layer, and its tree no digest.
+/// Waits until the last steps are stored: until then they have no layers, and the tree no digest.
 fn settle(made: &mut Made) -> Result<(), BakeError> {
-    let Some(storing) = made.storing.take() else { return Ok(()) };
-    if let Some(record) = storing.end().transpose()? {
-        made.tree.digest = Some(record.tree);
-        made.history[storing.line].layer = record.layer;
+    // Of several, the first is mostly what somebody is at.
+    made.storing.iter().rev().for_each(|storing| storing.advance());
+    settle_all_but(made, 0)
+}
+
+/// Waits until no more steps than this are being stored. What has ended by itself is taken note of.
+fn settle_all_but(made: &mut Made, left: usize) -> Result<(), BakeError> {
+    while made.storing.first().is_some_and(|first| made.storing.len() > left || first.has_ended()) {
+        let storing = made.storing.remove(0);
+        if let Some(record) = storing.end().transpose()? {
+            made.history[storing.line].layer = record.layer;
+            if made.storing.is_empty() {
+                made.tree.digest = Some(record.tree);
+            }
+        }
     }
     Ok(())
 }

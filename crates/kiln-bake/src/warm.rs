@@ -1,30 +1,31 @@
-//! Opening files before a command does.
+//! Looking for files before a command does.
 //!
-//! The first look at a file of a new overlay finds it in each of its layers, and its first opening finds its data: for a small
-//! file both take longer than to read it, and a command that goes through its files one by one waits for each. What the step before
-//! wrote is what a command is most likely to go through, and a sandbox takes a while to be there.
+//! The first look at a file of a new overlay finds it in each of its layers: for a small file that takes longer than to read it, and
+//! a command that goes through its files one by one waits for each. What the step before wrote is what a command is most likely to
+//! go through, and a sandbox takes a while to be there.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 
-use kiln_store::{Kind, Tree};
+use kiln_store::{Kind, Tree, TreePath};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+use crate::beside::{Beside, Rank};
 
 /// More than this would take longer than most sandboxes need to be there.
 const FILES_MAX: usize = 4096;
 
-/// Files that are being opened, by a thread of its own that ends with the value.
+/// Files that are being looked for, until the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Warming {
     ended: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    looking: Option<Beside<()>>,
 }
 
 impl Warming {
-    /// Begins to open in `root`, where `shown` is mounted, what is not as it was in `before`.
+    /// Begins to look in `root`, where `shown` is mounted, for what is not as it was in `before`.
     pub(crate) fn begin(root: &OwnedFd, before: Tree, shown: Tree) -> io::Result<Self> {
         let root = root.try_clone()?;
         let ended = Arc::new(AtomicBool::new(false));
@@ -33,34 +34,48 @@ impl Warming {
             let new = before.changes(&shown).put;
             let files =
                 new.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File { size, .. } if size > 0));
+            // The folder of one is mostly that of the next.
+            let mut folder: Option<(TreePath, OwnedFd)> = None;
             for (path, _) in files.take(FILES_MAX).take_while(|_| !is_over.load(Ordering::Relaxed)) {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-                let way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-                // What can't be opened is told to whoever needs it.
-                let _ = openat2(&root, path.as_bytes(), flags, Mode::empty(), way);
+                let parent = path.parent().unwrap_or_default();
+                if folder.as_ref().is_none_or(|(of, _)| *of != parent) {
+                    let way = if parent.is_root() { b"." } else { parent.as_bytes() };
+                    folder = find(&root, way, OFlags::DIRECTORY).map(|it| (parent, it));
+                }
+                // What can't be found is told to whoever needs it.
+                if let Some((_, folder)) = &folder {
+                    find(folder, path.name(), OFlags::empty());
+                }
             }
         };
-        Ok(Self { ended, thread: Some(std::thread::Builder::new().spawn(warm)?) })
+        Ok(Self { ended, looking: Some(Beside::begin(Rank::Now, warm)) })
     }
+}
+
+/// Finds something below a folder, without opening it: that would take as long again, and spare the command less. No link is followed.
+fn find(folder: &OwnedFd, path: &[u8], flags: OFlags) -> Option<OwnedFd> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    openat2(folder, path, flags, Mode::empty(), way).ok()
 }
 
 impl Drop for Warming {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
-        // It only saves time.
-        let _ = self.thread.take().map(JoinHandle::join);
+        // It keeps the mount: it is called off, or its end is waited for.
+        drop(self.looking.take());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kiln_store::{Entry, Meta, Store, TreePath};
+    use kiln_store::{Entry, Meta, Store};
 
     use super::*;
     use crate::workbench::mount_once;
 
     #[test]
-    fn what_is_new_is_opened_and_whatever_else_is_there_does_no_harm() {
+    fn what_is_new_is_looked_for_and_whatever_else_is_there_does_no_harm() {
         let state = tempfile::tempdir_in("/var/tmp").unwrap();
         let store = Store::open(state.path()).unwrap();
         let path = |text: &str| TreePath::parse(text).unwrap();
@@ -75,13 +90,13 @@ mod tests {
         let kind = Kind::Symlink { target: b"old".to_vec() };
         shown.insert(&path("link"), Entry { meta: Meta { mode: 0o777, ..Meta::default() }, kind }).unwrap();
         let pipe = Entry { meta: Meta { mode: 0o600, ..Meta::default() }, kind: Kind::Fifo };
-        // Whoever opens one waits for somebody to write.
+        // Whoever would open one would wait for somebody to write.
         shown.insert(&path("pipe"), pipe).unwrap();
         // Its object is not there.
         shown.insert(&path("lost"), Entry::file(0o644, crate::hashing::sha256(b"lost"), 4)).unwrap();
         let root = mount_once(&store, &shown).unwrap();
         let mut warming = Warming::begin(&root, before, shown).unwrap();
         // It comes to its end by itself.
-        warming.thread.take().unwrap().join().unwrap();
+        warming.looking.take().unwrap().end().unwrap();
     }
 }

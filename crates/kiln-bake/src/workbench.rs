@@ -12,6 +12,7 @@ use kiln_model::Digest;
 use kiln_store::trees::{AssembleError, PutTreeError};
 use kiln_store::{Store, Strategy, Tree, TreePath, Writable};
 
+use crate::beside::Spared;
 use crate::cancel::Cancel;
 use crate::capture::{CaptureError, Times, capture};
 use crate::clock::{self, ClockError};
@@ -153,7 +154,10 @@ impl Workbench {
         let (ground, below) = bench.ground(store, &shown)?;
         let warming = before.and_then(|before| Warming::begin(ground.mount(), before, shown).ok());
         let run = || sandbox::run(invocation, ready, ground, &bench.0, &self.group, cancel);
-        let (times, remains) = Times::of(latest, run)?;
+        let (times, remains) = {
+            let _spared = Spared::one();
+            Times::of(latest, run)?
+        };
         drop(warming);
         if let Some(leak) = invocation.hidden.find(&bench.0.join("upper")).map_err(WorkError::Search)? {
             return Err(leak.into());

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use kiln_model::{Digest, StackName};
 use kiln_store::Tree;
 
-use super::beside::{Beside, Nice};
 use crate::baker::Baker;
+use crate::beside::{Beside, Rank};
 use crate::source::Source;
 use crate::steps::Foresight;
 
@@ -46,7 +46,7 @@ impl Foreseen {
         let being_read = trees.map(|&tree| {
             let stored = baker.store.trees.clone();
             // Whoever needs one that can't be read tells why.
-            (tree, Beside::begin(Nice::Soon, move || stored.load(&tree).ok()))
+            (tree, Beside::begin(Rank::Soon, move || stored.load(&tree).ok()))
         });
         let being_read = Mutex::new(being_read.collect());
         Self { being_read, needed: Mutex::default(), source: Some(source), noted }

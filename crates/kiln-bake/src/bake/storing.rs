@@ -3,14 +3,15 @@
 //! The next step needs the tree, which is in memory, and neither its stored form nor its layer. They take as long to make as many
 //! a step.
 
-use std::panic::resume_unwind;
 use std::sync::{Arc, OnceLock};
 
-use kiln_store::{Store, Tree};
+use kiln_model::Digest;
+use kiln_store::trees::PutTreeError;
+use kiln_store::{Batch, Store, Tree};
 
 use super::Place;
-use super::beside::{Beside, Nice};
 use crate::bake_error::{BakeError, StepError};
+use crate::beside::{Beside, Rank};
 use crate::layer;
 use crate::steps::{Claim, StepCache, StepKey, StepRecord};
 
@@ -25,28 +26,50 @@ pub(super) struct Outcome {
     pub(super) taken: Vec<StepKey>,
 }
 
+/// The tree of an outcome being put into a batch.
+type PutTree = Arc<Beside<Result<Digest, PutTreeError>>>;
+
 impl Outcome {
     /// Stores the tree and the layer, and notes both.
     pub(super) fn store(self, store: &Store, steps: &StepCache) -> Result<StepRecord, StepError> {
-        let [old, new] = [&self.old, &self.new].map(|tree| tree.get().expect("both are loaded"));
-        let batch = store.blobs.batch();
-        // Each takes as long as the other, and neither needs it.
-        let (tree, layer) = std::thread::scope(|scope| {
-            let tree = scope.spawn(|| store.trees.put_into(&batch, new));
-            let layer = layer::put_into(&batch, &store.blobs, &store.objects, old, new);
-            (tree.join().unwrap_or_else(|panic| resume_unwind(panic)), layer)
-        });
+        let (batch, tree) = self.put_tree(store);
+        self.store_with((store, steps), batch, &tree)
+    }
+
+    /// Begins with the tree: it takes as long as the layer, and neither needs the other.
+    fn put_tree(&self, store: &Store) -> (Arc<Batch>, PutTree) {
+        let batch = Arc::new(store.blobs.batch());
+        let (trees, new, into) = (store.trees.clone(), Arc::clone(&self.new), Arc::clone(&batch));
+        let tree = Beside::begin(Rank::Soon, move || trees.put_into(&into, loaded(&new)));
+        (batch, Arc::new(tree))
+    }
+
+    fn store_with(
+        self,
+        (store, steps): (&Store, &StepCache),
+        batch: Arc<Batch>,
+        tree: &PutTree,
+    ) -> Result<StepRecord, StepError> {
+        let layer =
+            layer::put_into(&batch, &store.blobs, &store.objects, loaded(&self.old), loaded(&self.new));
+        let tree = tree.end().expect("only this waits for the tree");
         let record = StepRecord { tree: tree?, layer: layer?, after: self.after, taken: self.taken };
-        batch.commit()?;
+        Arc::into_inner(batch).expect("whoever put the tree has ended").commit()?;
         steps.set_step(self.key, &record);
         Ok(record)
     }
 }
 
-/// The outcome of a step on its way into the store. Whoever drops it waits for its end: nothing is written without a lease.
+fn loaded(tree: &OnceLock<Tree>) -> &Tree {
+    tree.get().expect("both trees of an outcome are loaded")
+}
+
+/// The outcome of a step on its way into the store. Whoever drops it waits for its end: what a step came to is found by the next bake
+/// whatever becomes of the steps after it, and nothing is written without a lease.
 #[derive(Debug)]
 pub(super) struct Storing {
     stored: Beside<Result<StepRecord, StepError>>,
+    tree: PutTree,
     place: Place,
     /// Which line of the history is the step's.
     pub(super) line: usize,
@@ -61,17 +84,36 @@ impl Storing {
         place: &Place,
         line: usize,
     ) -> Self {
-        let (store, steps) = (store.clone(), steps.clone());
-        let stored = Beside::begin(Nice::Soon, move || {
-            let stored = outcome.store(&store, &steps);
+        let (batch, tree) = outcome.put_tree(store);
+        let (store, steps, with) = (store.clone(), steps.clone(), Arc::clone(&tree));
+        let stored = Beside::begin(Rank::Soon, move || {
+            let stored = outcome.store_with((&store, &steps), batch, &with);
             drop(claim);
             stored
         });
-        Self { stored, place: place.clone(), line }
+        Self { stored, tree, place: place.clone(), line }
+    }
+
+    /// Whether nobody would wait for it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.stored.has_ended()
+    }
+
+    /// Does what nobody is at, while somebody may be at the rest.
+    pub(super) fn advance(&self) {
+        self.tree.advance();
+        self.stored.advance();
     }
 
     /// Waits for the end; none if somebody did so before.
     pub(super) fn end(&self) -> Option<Result<StepRecord, BakeError>> {
+        self.tree.advance();
         Some(self.stored.end()?.map_err(|error| self.place.failed(error)))
+    }
+}
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        let _ = self.end();
     }
 }

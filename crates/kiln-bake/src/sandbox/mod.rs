@@ -23,6 +23,7 @@ use limits::Short;
 pub use limits::StepLimits;
 pub(crate) use ready::Ready;
 use ready::Sandbox;
+pub use sys::share_heap;
 pub(crate) use sys::{die_with_parent, own_mounts_and_name};
 
 /// The end of a step's output is kept for its error; what came before is rarely the reason.

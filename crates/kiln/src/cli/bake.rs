@@ -74,6 +74,7 @@ pub(super) struct Baked {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    kiln_bake::share_heap();
     context.require_root("bake")?;
     let (env, vars) = (context.env(), context.globals.vars.clone());
     let cache = match args {

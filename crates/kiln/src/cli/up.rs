@@ -84,6 +84,7 @@ fn ttl(text: &str) -> Result<Millis, String> {
 }
 
 pub(super) fn run(args: &Args, context: &mut Context<'_>) -> Outcome {
+    kiln_bake::share_heap();
     context.require_root("up")?;
     let saved = args.plan.as_deref().map(SavedPlan::read).transpose()?;
     let (env, vars) = asked(context, saved.as_ref())?;

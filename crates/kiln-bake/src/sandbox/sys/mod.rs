@@ -27,6 +27,7 @@ use rustix::process::Pid;
 use super::filter::Filters;
 #[cfg(test)]
 pub(super) use memory::dispensable;
+pub use memory::share_heap;
 pub(super) use order::{Attached, Desk, Order, Over};
 use order::{Jail, Mount};
 use shared::{Shared, Slot};

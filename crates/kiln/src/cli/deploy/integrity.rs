@@ -1,10 +1,8 @@
 //! Stored files that are not what they were: found before something is started from them, and made again where that can be.
 
-use std::panic::resume_unwind;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use kiln_bake::{BakeError, CopyError, SourceError, StepError};
+use kiln_bake::{BakeError, Beside, CopyError, Rank, SourceError, StepError};
 use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::trees::{AssembleError, PutTreeError};
@@ -17,14 +15,11 @@ use crate::runtime::StateDir;
 /// whole then.
 const AHEAD_GOOD_FOR: Duration = Duration::from_secs(2);
 
-/// How far that look gives way to what is waited for, as `nice` counts.
-const NICE: i32 = 10;
-
 /// A look at the images of the last bake while this one finds out what it comes to: mostly to the same.
 pub(crate) struct Ahead {
     began: Instant,
     /// With a lease, for a collection would take what was seen; none where the store can't be used, as whoever needs it will say.
-    look: JoinHandle<Option<(Verification, Lease)>>,
+    look: Beside<Option<(Verification, Lease)>>,
 }
 
 impl Ahead {
@@ -36,9 +31,8 @@ impl Ahead {
     ) -> Self {
         let (state, purpose) = (state.path().to_owned(), format!("look at {}", stack.name));
         let names: Vec<String> = images.map(|image| name_in_store(stack, image)).collect();
-        let look = std::thread::spawn(move || {
-            // Listing the folder is waited for, and this is not.
-            let _ = rustix::process::setpriority_process(None, NICE);
+        // Listing the folder is waited for, and this is not.
+        let look = Beside::begin(Rank::Soon, move || {
             let store = Store::open(state).ok()?;
             let lease = store.leases.take(&purpose).ok()?;
             let mut verification = store.verification();
@@ -51,8 +45,7 @@ impl Ahead {
 
     /// Ends it; what was seen counts if it was just now.
     fn end(self) -> Option<(Verification, Lease)> {
-        let looked = self.look.join().unwrap_or_else(|panic| resume_unwind(panic));
-        looked.filter(|_| self.began.elapsed() < AHEAD_GOOD_FOR)
+        self.look.end().flatten().filter(|_| self.began.elapsed() < AHEAD_GOOD_FOR)
     }
 }
 
