@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::{fmt, mem, thread};
 
-use rustix::process::{Pid, setpriority_process};
+use rustix::process::{Pid, getpriority_process, setpriority_process};
 
 /// What is begun first where several wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub enum Rank {
 /// How many ranks there are.
 const RANKS: usize = 3;
 
-/// How far a thread gives way to others, as `nice` counts.
+/// How much further than the rest of a bake a thread gives way to others, as `nice` counts. There is an end to that.
 const NICE: i32 = 10;
 
 /// Work that goes on by itself. Dropped, it is called off, or where it was begun its end is waited for: what it reads is there
@@ -249,12 +249,16 @@ impl Drop for Spared {
 #[derive(Debug)]
 struct Pace {
     thread: Pid,
+    /// What it began with, as all of a bake that is nice itself.
+    own_nice: i32,
     gives_way: Mutex<bool>,
 }
 
 impl Pace {
     fn of_this_thread() -> Self {
-        Self { thread: rustix::thread::gettid(), gives_way: Mutex::new(false) }
+        let thread = rustix::thread::gettid();
+        let own_nice = getpriority_process(Some(thread)).unwrap_or_default();
+        Self { thread, own_nice, gives_way: Mutex::new(false) }
     }
 
     fn give_way(&self) {
@@ -267,7 +271,7 @@ impl Pace {
 
     fn set(&self, gives_way: bool) {
         let mut now = self.gives_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let nice = if gives_way { NICE } else { 0 };
+        let nice = self.own_nice + if gives_way { NICE } else { 0 };
         // Linux counts it for each thread.
         if *now != gives_way && setpriority_process(Some(self.thread), nice).is_ok() {
             *now = gives_way;
@@ -361,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_thread_gives_way_until_it_is_hurried() {
-        let nice = |pace: &Pace| rustix::process::getpriority_process(Some(pace.thread)).unwrap();
+        let nice = |pace: &Pace| getpriority_process(Some(pace.thread)).unwrap();
         thread::spawn(move || {
             let pace = Pace::of_this_thread();
             let mut seen = vec![nice(&pace)];
@@ -369,7 +373,8 @@ mod tests {
             seen.push(nice(&pace));
             pace.hurry();
             seen.push(nice(&pace));
-            assert_eq!(seen, [0, NICE, 0]);
+            let own = seen[0];
+            assert_eq!(seen, [own, (own + NICE).min(19), own]);
         })
         .join()
         .unwrap();
