@@ -24,11 +24,17 @@ pub enum Rank {
     Late,
 }
 
-/// How many ranks there are.
-const RANKS: usize = 3;
+impl Rank {
+    const ALL: [Self; 3] = [Self::Now, Self::Soon, Self::Late];
 
-/// How much further than the rest of a bake a thread gives way to others, as `nice` counts. There is an end to that.
-const NICE: i32 = 10;
+    /// How much further than the rest of a bake it gives way to others, as `nice` counts.
+    fn nice(self) -> i32 {
+        match self {
+            Self::Now | Self::Soon => 10,
+            Self::Late => 19,
+        }
+    }
+}
 
 /// Work that goes on by itself. Dropped, it is called off, or where it was begun its end is waited for: what it reads is there
 /// for as long as a bake's lease is held.
@@ -149,7 +155,7 @@ impl<T: Send> Run for Job<T> {
 /// The threads that all bakes of this process share, as they share the processors.
 struct Crew {
     /// By rank.
-    waiting: [VecDeque<Arc<dyn Run>>; RANKS],
+    waiting: [VecDeque<Arc<dyn Run>>; Rank::ALL.len()],
     workers: usize,
     /// Those that have nothing to do.
     idle: usize,
@@ -157,8 +163,12 @@ struct Crew {
     spared: usize,
 }
 
-static CREW: Mutex<Crew> =
-    Mutex::new(Crew { waiting: [const { VecDeque::new() }; RANKS], workers: 0, idle: 0, spared: 0 });
+static CREW: Mutex<Crew> = Mutex::new(Crew {
+    waiting: [const { VecDeque::new() }; Rank::ALL.len()],
+    workers: 0,
+    idle: 0,
+    spared: 0,
+});
 
 static MORE: Condvar = Condvar::new();
 
@@ -185,21 +195,25 @@ impl Crew {
         let pace = Arc::new(Pace::of_this_thread());
         OWN_PACE.set(Some(Arc::clone(&pace)));
         loop {
-            let job = Self::next();
-            pace.give_way();
+            let (rank, job) = Self::next();
+            pace.give_way(rank.nice());
             job.run(&pace);
         }
     }
 
-    fn next() -> Arc<dyn Run> {
+    fn pop(&mut self, rank: Rank) -> Option<(Rank, Arc<dyn Run>)> {
+        self.waiting[rank as usize].pop_front().map(|job| (rank, job))
+    }
+
+    fn next() -> (Rank, Arc<dyn Run>) {
         let mut crew = Self::lock();
         loop {
             // This one is none of the idle here.
             let others_busy = crew.workers - crew.idle - 1;
             if others_busy < processors().saturating_sub(crew.spared).max(1)
-                && let Some(job) = crew.waiting.iter_mut().find_map(VecDeque::pop_front)
+                && let Some(next) = Rank::ALL.into_iter().find_map(|rank| crew.pop(rank))
             {
-                return job;
+                return next;
             }
             crew.idle += 1;
             crew = MORE.wait(crew).unwrap_or_else(PoisonError::into_inner);
@@ -216,8 +230,8 @@ thread_local! {
 /// Does what is of use only for a moment, if that waits and this is a worker: what takes long asks this again and again.
 pub(crate) fn let_pass() {
     let Some(pace) = OWN_PACE.with_borrow(Clone::clone) else { return };
-    let urgent = || Crew::lock().waiting[Rank::Now as usize].pop_front();
-    while let Some(job) = urgent() {
+    let urgent = || Crew::lock().pop(Rank::Now);
+    while let Some((_, job)) = urgent() {
         job.run(&pace);
     }
 }
@@ -245,37 +259,33 @@ impl Drop for Spared {
     }
 }
 
-/// Whether a worker, which never ends, gives way to others. Where that is refused it runs as all others do.
+/// How far a worker, which never ends, gives way to others. Where that is refused it runs as all others do.
 #[derive(Debug)]
 struct Pace {
     thread: Pid,
     /// What it began with, as all of a bake that is nice itself.
     own_nice: i32,
-    gives_way: Mutex<bool>,
+    /// How much nicer it is now.
+    nicer: Mutex<i32>,
 }
 
 impl Pace {
     fn of_this_thread() -> Self {
         let thread = rustix::thread::gettid();
         let own_nice = getpriority_process(Some(thread)).unwrap_or_default();
-        Self { thread, own_nice, gives_way: Mutex::new(false) }
+        Self { thread, own_nice, nicer: Mutex::new(0) }
     }
 
-    fn give_way(&self) {
-        self.set(true);
+    fn give_way(&self, nicer: i32) {
+        let mut now = self.nicer.lock().unwrap_or_else(PoisonError::into_inner);
+        // Linux counts it for each thread, and there is an end to it.
+        if *now != nicer && setpriority_process(Some(self.thread), self.own_nice + nicer).is_ok() {
+            *now = nicer;
+        }
     }
 
     fn hurry(&self) {
-        self.set(false);
-    }
-
-    fn set(&self, gives_way: bool) {
-        let mut now = self.gives_way.lock().unwrap_or_else(PoisonError::into_inner);
-        let nice = self.own_nice + if gives_way { NICE } else { 0 };
-        // Linux counts it for each thread.
-        if *now != gives_way && setpriority_process(Some(self.thread), nice).is_ok() {
-            *now = gives_way;
-        }
+        self.give_way(0);
     }
 }
 
@@ -369,12 +379,12 @@ mod tests {
         thread::spawn(move || {
             let pace = Pace::of_this_thread();
             let mut seen = vec![nice(&pace)];
-            pace.give_way();
+            pace.give_way(Rank::Soon.nice());
             seen.push(nice(&pace));
             pace.hurry();
             seen.push(nice(&pace));
             let own = seen[0];
-            assert_eq!(seen, [own, (own + NICE).min(19), own]);
+            assert_eq!(seen, [own, (own + 10).min(19), own]);
         })
         .join()
         .unwrap();

@@ -32,7 +32,7 @@ impl Ahead {
         let (state, purpose) = (state.path().to_owned(), format!("look at {}", stack.name));
         let names: Vec<String> = images.map(|image| name_in_store(stack, image)).collect();
         // Listing the folder is waited for, and this is not.
-        let look = Beside::begin(Rank::Soon, move || {
+        let look = Beside::begin(Rank::Late, move || {
             let store = Store::open(state).ok()?;
             let lease = store.leases.take(&purpose).ok()?;
             let mut verification = store.verification();
