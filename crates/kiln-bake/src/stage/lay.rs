@@ -3,8 +3,9 @@
 //! Source: `fsutil/copy`: a folder's content goes into the target, a file becomes the target or goes into it where that is a
 //! folder; folders that are made on the way are 0755 and belong to whom the copy belongs to.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 
 use kiln_model::Digest;
@@ -49,6 +50,9 @@ enum Origin {
     /// A commit, which has neither owners nor times.
     Commit,
 }
+
+/// Whether this many contents are stored takes as long to find out as to lay them, and neither needs the other.
+const LOOKED_AT_BESIDE_MIN: usize = 512;
 
 /// What is fetched is root's alone, unless the step says otherwise.
 const REMOTE_MODE: u16 = 0o600;
@@ -165,17 +169,34 @@ impl Target<'_> {
         self.put(&place, Entry { meta, kind: entry.kind }).map(drop)
     }
 
-    /// Lays what is in a folder into the target.
+    /// Lays what is in a folder into the target, and stores what is not stored.
     fn folder(&mut self, to: &TreePath, files: &[Picked], origin: Origin) -> Result<(), StepError> {
+        let (held, contents) = (self.laying.held, self.contents(files, origin));
+        let lacking = if contents.len() < LOOKED_AT_BESIDE_MIN {
+            self.lay(to, files, origin)?;
+            held.lacks(contents)
+        } else {
+            std::thread::scope(|scope| {
+                let looking = scope.spawn(|| held.lacks(contents));
+                self.lay(to, files, origin)?;
+                Ok::<_, StepError>(looking.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            })?
+        };
+        let is_lacking = |file: &&Picked| match &file.entry.kind {
+            Kind::File { digest, .. } => lacking.contains(digest),
+            _ => false,
+        };
+        files.iter().filter(is_lacking).try_for_each(|file| self.store(file))
+    }
+
+    /// Lays what is in a folder into the target.
+    fn lay(&mut self, to: &TreePath, files: &[Picked], origin: Origin) -> Result<(), StepError> {
         let root = self.resolve(to)?;
         self.parents(&root)?;
+        let has_links = files.iter().any(|file| file.linked.is_some());
         let mut placed: BTreeMap<&TreePath, TreePath> = BTreeMap::new();
         // Of one folder there are mostly many files, one after the other, and its way is followed once.
         let mut last: Option<(&[u8], TreePath)> = None;
-        let lacking = match origin {
-            Origin::Shelf => self.lacking(files),
-            Origin::Archive | Origin::Commit => HashSet::new(),
-        };
         for file in files {
             let meta = match origin {
                 Origin::Shelf | Origin::Commit => self.laying.meta(&file.entry),
@@ -197,14 +218,11 @@ impl Target<'_> {
                 self.tree.link(&real, first)?;
                 continue;
             }
-            if let (Origin::Shelf, Kind::File { digest, .. }) = (origin, &file.entry.kind)
-                && lacking.contains(digest)
-            {
-                self.store(file)?;
-            }
             let was_link = self.put(&real, Entry { meta, kind: file.entry.kind.clone() })?;
             last = (!was_link).then_some((folder, parent));
-            placed.insert(&file.below, real);
+            if has_links {
+                placed.insert(&file.below, real);
+            }
         }
         Ok(())
     }
@@ -251,14 +269,16 @@ impl Target<'_> {
         Ok(there)
     }
 
-    /// The contents that are no objects yet; those of trees are.
-    fn lacking(&self, files: &[Picked]) -> HashSet<Digest> {
+    /// The contents that may be no objects yet; those of trees and archives are.
+    fn contents(&self, files: &[Picked], origin: Origin) -> Vec<(Digest, u64)> {
+        if origin != Origin::Shelf || self.laying.shelf.context.is_none() {
+            return Vec::new();
+        }
         let of_file = |file: &Picked| match file.entry.kind {
             Kind::File { digest, size } => Some((digest, size)),
             _ => None,
         };
-        let of_context = files.iter().filter(|_| self.laying.shelf.context.is_some());
-        self.laying.held.lacks(of_context.filter_map(of_file))
+        files.iter().filter_map(of_file).collect()
     }
 
     /// A file of the context becomes an object; those of trees are.
