@@ -198,24 +198,14 @@ impl<'a> Left<'a> {
 
 #[cfg(test)]
 mod tests {
-    use kiln_store::{Entry, Meta, Store, Tree};
     use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
     use super::*;
-    use crate::inventory::tests::everything;
+    use crate::inventory::tests::{everything, stored};
 
     /// The survey of these files.
-    fn surveyed(files: Vec<(&'static str, u16, Vec<u8>)>) -> Survey {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let (mut tree, batch) = (Tree::new(), store.objects.batch());
-        for (path, mode, bytes) in files {
-            let path = TreePath::parse(path).unwrap();
-            tree.make_dirs(&path.parent().unwrap(), &Meta { mode: 0o755, ..Meta::default() }).unwrap();
-            let stored = batch.put_bytes(&bytes).unwrap();
-            tree.insert(&path, Entry::file(mode, stored.digest, stored.size)).unwrap();
-        }
-        batch.commit().unwrap();
+    fn surveyed(files: &[(&str, u16, Vec<u8>)]) -> Survey {
+        let (_folder, store, tree) = stored(files);
         Survey::of(&store.objects, &tree).unwrap()
     }
 
@@ -225,7 +215,7 @@ mod tests {
             bytes.truncate(bytes.len() / 2);
             (path, mode, bytes)
         });
-        [surveyed(everything()), surveyed(torn.collect())]
+        [surveyed(&everything()), surveyed(&torn.collect::<Vec<_>>())]
     }
 
     /// Who changes what a parser finds is told here to raise the version: what was found before is on disks, and would be believed.

@@ -37,8 +37,8 @@ pub(super) fn elf(sections: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Stores an image of these files, programs by their mode, and lists its software.
-fn inventory(files: &[(&str, u16, Vec<u8>)]) -> (tempfile::TempDir, Inventory) {
+/// Stores these files, programs by their mode, and returns them as a tree.
+pub(super) fn stored(files: &[(&str, u16, Vec<u8>)]) -> (tempfile::TempDir, Store, Tree) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let (mut tree, batch) = (Tree::new(), store.objects.batch());
@@ -49,6 +49,12 @@ fn inventory(files: &[(&str, u16, Vec<u8>)]) -> (tempfile::TempDir, Inventory) {
         tree.insert(&path, Entry::file(*mode, stored.digest, stored.size)).unwrap();
     }
     batch.commit().unwrap();
+    (folder, store, tree)
+}
+
+/// Stores an image of these files, and lists its software.
+fn inventory(files: &[(&str, u16, Vec<u8>)]) -> (tempfile::TempDir, Inventory) {
+    let (folder, store, tree) = stored(files);
     let config = store.blobs.put_bytes(br#"{"created":"2026-07-11T10:16:37.5Z"}"#).unwrap();
     let manifest = format!(r#"{{"config":{{"digest":"{config}"}},"layers":[]}}"#);
     let manifest = store.blobs.put_bytes(manifest.as_bytes()).unwrap();
