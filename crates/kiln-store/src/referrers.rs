@@ -3,27 +3,27 @@
 //! Each is an OCI manifest whose `subject` is the image's. A manifest names what it is about, and not the other way round, so
 //! the way back is kept here: a file without content for each, whose name is all that it says.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kiln_model::Digest;
 
 use crate::error::{PutError, ReadError};
-use crate::shelf::{Staged, make_folder, sync_each, sync_folder};
+use crate::shelf::{make_folder, sync_folder};
 
 /// The referrers of a store.
 #[derive(Debug, Clone)]
 pub struct Referrers {
     root: Arc<Path>,
-    tmp: Arc<Path>,
 }
 
 impl Referrers {
-    pub(crate) fn open(root: PathBuf, tmp: &Path) -> io::Result<Self> {
+    pub(crate) fn open(root: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&root)?;
-        Ok(Self { root: root.into(), tmp: tmp.into() })
+        Ok(Self { root: root.into() })
     }
 
     /// Notes that a manifest is about `subject`, durably. Store its blobs first.
@@ -46,11 +46,10 @@ impl Referrers {
             return Ok(());
         }
         make_folder(&folder).map_err(PutError::at(&folder))?;
-        let staged: Vec<Staged> =
-            missing.iter().map(|_| Staged::create(&self.tmp)).collect::<Result<_, _>>()?;
-        sync_each(&staged.iter().map(Staged::path).collect::<Vec<_>>())?;
-        for (staged, path) in staged.iter().zip(&missing) {
-            fs::rename(staged.path(), path).map_err(PutError::at(path))?;
+        for path in &missing {
+            // Its name is all that it says: there is no content that could be half there, or that the disk needs to have first.
+            let mut file = File::options();
+            file.write(true).create(true).mode(0o644).open(path).map_err(PutError::at(path))?;
         }
         sync_folder(&folder).map_err(PutError::at(&folder))
     }

@@ -473,7 +473,7 @@ const SINGLE_SYNCS_MAX: usize = 12;
 
 /// Makes files or folders durable, all at the same time: what takes the time is that the disk empties its cache, and it does
 /// that once for all who wait.
-pub(crate) fn sync_each(paths: &[&Path]) -> Result<(), PutError> {
+fn sync_each(paths: &[&Path]) -> Result<(), PutError> {
     let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all()).map_err(PutError::at(path));
     let Some((last, others)) = paths.split_last() else { return Ok(()) };
     std::thread::scope(|scope| {

@@ -70,7 +70,7 @@ impl Store {
         Ok(Self {
             trees: Trees::open(root, &tmp, objects.clone(), Arc::clone(&packs))?,
             images: Images::open(&root.join("images"), &tmp)?,
-            referrers: Referrers::open(root.join("images/referrers"), &tmp)?,
+            referrers: Referrers::open(root.join("images/referrers"))?,
             releases: Releases::new(blobs.clone()),
             snapshots: Snapshots::new(blobs.clone()),
             leases: Leases::open(root.join("leases"))?,
