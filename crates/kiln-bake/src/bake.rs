@@ -322,9 +322,9 @@ impl<'a> Bake<'a> {
         for (part, made) in &made {
             let (Part::Image(name), Some(image)) = (part, &made.image) else { continue };
             baked.images.insert(name.clone(), image.clone());
-            let software = made.listing.as_ref().and_then(|listing| listing.end()).flatten();
+            let bills = made.listing.as_ref().and_then(|listing| listing.end()).flatten();
             let materials = materials.get(name).and_then(Beside::end).flatten();
-            baked.known.insert(name.clone(), Known { software, materials });
+            baked.known.insert(name.clone(), Known { bills, materials });
         }
         self.baker.workbench.leave((made, self.files, self.dockerfiles));
         baked

@@ -145,21 +145,27 @@ fn healthcheck(health: &DockerHealth) -> Value {
 /// Sorted keys and no white space, whatever features of the JSON library another crate switched on.
 pub(crate) fn canonical(value: &Value) -> Vec<u8> {
     let mut text = Vec::new();
-    write(value, None, &mut text);
+    write(value, &[], &mut text);
     text
 }
 
-/// The same, with something that is written already in the place of what is at a path of names.
-pub(crate) fn canonical_with(value: &Value, path: &[&str], written: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(written.len() + 4096);
-    write(value, Some((path, written)), &mut text);
+/// A path of names, and what is written already of what is to be there.
+pub(crate) type Written<'a> = (&'a [&'a str], &'a [u8]);
+
+/// As [`canonical`], with something that is written already in the place of what is at each of some paths.
+pub(crate) fn canonical_with(value: &Value, inserted: &[Written<'_>]) -> Vec<u8> {
+    let bytes: usize = inserted.iter().map(|(_, written)| written.len()).sum();
+    let mut text = Vec::with_capacity(bytes + 4096);
+    write(value, inserted, &mut text);
     text
 }
 
-fn write(value: &Value, inserted: Option<(&[&str], &[u8])>, text: &mut Vec<u8>) {
-    match (value, inserted) {
-        (_, Some(([], written))) => text.extend_from_slice(written),
-        (Value::Object(map), inserted) => {
+fn write(value: &Value, inserted: &[Written<'_>], text: &mut Vec<u8>) {
+    if let Some((_, written)) = inserted.iter().find(|(path, _)| path.is_empty()) {
+        return text.extend_from_slice(written);
+    }
+    match value {
+        Value::Object(map) => {
             let mut keys: Vec<_> = map.iter().collect();
             keys.sort_by_key(|(key, _)| *key);
             text.push(b'{');
@@ -169,25 +175,25 @@ fn write(value: &Value, inserted: Option<(&[&str], &[u8])>, text: &mut Vec<u8>) 
                 }
                 scalar(key, text);
                 text.push(b':');
-                let inner = inserted.and_then(|(path, written)| {
+                let inner = inserted.iter().filter_map(|(path, written)| {
                     let (name, path) = path.split_first()?;
-                    (name == key).then_some((path, written))
+                    (name == key).then_some((path, *written))
                 });
-                write(value, inner, text);
+                write(value, &inner.collect::<Vec<_>>(), text);
             }
             text.push(b'}');
         }
-        (Value::Array(items), _) => {
+        Value::Array(items) => {
             text.push(b'[');
             for (index, item) in items.iter().enumerate() {
                 if index > 0 {
                     text.push(b',');
                 }
-                write(item, None, text);
+                write(item, &[], text);
             }
             text.push(b']');
         }
-        (value, _) => scalar(value, text),
+        value => scalar(value, text),
     }
 }
 
@@ -208,8 +214,13 @@ mod tests {
         let list = json!([{ "b": 1, "a": "\"x\"" }, null]);
         let with =
             |inner: Value| json!({ "z": { "list": inner, "y": [] }, "list": { "list": null }, "a": 1 });
-        let written = canonical_with(&with(Value::Null), &["z", "list"], &canonical(&list));
-        assert_eq!(String::from_utf8(written), String::from_utf8(canonical(&with(list))));
+        let mut gaps = with(Value::Null);
+        gaps["a"] = Value::Null;
+        let inserted: [Written<'_>; 2] = [(&["z", "list"], &canonical(&list)), (&["a"], b"1")];
+        assert_eq!(
+            String::from_utf8(canonical_with(&gaps, &inserted)),
+            String::from_utf8(canonical(&with(list)))
+        );
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::bake::Known;
 use crate::bake_error::BakeError;
 use crate::copy::CopyError;
 use crate::hashing::sha256;
-use crate::inventory::{BomFormat, Inventory, InventoryError, Software};
+use crate::inventory::{Bills, BomFormat, InventoryError, Software, created};
 use crate::lock::Lock;
 use crate::signing::{SignError, SigningKey, is_sealed, seal_statement};
 use crate::source::{Source, SourceError, SourceFiles};
@@ -101,8 +101,8 @@ pub fn attest(
     let batch = store.blobs.batch();
     // Neither needs the other.
     let (bills, told) = std::thread::scope(|scope| {
-        let Known { software, materials } = known;
-        let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image, software)));
+        let Known { bills, materials } = known;
+        let bills = (!is_listed).then(|| scope.spawn(|| bills_into(&batch, store, image, bills)));
         let told = (!is_signed).then(|| {
             let open = || SourceFiles::open(source, &store.snapshots).map(Arc::new);
             let materials = materials.map_or_else(|| Materials::of(stack, lock, name, open), Ok)?;
@@ -139,15 +139,16 @@ fn bills_into(
     batch: &Batch,
     store: &Store,
     image: &Image,
-    software: Option<Software>,
+    bills: Option<Bills>,
 ) -> Result<Vec<Digest>, AttestError> {
-    let inventory = match software {
-        Some(software) => Inventory::with(store, image, software)?,
-        None => Inventory::of(store, image)?,
+    let created = created(store, image)?;
+    let bills = match bills {
+        Some(bills) => bills,
+        None => Bills::of(&Software::of_image(store, image).map_err(InventoryError::Read)?),
     };
     let formats = [(SPDX_TYPE, BomFormat::Spdx), (CYCLONEDX_TYPE, BomFormat::CycloneDx)];
     let manifest = |(kind, format)| {
-        let statement = Statement::new(kind, kind, inventory.render(format));
+        let statement = Statement::new(kind, kind, bills.document(&image.manifest, &created, format));
         Ok(put_into(batch, store, &image.manifest, &statement)?)
     };
     formats.into_iter().map(manifest).collect()

@@ -189,7 +189,7 @@ pub(super) fn statement(
             "name": format!("{}/{name}", stack.name),
         }],
     });
-    Ok(canonical_with(&statement, &MATERIALS_PATH, materials))
+    Ok(canonical_with(&statement, &[(&MATERIALS_PATH, materials)]))
 }
 
 type Recipes<'a> = Vec<(&'a ImageName, &'a ImageRecipe)>;

@@ -7,10 +7,10 @@ use kiln_store::{ReadError, Tree};
 use super::MadeTree;
 use super::surveyed::{Earlier, Surveys};
 use crate::beside::{Beside, Rank};
-use crate::inventory::{Software, Survey};
+use crate::inventory::{Bills, Software, Survey};
 
-/// The software of an image; none where something can't be read: whoever needs it looks again, and tells.
-pub(super) type Listing = Beside<Option<Software>>;
+/// The bills of materials of an image; none where something can't be read: whoever needs them looks again, and tells.
+pub(super) type Listing = Beside<Option<Bills>>;
 
 /// A search through the tree that an image's last command runs over, while it runs: few commands that are last change the
 /// software.
@@ -37,7 +37,7 @@ impl Ahead {
     }
 }
 
-/// Begins to list the software of a loaded tree whose objects are stored.
+/// Begins to list the software of a loaded tree whose objects are stored, and to write it down.
 pub(super) fn list(
     surveys: Surveys,
     earlier: Earlier,
@@ -45,14 +45,16 @@ pub(super) fn list(
     ahead: Option<Ahead>,
 ) -> Listing {
     let tree = Arc::clone(tree);
-    Beside::begin(Rank::Soon, move || {
+    let software = Beside::begin(Rank::Soon, move || {
         let tree = loaded(&tree);
         let known = match ahead {
             Some(ahead) => ahead.of(tree),
             None => surveys.of(&earlier, tree).ok().map(|survey| survey.software),
         };
         known.or_else(|| Software::of(&surveys.objects, tree).ok())
-    })
+    });
+    // What is found is written while the image is stored, and no sooner: that is waited for before.
+    Beside::begin(Rank::Late, move || software.end().flatten().map(|software| Bills::of(&software)))
 }
 
 pub(super) fn loaded(tree: &OnceLock<Tree>) -> &Tree {

@@ -10,7 +10,7 @@ use super::{Bake, Made, Part, Place};
 use crate::attest::Materials;
 use crate::bake_error::BakeError;
 use crate::hashing::sha256;
-use crate::inventory::Software;
+use crate::inventory::Bills;
 use crate::oci;
 
 /// An earlier stage, or another image, that an image was made from.
@@ -25,8 +25,8 @@ pub struct MadePart {
 /// What a bake found out about an image beside its steps, for what is said about it.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// Its software, if it is new.
-    pub(crate) software: Option<Software>,
+    /// Its bills of materials, if it is new.
+    pub(crate) bills: Option<Bills>,
     /// What it was made from, if it is new.
     pub(crate) materials: Option<Materials>,
 }

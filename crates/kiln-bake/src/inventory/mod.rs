@@ -103,32 +103,64 @@ impl Inventory {
     /// # Errors
     /// The image itself can't be read. What is merely malformed in it is an omission.
     pub fn of(store: &Store, image: &Image) -> Result<Self, InventoryError> {
-        let software = Software::of(&store.objects, &store.trees.load(&image.tree)?)?;
-        Self::with(store, image, software)
-    }
-
-    /// The inventory of an image whose tree has this software.
-    ///
-    /// # Errors
-    /// The image itself can't be read.
-    pub(crate) fn with(store: &Store, image: &Image, software: Software) -> Result<Self, InventoryError> {
-        let created = oci::created(&store.blobs, &image.manifest)?;
-        let created = created.ok_or(InventoryError::NotAnImage(image.manifest))?;
-        let Software { system, packages, omissions } = software;
+        let created = created(store, image)?;
+        let Software { system, packages, omissions } = Software::of_image(store, image)?;
         Ok(Self { image: image.manifest, created, system, packages, omissions })
     }
 
     /// Writes the document of a format: the same inventory always gives the same bytes.
     pub fn render(&self, format: BomFormat) -> Vec<u8> {
-        let document = match format {
-            BomFormat::Spdx => spdx::document(self),
-            BomFormat::CycloneDx => cyclonedx::document(self),
-        };
-        oci::canonical(&document)
+        let Self { image, created, system, packages, omissions } = self;
+        match format {
+            BomFormat::Spdx => spdx::Body::of(packages, omissions).document(image, created),
+            BomFormat::CycloneDx => {
+                cyclonedx::Body::of(system.as_ref(), packages, omissions).document(image, created)
+            }
+        }
     }
 }
 
+/// The bills of materials of an image but for what they say of the image itself: all else follows from its software, and can be
+/// written before anybody knows what the image comes to.
+#[derive(Debug)]
+pub(crate) struct Bills {
+    spdx: spdx::Body,
+    cyclonedx: cyclonedx::Body,
+}
+
+impl Bills {
+    pub(crate) fn of(software: &Software) -> Self {
+        let Software { system, packages, omissions } = software;
+        Self {
+            spdx: spdx::Body::of(packages, omissions),
+            cyclonedx: cyclonedx::Body::of(system.as_ref(), packages, omissions),
+        }
+    }
+
+    /// Writes the document of an image: the one that [`Inventory::render`] writes.
+    pub(crate) fn document(&self, image: &Digest, created: &str, format: BomFormat) -> Vec<u8> {
+        match format {
+            BomFormat::Spdx => self.spdx.document(image, created),
+            BomFormat::CycloneDx => self.cyclonedx.document(image, created),
+        }
+    }
+}
+
+/// Returns the time that an image's config has.
+///
+/// # Errors
+/// The image itself can't be read.
+pub(crate) fn created(store: &Store, image: &Image) -> Result<String, InventoryError> {
+    let created = oci::created(&store.blobs, &image.manifest)?;
+    created.ok_or(InventoryError::NotAnImage(image.manifest))
+}
+
 impl Software {
+    /// As [`Software::of`], of an image's tree.
+    pub(crate) fn of_image(store: &Store, image: &Image) -> Result<Self, ReadError> {
+        Self::of(&store.objects, &store.trees.load(&image.tree)?)
+    }
+
     /// Reads the files of a tree that matter, and verifies them on the way.
     pub(crate) fn of(objects: &Objects, tree: &Tree) -> Result<Self, ReadError> {
         Survey::of(objects, tree).map(|survey| survey.software)

@@ -4,10 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use kiln_model::Digest;
 use serde_json::{Map, Value, json};
 
-use super::{Ecosystem, Inventory, Package};
+use super::{Ecosystem, Omission, Package};
 use crate::hashing::sha256;
+use crate::oci::{canonical, canonical_with};
 
 const DOCUMENT: &str = "SPDXRef-DOCUMENT";
 const IMAGE: &str = "SPDXRef-image";
@@ -15,61 +17,89 @@ const IMAGE: &str = "SPDXRef-image";
 /// What SPDX says where nothing is known.
 const UNKNOWN: &str = "NOASSERTION";
 
-/// Returns the document.
-pub(super) fn document(inventory: &Inventory) -> Value {
-    let image = inventory.image.to_string();
-    let mut packages = vec![json!({
+/// What a document says of the software, whatever image it is of.
+#[derive(Debug)]
+pub(super) struct Body {
+    /// The packages as they are written, each with a comma before it.
+    packages: Vec<u8>,
+    /// How they are related, as it is written.
+    relationships: Vec<u8>,
+    /// Licences that SPDX has no name for.
+    licences: Vec<Value>,
+    comment: Option<String>,
+}
+
+impl Body {
+    pub(super) fn of(software: &[Package], omissions: &[Omission]) -> Self {
+        let mut packages = Vec::new();
+        let mut relationships = vec![relationship(DOCUMENT, "DESCRIBES", IMAGE)];
+        let mut references: BTreeMap<&str, &str> = BTreeMap::new();
+        for one in software {
+            let id = id(one);
+            relationships.push(relationship(IMAGE, "CONTAINS", &id));
+            packages.push(b',');
+            packages.extend(canonical(&package(one, &id)));
+            let own = one.licence.iter().flat_map(|licence| &licence.references);
+            references.extend(own.map(|(id, words)| (id.as_str(), words.as_str())));
+        }
+        let licences = references
+            .into_iter()
+            .map(|(id, words)| json!({ "extractedText": words, "licenseId": id, "name": words }))
+            .collect();
+        let lines = omissions.iter().map(|omission| format!("{}: {}", omission.path, omission.reason));
+        let comment = format!("Not read:\n{}", lines.collect::<Vec<_>>().join("\n"));
+        Self {
+            packages,
+            relationships: canonical(&Value::Array(relationships)),
+            licences,
+            comment: (!omissions.is_empty()).then_some(comment),
+        }
+    }
+
+    /// Writes the document of an image.
+    pub(super) fn document(&self, image: &Digest, created: &str) -> Vec<u8> {
+        let mut document = json!({
+            "SPDXID": DOCUMENT,
+            "creationInfo": {
+                "created": created,
+                "creators": [format!("Tool: kiln-{}", env!("CARGO_PKG_VERSION"))],
+            },
+            "dataLicense": "CC0-1.0",
+            // The place that SPDX has for documents of which nobody serves a copy. Another Kiln may see more in the same image.
+            "documentNamespace": format!(
+                "https://spdx.org/spdxdocs/kiln-{}-{}", env!("CARGO_PKG_VERSION"), image.hex()
+            ),
+            "name": image.to_string(),
+            "packages": null,
+            "relationships": null,
+            "spdxVersion": "SPDX-2.3",
+        });
+        if !self.licences.is_empty() {
+            document["hasExtractedLicensingInfos"] = json!(self.licences);
+        }
+        if let Some(comment) = &self.comment {
+            document["comment"] = json!(comment);
+        }
+        let packages = [b"[", &canonical(&package_of(image))[..], &self.packages, b"]"].concat();
+        canonical_with(&document, &[(&["packages"], &packages), (&["relationships"], &self.relationships)])
+    }
+}
+
+/// The image as a package, which all others are in.
+fn package_of(image: &Digest) -> Value {
+    json!({
         "SPDXID": IMAGE,
-        "checksums": [{ "algorithm": "SHA256", "checksumValue": inventory.image.hex() }],
+        "checksums": [{ "algorithm": "SHA256", "checksumValue": image.hex() }],
         "copyrightText": UNKNOWN,
         "downloadLocation": UNKNOWN,
         "filesAnalyzed": false,
         "licenseConcluded": UNKNOWN,
         "licenseDeclared": UNKNOWN,
-        "name": image,
+        "name": image.to_string(),
         "primaryPackagePurpose": "CONTAINER",
         "supplier": UNKNOWN,
-        "versionInfo": image,
-    })];
-    let mut relationships = vec![relationship(DOCUMENT, "DESCRIBES", IMAGE)];
-    let mut references: BTreeMap<&str, &str> = BTreeMap::new();
-    for one in &inventory.packages {
-        let id = id(one);
-        relationships.push(relationship(IMAGE, "CONTAINS", &id));
-        packages.push(package(one, &id));
-        let own = one.licence.iter().flat_map(|licence| &licence.references);
-        references.extend(own.map(|(id, words)| (id.as_str(), words.as_str())));
-    }
-    let licences: Vec<Value> = references
-        .into_iter()
-        .map(|(id, words)| json!({ "extractedText": words, "licenseId": id, "name": words }))
-        .collect();
-    let mut document = json!({
-        "SPDXID": DOCUMENT,
-        "creationInfo": {
-            "created": inventory.created,
-            "creators": [format!("Tool: kiln-{}", env!("CARGO_PKG_VERSION"))],
-        },
-        "dataLicense": "CC0-1.0",
-        // The place that SPDX has for documents of which nobody serves a copy. Another Kiln may see more in the same image.
-        "documentNamespace": format!(
-            "https://spdx.org/spdxdocs/kiln-{}-{}", env!("CARGO_PKG_VERSION"), inventory.image.hex()
-        ),
-        "name": image,
-        "packages": packages,
-        "relationships": relationships,
-        "spdxVersion": "SPDX-2.3",
-    });
-    if !licences.is_empty() {
-        document["hasExtractedLicensingInfos"] = Value::Array(licences);
-    }
-    if !inventory.omissions.is_empty() {
-        let lines =
-            inventory.omissions.iter().map(|omission| format!("{}: {}", omission.path, omission.reason));
-        let text = format!("Not read:\n{}", lines.collect::<Vec<_>>().join("\n"));
-        document["comment"] = Value::String(text);
-    }
-    document
+        "versionInfo": image.to_string(),
+    })
 }
 
 fn package(package: &Package, id: &str) -> Value {
