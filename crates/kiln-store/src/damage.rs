@@ -4,6 +4,7 @@
 //! looked at before: what the file system says was written to since it was last read, and once a day all of it, which takes as
 //! long as hashing it.
 
+mod ahead;
 mod glance;
 
 use std::collections::{BTreeMap, HashSet};
@@ -22,6 +23,7 @@ use crate::stamp::{Stamp, Stamps};
 use crate::store::Store;
 use crate::tree::{Kind, Tree, TreePath};
 
+pub use ahead::LookAhead;
 pub use glance::Glance;
 
 /// Large enough that hashing is what takes the time.
@@ -81,13 +83,9 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Looks with some threads.
-fn in_shares<T: Send>(
-    wanted: &[(Digest, u64)],
-    threads: usize,
-    look: impl Fn(Share<'_>) -> T + Sync,
-) -> Vec<T> {
-    let share = wanted.len().div_ceil(threads).max(SHARE_MIN);
+/// Looks on all processors.
+fn in_shares<T: Send>(wanted: &[(Digest, u64)], look: impl Fn(Share<'_>) -> T + Sync) -> Vec<T> {
+    let share = wanted.len().div_ceil(processors()).max(SHARE_MIN);
     let shares = wanted.chunks(share).enumerate().map(|(index, items)| (index * share, items));
     let look = &look;
     std::thread::scope(|scope| {
@@ -152,32 +150,6 @@ impl Verification {
         Ok(found)
     }
 
-    /// Looks at an image that may be asked for, without reading any of its files: what is whole need not be looked at again, and
-    /// all else is found when it is asked for.
-    ///
-    /// Hold a lease from before this look until the last: a collection would take what was seen.
-    pub fn look_ahead(&mut self, manifest: &Digest) {
-        let Ok(image) = self.store.images.get(manifest) else { return };
-        // Of the list alone nothing is believed: each object is looked at, and so is the tree when it is asked for.
-        let trees = &self.store.trees;
-        let Some(objects) = trees.listed_objects(&image.tree).filter(|_| trees.contains(&image.tree)) else {
-            return;
-        };
-        let wanted = self.unseen(&objects);
-        let Ok(looks) = self.store.objects.shelf().looks() else { return };
-        let whole = |(_, share): Share<'_>| {
-            let mut looks = looks.in_order();
-            let is_whole = |(digest, _): &&(Digest, u64)| {
-                let stat = looks.stat(digest).ok().flatten();
-                stat.is_some_and(|stat| self.is_believed(digest, &Stamp::of_stat(&stat)))
-            };
-            share.iter().filter(is_whole).map(|it| it.0).collect::<Vec<_>>()
-        };
-        // Whoever goes on meanwhile needs a processor, too.
-        let whole = in_shares(&wanted, processors().saturating_sub(1).max(1), whole).concat();
-        self.seen.extend(whole);
-    }
-
     /// What was not seen yet. An empty file has no content that could be wrong.
     fn unseen(&self, objects: &[(Digest, u64)]) -> Vec<(Digest, u64)> {
         objects.iter().filter(|(digest, size)| *size > 0 && !self.seen.contains(digest)).copied().collect()
@@ -238,7 +210,7 @@ impl Verification {
                 share.iter().enumerate().map(|(index, it)| Ok((first + index, self.look(&mut looks, it)?)));
             all.filter(|it| !matches!(it, Ok((_, Look::Believed)))).collect::<Result<Vec<_>, _>>()
         };
-        let shares = in_shares(wanted, processors(), look).into_iter().collect::<Result<Vec<_>, _>>()?;
+        let shares = in_shares(wanted, look).into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(shares.into_iter().flatten().collect())
     }
 
@@ -423,54 +395,6 @@ mod tests {
         store.objects.put_bytes(b"same").unwrap();
         store.objects.put_bytes(b"other").unwrap();
         assert_eq!(damage(&store, &image).unwrap(), []);
-    }
-
-    #[test]
-    fn what_was_whole_ahead_is_not_looked_at_again_and_all_else_is() {
-        let (_folder, store, image) = baked();
-        let [same, other] = ["same", "other"].map(|text| store.objects.put_bytes(text.as_bytes()).unwrap());
-        let ahead = || {
-            let mut verification = store.verification();
-            verification.now = SystemTime::now() + Duration::from_secs(10);
-            verification.look_ahead(&image);
-            verification
-        };
-        assert!(ahead().seen.is_empty(), "nothing was read yet, and looking ahead reads nothing");
-        assert_eq!(damage(&store, &image).unwrap(), []);
-        assert_eq!(ahead().seen, [same, other].into());
-        let path = store.objects.path_of(&same);
-        let stamp = || Stamp::of(&std::fs::metadata(&path).unwrap());
-        let before = stamp();
-        // The file system's clock has to tick for the change to show: that is what settling is for.
-        while stamp() == before {
-            std::fs::write(&path, "fame").unwrap();
-        }
-        let mut verification = ahead();
-        assert_eq!(verification.seen, [other].into());
-        assert_eq!(verification.damage(&image).unwrap().len(), 1);
-        store.objects.remove(&other).unwrap();
-        let mut verification = ahead();
-        assert!(verification.seen.is_empty());
-        assert_eq!(verification.damage(&image).unwrap().len(), 2);
-        // An image that is not there, or whose tree is damaged, is nobody's loss yet.
-        let mut verification = ahead();
-        verification.look_ahead(&Digest::new([9; 32]));
-        store.trees.remove(&store.images.get(&image).unwrap().tree).unwrap();
-        verification.look_ahead(&image);
-        assert!(verification.seen.is_empty());
-    }
-
-    #[test]
-    fn what_a_tree_that_is_too_new_to_be_noted_needs_is_looked_at_ahead() {
-        let (_folder, store, image) = baked();
-        let [same, other] = ["same", "other"].map(|text| store.objects.put_bytes(text.as_bytes()).unwrap());
-        assert_eq!(damage(&store, &image).unwrap(), []);
-        let mut verification = store.verification();
-        verification.now = SystemTime::now() + Duration::from_secs(10);
-        let tree = store.images.get(&image).unwrap().tree;
-        verification.stamps.retain(|name| name != tree.as_bytes());
-        verification.look_ahead(&image);
-        assert_eq!(verification.seen, [same, other].into());
     }
 
     #[test]

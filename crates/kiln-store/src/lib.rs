@@ -38,7 +38,7 @@ mod wire;
 
 pub use blob::{BlobReader, BlobWriter, Blobs};
 pub use collect::{CollectError, Collected, Needed};
-pub use damage::{Damage, Glance, Verification};
+pub use damage::{Damage, Glance, LookAhead, Verification};
 pub use error::{PutError, ReadError};
 pub use image::Images;
 pub use inventory::Inventory;

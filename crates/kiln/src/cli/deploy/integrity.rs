@@ -1,12 +1,13 @@
 //! Stored files that are not what they were: found before something is started from them, and made again where that can be.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use kiln_bake::{BakeError, Beside, CopyError, Rank, SourceError, StepError};
 use kiln_model::stack::Stack;
 use kiln_model::{Digest, ImageName};
 use kiln_store::trees::{AssembleError, PutTreeError};
-use kiln_store::{Damage, Lease, PutError, ReadError, Store, Verification};
+use kiln_store::{Damage, Lease, LookAhead, PutError, ReadError, Store, Verification};
 
 use crate::cli::failure::Failure;
 use crate::runtime::StateDir;
@@ -18,8 +19,10 @@ const AHEAD_GOOD_FOR: Duration = Duration::from_secs(2);
 /// A look at the images of the last bake while this one finds out what it comes to: mostly to the same.
 pub(crate) struct Ahead {
     began: Instant,
+    /// What is being looked at, once that is known.
+    shared: Arc<OnceLock<Arc<LookAhead>>>,
     /// With a lease, for a collection would take what was seen; none where the store can't be used, as whoever needs it will say.
-    look: Beside<Option<(Verification, Lease)>>,
+    look: Beside<Option<(Arc<LookAhead>, Lease)>>,
 }
 
 impl Ahead {
@@ -31,21 +34,31 @@ impl Ahead {
     ) -> Self {
         let (state, purpose) = (state.path().to_owned(), format!("look at {}", stack.name));
         let names: Vec<String> = images.map(|image| name_in_store(stack, image)).collect();
+        let shared = Arc::new(OnceLock::new());
+        let told = Arc::clone(&shared);
         // Listing the folder is waited for, and this is not.
         let look = Beside::begin(Rank::Late, move || {
             let store = Store::open(state).ok()?;
             let lease = store.leases.take(&purpose).ok()?;
-            let mut verification = store.verification();
             let manifests = names.iter().filter_map(|name| store.images.by_name(name));
-            manifests.for_each(|manifest| verification.look_ahead(&manifest));
-            Some((verification, lease))
+            let ahead = Arc::new(store.verification().look_ahead(manifests));
+            let _ = told.set(Arc::clone(&ahead));
+            ahead.work_beside();
+            Some((ahead, lease))
         });
-        Self { began: Instant::now(), look }
+        Self { began: Instant::now(), shared, look }
     }
 
-    /// Ends it; what was seen counts if it was just now.
+    /// Ends it, and helps as long as there is something left to look at; what was seen counts if it was just now.
     fn end(self) -> Option<(Verification, Lease)> {
-        self.look.end().flatten().filter(|_| self.began.elapsed() < AHEAD_GOOD_FOR)
+        let Self { began, shared, look } = self;
+        if let Some(ahead) = shared.get() {
+            ahead.work();
+        }
+        drop(shared);
+        let (ahead, lease) = look.end().flatten()?;
+        let ahead = Arc::into_inner(ahead).filter(|_| began.elapsed() < AHEAD_GOOD_FOR)?;
+        Some((ahead.end(), lease))
     }
 }
 
