@@ -1,6 +1,10 @@
 //! ADD of Git repositories, from a server of this machine.
 
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use crate::fixture::causes;
 use crate::kitchen::Kitchen;
@@ -123,4 +127,32 @@ fn a_checksum_holds_a_branch_to_its_commit() {
     );
     let lock = kitchen.lock(Some(&lock), false).unwrap();
     assert_eq!(kitchen.bake_locked(&lock).unwrap().text("x/file"), "second");
+}
+
+/// As git's daemon answers: the repository is `x` of what it serves.
+fn answer_as_daemon(stream: TcpStream, repository: &Path) -> std::io::Result<()> {
+    let served = repository.parent().and_then(Path::parent).expect("a repository in a folder");
+    let [input, output] = [stream.try_clone()?, stream].map(OwnedFd::from);
+    let mut command = Command::new("git");
+    command.args(["daemon", "--inetd", "--export-all"]).arg(format!("--base-path={}", served.display()));
+    command.stdin(input).stdout(output).stderr(Stdio::null()).status().map(drop)
+}
+
+#[test]
+fn the_protocol_of_git_itself_brings_the_same_files() {
+    let (kitchen, origin) = (Kitchen::new(), Origin::served(answer_as_daemon));
+    let commit = origin.write("docs/a.md", "first\n").commit();
+    let url = format!("git://{}/x", origin.server.address());
+    kitchen.write("web/Dockerfile", &format!("FROM os\nADD {url}#main:docs /docs\n"));
+    let lock = kitchen.lock(None, false).unwrap();
+    assert_eq!(lock.commits[&format!("{url}#main:docs")].commit, commit);
+    // By its name alone, in a store that has nothing of it.
+    origin.write("docs/a.md", "second\n").commit();
+    let dish = kitchen.bake_locked_in(&lock, "elsewhere").unwrap();
+    assert_eq!(dish.text("docs/a.md"), "first\n");
+    let said = causes(&{
+        kitchen.write("web/Dockerfile", &format!("FROM os\nADD {url}-elsewhere /docs\n"));
+        kitchen.lock(None, false).unwrap_err()
+    });
+    assert!(said.contains("web/Dockerfile:2: ") && said.contains("git says: "), "{said}");
 }

@@ -1,4 +1,4 @@
-//! A Git repository that is served over HTTP, as by git's own backend.
+//! A Git repository that is served over HTTP, as by git's own backend, or as a test serves it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// Serves the bare repository of a folder as git's own HTTP backend does, and counts.
+/// How somebody who came is answered.
+pub(crate) type Answer = fn(TcpStream, &Path) -> std::io::Result<()>;
+
+/// Serves the bare repository of a folder, and counts.
 pub(crate) struct Server {
     address: SocketAddr,
     asked: Arc<AtomicUsize>,
@@ -17,7 +20,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    fn new(folder: &Path) -> Self {
+    fn new(folder: &Path, answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (asked, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
@@ -33,7 +36,12 @@ impl Server {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/team/tool.git", self.address)
+        format!("http://{}/team/tool.git", self.address())
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// How often anybody came.
@@ -51,7 +59,8 @@ impl Drop for Server {
     }
 }
 
-fn answer(stream: TcpStream, folder: &Path) -> std::io::Result<()> {
+/// As git's backend for HTTP does.
+fn answer_as_backend(stream: TcpStream, folder: &Path) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     let (mut first, mut protocol, mut length) = (String::new(), String::new(), 0);
     reader.read_line(&mut first)?;
@@ -102,8 +111,13 @@ pub(crate) struct Origin {
 
 impl Origin {
     pub(crate) fn new() -> Self {
+        Self::served(answer_as_backend)
+    }
+
+    /// One that is served in a way of its own.
+    pub(crate) fn served(answer: Answer) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = Server::new(&folder.path().join("x/.git"));
+        let server = Server::new(&folder.path().join("x/.git"), answer);
         let origin = Self { folder, server };
         std::fs::create_dir(origin.folder.path().join("x")).unwrap();
         origin.git(&["init", "--quiet", "--initial-branch=main", "--template="]);

@@ -1,6 +1,9 @@
 //! A stack whose image is a team's own Dockerfile.
 
-use crate::machine::{Machine, tiny, tiny_stack};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use crate::machine::{Machine, ran, tiny, tiny_stack};
 
 /// Two stages, a heredoc, and what runs.
 const DOCKERFILE: &str = "FROM scratch AS files\nCOPY --chmod=755 tiny /tiny\n\nFROM scratch\nARG NOTE=none\nLABEL note=$NOTE\n\
@@ -50,4 +53,66 @@ fn a_dockerfile_comes_up_and_one_with_a_mistake_is_refused_at_its_line_while_the
     machine.kiln(&["plan"]).ok();
     machine.kiln(&["up"]).ok();
     machine.wait_page("v2");
+}
+
+/// Stands for ssh: notes how it was called, and runs the command where it is.
+const SSH: &str = "#!/bin/sh\necho \"$*\" >> \"${0%/*}/calls\"\nfor last; do :; done\ncase \"$*\" in *nobody*) \
+    echo 'Permission denied (publickey).' >&2; exit 255;; esac\neval \"$last\"\n";
+
+#[test]
+fn a_repository_is_added_over_ssh_which_asks_nobody_for_a_password() {
+    let machine = Machine::new();
+    let tools = tempfile::tempdir().unwrap();
+    let ssh = tools.path().join("ssh");
+    std::fs::write(&ssh, SSH).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let origin = tempfile::tempdir().unwrap();
+    let git = |words: &[&str]| {
+        let who = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
+        let done = Command::new("git").args(who).args(words).current_dir(origin.path()).output().unwrap();
+        assert!(done.status.success(), "git {words:?}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    };
+    std::fs::write(origin.path().join("page"), "of the repository\n").unwrap();
+    git(&["init", "--quiet", "--initial-branch=main"]);
+    git(&["add", "page"]);
+    git(&["commit", "--quiet", "--message=x"]);
+
+    let bounds = "rollout \"blue_green\" {\n    progress_deadline = \"5s\"\n  }";
+    let stack = tiny_stack(machine.address, "v1", 1, bounds);
+    let (head, rest) = stack.split_once("  from    = \"scratch\"").unwrap();
+    let (_, tail) = rest.split_once("mode = \"0755\"\n  }\n").unwrap();
+    machine.write("stack.hcl", format!("{head}  dockerfile = \"./web\"\n{tail}"));
+    machine.write("web/tiny", std::fs::read(tiny()).unwrap());
+    let path = origin.path().display();
+    let add = |address: &str| {
+        let text = format!(
+            "FROM scratch AS added\nADD {address} /added\nFROM scratch\nCOPY --chmod=755 tiny /bin/tiny\n\
+             COPY --from=added /added/page /etc/page\nENTRYPOINT [\"/bin/tiny\"]\n"
+        );
+        machine.write("web/Dockerfile", text);
+    };
+    let paths = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let kiln = |words: &[&str]| ran(machine.command(words).env("PATH", &paths).output().unwrap());
+    for address in
+        [format!("ssh://deploy@forge.example:2222{path}#main"), format!("deploy@forge.example:{path}#main")]
+    {
+        add(&address);
+        kiln(&["lock"]).ok();
+        let lock = std::fs::read_to_string(machine.stack().join("kiln.lock")).unwrap();
+        assert!(lock.contains(&git(&["rev-parse", "HEAD"])), "{lock}");
+        kiln(&["bake"]).ok();
+    }
+    let calls = std::fs::read_to_string(tools.path().join("calls")).unwrap();
+    assert!(calls.contains("-p 2222") && calls.contains("deploy@forge.example git-upload-pack"), "{calls}");
+    let is_safe = |call: &str| {
+        call.contains("-oBatchMode=yes")
+            && call.contains("-oStrictHostKeyChecking=yes")
+            && call.contains("-oForwardAgent=no")
+    };
+    assert!(calls.lines().all(is_safe), "{calls}");
+
+    add(&format!("nobody@forge.example:{path}"));
+    let said = kiln(&["lock"]).fails_with("Permission denied (publickey).").err;
+    assert!(said.contains("web/Dockerfile:2") && said.contains("ssh needs a key of an agent"), "{said}");
 }

@@ -426,7 +426,8 @@ pub fn signal(pid: i32, number: i32) {
     assert!(status.is_ok(), "kill can be run");
 }
 
-fn ran(output: Output) -> Ran {
+/// What a command came to.
+pub fn ran(output: Output) -> Ran {
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let code = output.status.code().or(output.status.signal().map(|_| -1)).unwrap_or(-1);
     Ran { code, out: text(output.stdout), err: text(output.stderr) }
