@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kiln_store::{Kind, Tree, TreePath};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2, statat};
 
 use crate::beside::{Beside, Rank};
 
@@ -40,11 +40,11 @@ impl Warming {
                 let parent = path.parent().unwrap_or_default();
                 if folder.as_ref().is_none_or(|(of, _)| *of != parent) {
                     let way = if parent.is_root() { b"." } else { parent.as_bytes() };
-                    folder = find(&root, way, OFlags::DIRECTORY).map(|it| (parent, it));
+                    folder = enter(&root, way).map(|it| (parent, it));
                 }
-                // What can't be found is told to whoever needs it.
+                // What can't be found is told to whoever needs it. To open it would take as long again, and spare the command less.
                 if let Some((_, folder)) = &folder {
-                    find(folder, path.name(), OFlags::empty());
+                    let _ = statat(folder, path.name(), AtFlags::SYMLINK_NOFOLLOW);
                 }
             }
         };
@@ -52,11 +52,11 @@ impl Warming {
     }
 }
 
-/// Finds something below a folder, without opening it: that would take as long again, and spare the command less. No link is followed.
-fn find(folder: &OwnedFd, path: &[u8], flags: OFlags) -> Option<OwnedFd> {
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+/// Finds a folder, on whose way no link is followed.
+fn enter(root: &OwnedFd, path: &[u8]) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let way = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    openat2(folder, path, flags, Mode::empty(), way).ok()
+    openat2(root, path, flags, Mode::empty(), way).ok()
 }
 
 impl Drop for Warming {
