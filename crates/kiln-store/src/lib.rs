@@ -29,6 +29,7 @@ pub mod sealed;
 mod shelf;
 pub mod skeleton;
 pub mod snapshot;
+mod staging;
 pub mod stamp;
 mod store;
 mod sys;

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{PutError, ReadError};
 use crate::packs::{PackError, Packs};
 use crate::process::ProcessId;
+use crate::staging::Staging;
 
 /// Copies go through a buffer of this size: small enough to cost nothing beside a small file, and large enough that a large
 /// one is bound by sha256.
@@ -190,7 +191,7 @@ impl Shelf {
     }
 
     pub(crate) fn batch(&self) -> Batch {
-        Batch { shelf: self.clone(), pending: Mutex::default() }
+        Batch { shelf: self.clone(), pending: Mutex::default(), staging: Staging::new(&self.tmp) }
     }
 
     /// Removes a file, packed or not; whether there was one.
@@ -459,7 +460,11 @@ pub(crate) fn sweep(tmp: &Path) -> io::Result<()> {
         if owner.and_then(ProcessId::parse).is_some_and(ProcessId::is_alive) {
             continue;
         }
-        match fs::remove_file(file.path()) {
+        let removed = match file.file_type()?.is_dir() {
+            true => fs::remove_dir_all(file.path()),
+            false => fs::remove_file(file.path()),
+        };
+        match removed {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
@@ -493,6 +498,8 @@ pub struct Batch {
     shelf: Shelf,
     /// Closed files by what they will be called, so that a batch may hold more of them than a process may have open.
     pending: Mutex<BTreeMap<PathBuf, ClosedStage>>,
+    /// Dropped after the files in it.
+    staging: Staging,
 }
 
 #[derive(Debug)]
@@ -512,7 +519,7 @@ impl Batch {
     /// # Errors
     /// Nothing was added, and the rest of the batch is as it was.
     pub fn put_reader(&self, reader: impl Read) -> Result<Stored, PutError> {
-        let mut staged = self.shelf.stage()?;
+        let mut staged = self.stage()?;
         staged.fill(reader)?;
         Ok(self.keep(&self.shelf, staged))
     }
@@ -522,7 +529,7 @@ impl Batch {
     /// # Errors
     /// As [`Batch::put_reader`], and `Mismatch`.
     pub(crate) fn put_expected(&self, expected: &Stored, reader: impl Read) -> Result<(), PutError> {
-        let mut staged = self.shelf.stage()?;
+        let mut staged = self.stage()?;
         staged.fill(reader)?;
         let found = staged.stored();
         if found != *expected {
@@ -547,7 +554,7 @@ impl Batch {
         if shelf.size(&stored.digest) == Some(stored.size) || is_pending() {
             return Ok(stored);
         }
-        let mut staged = shelf.stage()?;
+        let mut staged = self.stage()?;
         staged.write_whole(bytes, stored).map_err(PutError::at(&staged.path))?;
         Ok(self.keep(shelf, staged))
     }
@@ -604,6 +611,11 @@ impl Batch {
         let root = self.shelf.root();
         let folder = File::open(root).map_err(PutError::at(root))?;
         rustix::fs::syncfs(folder).map_err(io::Error::from).map_err(PutError::at(root))
+    }
+
+    /// Begins a file, which should be added.
+    pub(crate) fn stage(&self) -> Result<Staged, PutError> {
+        self.staging.create()
     }
 
     /// Adds a file that was written for a shelf of the store, unless it is there.

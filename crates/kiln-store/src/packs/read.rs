@@ -60,7 +60,7 @@ impl Packs {
             PutError::Io { path, source } => ReadError::Io { path, source },
             error => ReadError::at(&self.tmp)(io::Error::other(error)),
         };
-        let staged = match self.stage(digest) {
+        let staged = match self.stage(digest, || Staged::create(&self.tmp)) {
             Ok(staged) => staged,
             Err(PackError::Read(error)) => return Err(error),
             Err(PackError::Put(error)) => return Err(failed(error)),
@@ -87,7 +87,9 @@ impl Packs {
         wanted.dedup();
         let batch = shelf.batch();
         let stage_all = |part: &[(Option<u32>, Digest)]| {
-            part.iter().try_for_each(|(_, digest)| self.stage(digest).map(|staged| batch.add(staged)))
+            part.iter().try_for_each(|(_, digest)| {
+                self.stage(digest, || batch.stage()).map(|staged| batch.add(staged))
+            })
         };
         // Decompressing, hashing and making files take the time, and no file needs another.
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(UNPACKERS_MAX);
@@ -104,10 +106,16 @@ impl Packs {
     }
 
     /// Writes something packed into a file without its name yet, and verifies it.
-    fn stage(&self, digest: &Digest) -> Result<Staged, PackError> {
-        let staged = match self.try_stage(digest) {
+    fn stage(
+        &self,
+        digest: &Digest,
+        create: impl Fn() -> Result<Staged, PutError>,
+    ) -> Result<Staged, PackError> {
+        let staged = match self.try_stage(digest, create()?) {
             // A collection wrote the packs anew after the index was read: the new one says where the bytes are.
-            Err(PackError::Read(ReadError::Missing(pack))) if pack != *digest => self.try_stage(digest)?,
+            Err(PackError::Read(ReadError::Missing(pack))) if pack != *digest => {
+                self.try_stage(digest, create()?)?
+            }
             other => other?,
         };
         let found = staged.stored().digest;
@@ -117,10 +125,9 @@ impl Packs {
         Ok(staged)
     }
 
-    fn try_stage(&self, digest: &Digest) -> Result<Staged, PackError> {
+    fn try_stage(&self, digest: &Digest, mut staged: Staged) -> Result<Staged, PackError> {
         let index = self.index()?;
         let item = index.items.get(digest).ok_or(ReadError::Missing(*digest))?;
-        let mut staged = Staged::create(&self.tmp)?;
         match item.form {
             Form::Plain => self.copy(&index, &item.parts, &mut staged)?,
             Form::Zstd => {
