@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 
 use kiln_model::Digest;
 use kiln_store::trees::{AssembleError, PutTreeError};
-use kiln_store::{Store, Strategy, Tree, TreePath, Writable};
+use kiln_store::{Store, Strategy, Tree, TreePath, Writable, quick_folder};
 
 use crate::beside::Spared;
 use crate::cancel::Cancel;
@@ -211,16 +211,16 @@ struct Bench(PathBuf);
 impl Bench {
     fn new(root: &Path) -> Result<Self, WorkError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = root.join(format!("{}.{number}", std::process::id()));
-        let made = fs::create_dir(&path).and_then(|()| {
+        let name = || format!("{}.{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        // A command may make many files, and the last one's were removed just now.
+        let made = quick_folder(root, name).and_then(|path| {
             fs::create_dir(path.join("work"))?;
             // Overlays show the upper folder's attributes as the root's own.
             fs::create_dir(path.join("upper"))?;
-            fs::set_permissions(path.join("upper"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+            fs::set_permissions(path.join("upper"), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+            Ok(path)
         });
-        made.map_err(|source| WorkError::Folder { path: path.clone(), source })?;
-        Ok(Self(path))
+        made.map(Self).map_err(|source| WorkError::Folder { path: root.into(), source })
     }
 
     /// Mounts what a command is to see, and returns it with the tree that what is captured may refer to, if it may.
