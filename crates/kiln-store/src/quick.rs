@@ -15,8 +15,8 @@ use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
 /// So many folders are tried until files are made quickly in one.
 const TRIES: usize = 4;
 
-/// A file takes a twentieth of a millisecond to make, or half of one and more.
-const QUICK: Duration = Duration::from_micros(200);
+/// A file takes a fiftieth of a millisecond to make where it is made quickly, and up to a whole one elsewhere.
+pub(crate) const QUICK: Duration = Duration::from_micros(100);
 
 /// Makes a folder for many files: one in which they are made quickly, or any. `name` is asked for a new name each time.
 ///

@@ -1,47 +1,90 @@
 //! Where the files of a batch are while they have no names yet.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::error::PutError;
 use crate::process::ProcessId;
-use crate::quick::quick_folder;
+use crate::quick::{QUICK, quick_folder};
 use crate::shelf::{Staged, next_number};
 
 /// Up to this many files of a batch are beside those of all others; with more it gets a folder of its own.
 const SHARED_MAX: usize = 16;
+
+/// After so many files in a row that took long to make, the batch goes on in another folder. One alone may have waited for
+/// something else.
+const SLOW_MAX: usize = 3;
+
+/// A batch goes on in the last one of so many, however slow it is.
+const FOLDERS_MAX: usize = 32;
 
 /// Where a batch writes its files.
 #[derive(Debug)]
 pub(crate) struct Staging {
     tmp: Arc<Path>,
     begun: AtomicUsize,
-    /// None where it can't be made: then what is shared will do.
-    own: OnceLock<Option<PathBuf>>,
+    own: Mutex<Own>,
+}
+
+/// The folders of a batch. In one that was quick at first files can become slow to make: ext4 looks at five minutes of removed
+/// files, in place of one, wherever a new one is their neighbour on the disk.
+#[derive(Debug, Default)]
+struct Own {
+    /// The last one is written to.
+    folders: Vec<Arc<Path>>,
+    /// How many files in a row took long to make there.
+    slow: usize,
 }
 
 impl Staging {
     pub(crate) fn new(tmp: &Arc<Path>) -> Self {
-        Self { tmp: Arc::clone(tmp), begun: AtomicUsize::new(0), own: OnceLock::new() }
+        Self { tmp: Arc::clone(tmp), begun: AtomicUsize::new(0), own: Mutex::default() }
     }
 
     pub(crate) fn create(&self) -> Result<Staged, PutError> {
         if self.begun.fetch_add(1, Ordering::Relaxed) < SHARED_MAX {
             return Staged::create(&self.tmp);
         }
-        let name = || format!("{}.{}", ProcessId::current(), next_number());
-        let own = self.own.get_or_init(|| quick_folder(&self.tmp, name).ok());
-        Staged::create(own.as_ref().map_or(&*self.tmp, |own| own))
+        // Where none can be made, what is shared will do.
+        let folder = self.lock().folder(&self.tmp).unwrap_or_else(|| Arc::clone(&self.tmp));
+        let begin = Instant::now();
+        let staged = Staged::create(&folder)?;
+        self.lock().took(&folder, begin.elapsed());
+        Ok(staged)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Own> {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Own {
+    fn folder(&mut self, tmp: &Path) -> Option<Arc<Path>> {
+        let is_slow = self.slow >= SLOW_MAX && self.folders.len() < FOLDERS_MAX;
+        if self.folders.is_empty() || is_slow {
+            let name = || format!("{}.{}", ProcessId::current(), next_number());
+            self.folders.extend(quick_folder(tmp, name).map(Arc::from));
+            self.slow = 0;
+        }
+        self.folders.last().cloned()
+    }
+
+    fn took(&mut self, folder: &Arc<Path>, time: Duration) {
+        // What another thread began before the batch went on says nothing of where it is now.
+        if self.folders.last().is_some_and(|last| Arc::ptr_eq(last, folder)) {
+            self.slow = if time < QUICK { 0 } else { self.slow + 1 };
+        }
     }
 }
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if let Some(Some(own)) = self.own.get() {
+        for folder in &self.lock().folders {
             // What can't be removed now is found by the sweep at the next open.
-            let _ = fs::remove_dir(own);
+            let _ = fs::remove_dir(folder);
         }
     }
 }
@@ -78,6 +121,36 @@ mod tests {
             assert!(digests.iter().all(|digest| store.objects.contains(digest) == is_committed));
             assert_eq!(fs::read_dir(&tmp).unwrap().count(), 0);
         }
+    }
+
+    #[test]
+    fn a_batch_goes_on_elsewhere_where_files_become_slow_to_make() {
+        let tmp: Arc<Path> = tempfile::tempdir().unwrap().keep().into();
+        let staging = Staging::new(&tmp);
+        let (quick, slow) = (QUICK / 10, QUICK * 2);
+        let folder = || staging.lock().folder(&tmp).unwrap();
+        let first = folder();
+        let took = |time| {
+            let folder = folder();
+            staging.lock().took(&folder, time);
+        };
+        for time in [slow, slow, quick, slow, slow] {
+            took(time);
+            assert_eq!(folder(), first, "one that is quick now and then will do");
+        }
+        took(slow);
+        let second = folder();
+        assert_ne!(second, first);
+        for _ in 0..SLOW_MAX {
+            staging.lock().took(&first, slow);
+        }
+        assert_eq!(folder(), second, "it was not this one that was slow");
+        for _ in 0..2 * FOLDERS_MAX * SLOW_MAX {
+            took(slow);
+        }
+        assert_eq!(fs::read_dir(&tmp).unwrap().count(), FOLDERS_MAX);
+        drop(staging);
+        fs::remove_dir(&tmp).unwrap();
     }
 
     #[test]
