@@ -18,23 +18,45 @@ const TRIES: usize = 4;
 /// A file takes a fiftieth of a millisecond to make where it is made quickly, and up to a whole one elsewhere.
 pub(crate) const QUICK: Duration = Duration::from_micros(100);
 
+/// A folder for many files.
+#[derive(Debug)]
+pub(crate) struct Made {
+    pub(crate) path: PathBuf,
+    /// Not where all that were tried are slow: looking for another one is of no use.
+    pub(crate) is_quick: bool,
+}
+
 /// Makes a folder for many files: one in which they are made quickly, or any. `name` is asked for a new name each time.
 ///
 /// # Errors
 /// No folder can be made.
-pub fn quick_folder(parent: &Path, mut name: impl FnMut() -> String) -> io::Result<PathBuf> {
+pub fn quick_folder(parent: &Path, name: impl FnMut() -> String) -> io::Result<PathBuf> {
+    make(parent, name).map(|made| made.path)
+}
+
+/// As [`quick_folder`], and whether it is one.
+pub(crate) fn make(parent: &Path, name: impl FnMut() -> String) -> io::Result<Made> {
     spread(parent);
+    choose(parent, name, |folder| is_quick(folder).unwrap_or(true))
+}
+
+fn choose(
+    parent: &Path,
+    mut name: impl FnMut() -> String,
+    mut is_quick: impl FnMut(&Path) -> bool,
+) -> io::Result<Made> {
     // They stay until one is chosen: the next is put elsewhere for as long as they are there.
     let mut slow = Vec::new();
     let chosen = loop {
-        let folder = parent.join(name());
-        if let Err(error) = fs::create_dir(&folder) {
+        let path = parent.join(name());
+        if let Err(error) = fs::create_dir(&path) {
             break Err(error);
         }
-        if slow.len() + 1 == TRIES || is_quick(&folder).unwrap_or(true) {
-            break Ok(folder);
+        let is_quick = is_quick(&path);
+        if is_quick || slow.len() + 1 == TRIES {
+            break Ok(Made { path, is_quick });
         }
-        slow.push(folder);
+        slow.push(path);
     };
     for folder in slow {
         // What can't be removed is swept as if it had been used.
@@ -74,15 +96,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_new_and_empty_and_alone_however_many_were_tried() {
+    fn a_folder_is_new_and_empty() {
         let parent = tempfile::tempdir().unwrap();
         let mut numbers = 0..;
         let mut make = || quick_folder(parent.path(), || numbers.next().unwrap().to_string()).unwrap();
         let made: BTreeSet<_> = [(); 3].map(|()| make()).into();
         assert!(made.iter().all(|folder| fs::read_dir(folder).unwrap().next().is_none()));
-        let there: BTreeSet<_> = fs::read_dir(&parent).unwrap().map(|it| it.unwrap().path()).collect();
-        assert_eq!(made, there);
+        assert_eq!(made, entries(parent.path()));
         assert!(quick_folder(parent.path(), || "0".repeat(300)).is_err());
         assert!(quick_folder(&parent.path().join("none"), || "a".into()).is_err());
+    }
+
+    #[test]
+    fn the_first_quick_one_is_chosen_or_the_last_and_those_before_it_are_gone() {
+        for (quick, chosen) in [(0, 0), (TRIES - 1, TRIES - 1), (TRIES, TRIES - 1)] {
+            let parent = tempfile::tempdir().unwrap();
+            let (mut names, mut tried) = (0.., 0..);
+            let is_quick = |folder: &Path| {
+                let number = tried.next().unwrap();
+                assert_eq!(entries(parent.path()).len(), number + 1, "those before stay meanwhile");
+                assert_eq!(folder, parent.path().join(number.to_string()));
+                number == quick
+            };
+            let made = choose(parent.path(), || names.next().unwrap().to_string(), is_quick).unwrap();
+            assert_eq!(made.path, parent.path().join(chosen.to_string()));
+            assert_eq!(made.is_quick, quick == chosen);
+            assert_eq!(entries(parent.path()), [made.path].into());
+        }
+    }
+
+    fn entries(folder: &Path) -> BTreeSet<PathBuf> {
+        fs::read_dir(folder).unwrap().map(|it| it.unwrap().path()).collect()
     }
 }
