@@ -11,7 +11,7 @@ pub use delays::Seen;
 pub(crate) use delays::What;
 
 use super::verdicts;
-use super::view::{cause_word, often, outcome_word, step_text};
+use super::view::{cause_word, often, outcome_word, text_towards};
 use super::wire;
 
 /// The count of the requests at a rollout's end follows within so many of the environment's next entries, or never.
@@ -88,7 +88,7 @@ fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
             cause: cause_word(cause).into(),
             actor: entry.actor.to_string(),
             started_ms: entry.at.0,
-            steps: planned(steps),
+            steps: planned(to.map(|number| number.0), steps),
             ..wire::Rollout::default()
         },
         service: match cause {
@@ -99,9 +99,12 @@ fn started(entry: &Entry) -> Option<wire::RolloutRecord> {
     })
 }
 
-fn planned(steps: &[Step]) -> Vec<wire::Step> {
-    let step =
-        |step: &Step| wire::Step { text: step_text(step), state: "waiting".into(), ..Default::default() };
+fn planned(target: Option<u64>, steps: &[Step]) -> Vec<wire::Step> {
+    let step = |step: &Step| wire::Step {
+        text: text_towards(target, step),
+        state: "waiting".into(),
+        ..Default::default()
+    };
     steps.iter().map(step).collect()
 }
 
@@ -165,8 +168,8 @@ fn tell(record: &mut wire::RolloutRecord, entry: &Entry, event: &RolloutEvent) {
             resume(record, at_ms);
             stop(record, at_ms);
             record.rollout.going_back = Some(reason.clone());
-            record.way_back =
-                Some(wire::WayBack { at_ms, actor: entry.actor.to_string(), steps: planned(steps) });
+            let steps = planned(record.rollout.from, steps);
+            record.way_back = Some(wire::WayBack { at_ms, actor: entry.actor.to_string(), steps });
         }
         RolloutEvent::Finished { outcome, reason } => {
             record.rollout.halted = None;

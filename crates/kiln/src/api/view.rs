@@ -8,7 +8,7 @@ use kiln_core::state::{
 };
 use kiln_core::{State, Wait, waiting};
 use kiln_model::release::Revision;
-use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Step};
+use kiln_model::rollout::{Cause, Outcome, ReplicaOwner, Slots, Step};
 use kiln_model::route::Route;
 use kiln_model::service::{Service, ServiceKind, Strategy};
 use kiln_model::{Digest, EnvKey, RevisionNumber, ServiceName, Timestamp, Weight};
@@ -58,10 +58,11 @@ pub fn environment(state: &State, env: &Environment, now: Timestamp) -> wire::En
 /// What an environment waits for, the most telling first; more than a few help nobody.
 fn waits(state: &State, env: &Environment, now: Timestamp) -> Vec<String> {
     const SHOWN_MAX: usize = 4;
-    waiting(state, &env.key, now).iter().take(SHOWN_MAX).map(|wait| wait_text(wait, now)).collect()
+    let target = env.rollout.as_ref().and_then(|rollout| target(rollout));
+    waiting(state, &env.key, now).iter().take(SHOWN_MAX).map(|wait| wait_text(wait, target, now)).collect()
 }
 
-fn wait_text(wait: &Wait, now: Timestamp) -> String {
+fn wait_text(wait: &Wait, target: Option<u64>, now: Timestamp) -> String {
     let left = |until: &Timestamp| format!("{}s left", until.since(now).0.div_ceil(1000));
     match wait {
         Wait::Resume { by, since } => {
@@ -73,7 +74,7 @@ fn wait_text(wait: &Wait, now: Timestamp) -> String {
         Wait::Step { index, step, deadline, tries } => {
             let left = deadline.as_ref().map(|until| format!(", {}", left(until))).unwrap_or_default();
             let tried = tried(step, tries).map(|tried| format!(" ({tried})")).unwrap_or_default();
-            format!("step {}: {}{tried}{left}", index + 1, step_text(step))
+            format!("step {}: {}{tried}{left}", index + 1, text_towards(target, step))
         }
         Wait::Turn { revision, by, behind } => {
             format!("{behind} to end: then {revision} begins, which {by} asked for")
@@ -236,7 +237,7 @@ fn rollout_view(rollout: &Rollout) -> wire::Rollout {
         };
         let started_ms = (state == "running").then_some(rollout.moved_at.0);
         wire::Step {
-            text: step_text(step),
+            text: text_towards(target(rollout), step),
             state: state.into(),
             started_ms,
             ended_ms: None,
@@ -477,23 +478,26 @@ pub(super) fn often(times: u32) -> String {
     }
 }
 
-/// A step as people say it.
-pub fn step_text(step: &Step) -> String {
-    let list = |slots: &[kiln_model::rollout::Slots]| {
-        let shown: Vec<String> =
-            slots.iter().filter(|slots| slots.count > 0).map(ToString::to_string).collect();
-        match shown.len() {
-            0 => "nothing".into(),
-            1..=4 => shown.join(", "),
-            n => format!("{}, … ({n} services)", shown[..3].join(", ")),
+/// A step as people say it, on the way to a revision or to none: there nothing is new.
+pub(super) fn text_towards(target: Option<u64>, step: &Step) -> String {
+    match step {
+        Step::Shift { slots, .. } if target.is_none() && has_any(slots) => {
+            format!("send no more requests to {}", list(slots))
         }
-    };
+        _ => step_text(step),
+    }
+}
+
+/// A step as people say it, on the way to a revision.
+pub fn step_text(step: &Step) -> String {
     match step {
         Step::OpenListeners => "open the sockets".into(),
         Step::Run { job, .. } => format!("run {job}"),
         Step::Ask(ask) => format!("ask {ask}"),
         Step::Create { slots } => format!("create {}", list(slots)),
         Step::WaitHealthy { slots, .. } => format!("wait until {} is healthy", list(slots)),
+        // Only the routes differ, or nothing does but the release.
+        Step::Shift { slots, .. } if !has_any(slots) => "switch the routes".into(),
         Step::Shift { slots, weight, .. } => {
             format!("send {}% of the requests to {}", f64::from(weight.per_mille()) / 10.0, list(slots))
         }
@@ -522,6 +526,28 @@ pub fn step_text(step: &Step) -> String {
         Step::KeepWarm { slots, keep_for } => format!("keep the old {} warm for {keep_for}", list(slots)),
         Step::Retire { slots } => format!("remove the old {}", list(slots)),
     }
+}
+
+fn has_any(slots: &[Slots]) -> bool {
+    slots.iter().any(|slots| slots.count > 0)
+}
+
+fn list(slots: &[Slots]) -> String {
+    let shown: Vec<String> = slots.iter().filter(|slots| slots.count > 0).map(ToString::to_string).collect();
+    match shown.len() {
+        0 => "nothing".into(),
+        1..=4 => shown.join(", "),
+        n => format!("{}, … ({n} services)", shown[..3].join(", ")),
+    }
+}
+
+/// The revision that a rollout is on the way to, or back to.
+fn target(rollout: &Rollout) -> Option<u64> {
+    let number = match rollout.direction {
+        Direction::Forward => rollout.to,
+        Direction::Back { .. } => rollout.from,
+    };
+    number.map(|number| number.0)
 }
 
 pub(crate) const fn cause_word(cause: &Cause) -> &'static str {
@@ -593,6 +619,20 @@ mod tests {
             ("[2001:db8::1]:8080", None, "/", "http://[2001:db8::1]:8080/"),
         ] {
             assert_eq!(url(&route(listen, host, path)), shown);
+        }
+    }
+
+    #[test]
+    fn a_switch_says_what_becomes_of_the_requests() {
+        let shift = |count| Step::Shift {
+            slots: vec![Slots { service: ServiceName::new("web").unwrap(), first: 0, count }],
+            weight: Weight::FULL,
+            serve_routes: true,
+        };
+        assert_eq!(text_towards(Some(2), &shift(2)), "send 100% of the requests to web/0..2");
+        assert_eq!(text_towards(None, &shift(2)), "send no more requests to web/0..2");
+        for target in [Some(2), None] {
+            assert_eq!(text_towards(target, &shift(0)), "switch the routes");
         }
     }
 }
